@@ -46,7 +46,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     urls.agree(target.servers);
     await urls.ask(target.ticket, { asks, failsEarly });
   }
-  await using watch = new NetworkWatch(events);
+  await using watch = new NetworkWatch(events, options.signaling);
   await using peer = await openPeer({
     ...options,
     ...timings,

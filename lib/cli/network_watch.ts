@@ -9,11 +9,11 @@ import { MalformedMessageError, NetworkError, RefusedError } from "../base/error
 import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
 import type { Finding } from "../nat/behavior.ts";
-import { ipScope, isIp } from "../net/address.ts";
-import type { NamedHost } from "../net/local_address.ts";
+import { ipScope, isIp, whyNotPublic } from "../net/address.ts";
+import { isOwnAddress, type NamedHost } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import type { PeerProgress } from "../peer/options.ts";
+import type { PeerOptions, PeerProgress } from "../peer/options.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
 
 /** Reports at most once, and nothing once a server was reached. */
@@ -27,10 +27,23 @@ export class NetworkWatch implements AsyncDisposable {
   #done: Promise<void> | undefined;
   #isReached = false;
 
-  /** @param network Default: the system's */
-  constructor(events: ConnectionEvents, network: Network = systemNetwork) {
+  /** The hosts that the user has named, and those of the defaults. */
+  readonly #own: ReadonlySet<string>;
+
+  /**
+   * @param named the ways to meet that the user has named, or the defaults: only these may lead into a private network
+   * @param network Default: the system's
+   */
+  constructor(
+    events: ConnectionEvents,
+    named: PeerOptions["signaling"] = [],
+    network: Network = systemNetwork,
+  ) {
     this.#events = events;
     this.#network = network;
+    this.#own = new Set(
+      named.flatMap((way) => hostOf(typeof way === "string" ? way : way.url)?.host ?? []),
+    );
     this.#tasks = new TaskGroup((error) => {
       if (!(error instanceof NetworkError)) throw error; // what is not found out is not said
     });
@@ -95,19 +108,37 @@ export class NetworkWatch implements AsyncDisposable {
   async #examine(signal: AbortSignal): Promise<void> {
     const { gatherEvidence } = await import("../nat/examination.ts");
     const { explainNetwork } = await import("../nat/findings.ts");
-    const hosts = [...this.#servers.values()].map(({ host }) => host);
-    const evidence = await gatherEvidence({ network: this.#network, hosts, signal });
+    const servers = [...this.#servers.values()].filter(({ error }) => !isForbidden(error));
+    if (servers.length === 0) return;
+    const evidence = await gatherEvidence({
+      network: this.#network,
+      hosts: servers.map(({ host }) => host),
+      mayDial: this.#mayDial,
+      signal,
+    });
     signal.throwIfAborted();
-    const errors = [...this.#servers.values()].map(({ error }) => error);
+    const { sending, names, dials } = evidence;
+    const isUntried = sending === "sends" && dials.length === 0;
+    if (isUntried && (names.asked === 0 || names.found > 0)) return; // there is nothing to judge by
+    const errors = servers.map(({ error }) => error);
     const hasWrongAnswer = errors.some(isWrongAnswer);
     for (const finding of explainNetwork({ ...evidence, hasWrongAnswer })) this.#report(finding);
   }
+
+  /** A ticket must not direct this host at its own network, or at itself. */
+  readonly #mayDial = async (host: string, ip: string): Promise<boolean> =>
+    this.#own.has(host) || whyNotPublic(ip) === null && !await isOwnAddress(this.#network, ip);
 
   #report(finding: Finding): void {
     // What a server says itself is told with the way that failed.
     if (finding.kind === "silent-server" || finding.kind === "refused") return;
     this.#events.finding(finding);
   }
+}
+
+/** Whether the user has to name the server first. */
+function isForbidden(error: unknown): boolean {
+  return error instanceof NetworkError && error.reason === "not-allowed";
 }
 
 /** Whether something else than the server answered, as far as the error tells. */

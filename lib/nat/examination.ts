@@ -33,6 +33,8 @@ export interface ExamineNetworkOptions {
   readonly families?: readonly IpFamily[];
   /** Whether a server answered with another protocol than its own. Default: no. */
   readonly hasWrongAnswer?: boolean;
+  /** Whether an address of a host may be dialled; for hosts that others have named. Default: all. */
+  readonly mayDial?: (host: string, ip: string) => boolean | Promise<boolean>;
   /** The proxy that programs on this host are set up to use. */
   readonly proxy?: string;
   readonly signal?: AbortSignal;
@@ -96,8 +98,11 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
   const sends = [...sendingBy].filter(([, how]) => how === "sends").map(([family]) => family);
   const mayResolve = sends.length > 0 || hosts.some(({ host }) => isIp(host) && isLoopback(host));
   const { names, targets } = await resolveAll(network, hosts, mayResolve ? families : [], signal);
-  const reached = targets.filter(({ ip }) => isLoopback(ip) || sends.includes(ipFamily(ip)));
-  const isCutOff = reached.length === 0 && (targets.length > 0 || sends.length === 0);
+  const sent = targets.filter(({ ip }) => isLoopback(ip) || sends.includes(ipFamily(ip)));
+  const { mayDial = () => true } = options;
+  const allowed = await Promise.all(sent.map(({ host, ip }) => mayDial(host, ip)));
+  const reached = sent.filter((_, index) => allowed[index]);
+  const isCutOff = sent.length === 0 && (targets.length > 0 || sends.length === 0);
   const [dials, web] = await Promise.all([
     Promise.all(reached.flatMap((target) => dialsOf(network, target, signal))),
     askForPage(network, reached, signal),

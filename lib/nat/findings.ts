@@ -145,7 +145,7 @@ function sideFindings({ vpn, proxy }: NetworkEvidence): Finding[] {
     findings.push({
       kind: "vpn",
       summary: `${vpn} looks like a VPN, and may swallow what is sent`,
-      remedy: "Disconnect the VPN and try again; if that helps, allow this program in its settings",
+      remedy: "Turn off the VPN and try again; if that helps, allow this program in its settings",
     });
   }
   return findings;
@@ -180,8 +180,7 @@ const FINDINGS = {
   offline: {
     kind: "offline",
     summary: "No network: this machine has no address or no route, and cannot send",
-    remedy:
-      "Plug in the cable or join a Wi-Fi network, and check that this machine gets an address",
+    remedy: "Check the cable or the Wi-Fi, and that this machine gets an address",
   },
   firewallHere: {
     kind: "local-firewall",

@@ -101,9 +101,9 @@ const REMEDIES = {
   "carrier-nat":
     "Ask the provider for a public address, use IPv6, or let the other side map a port; a router's port mapping does not help here",
   "ds-lite": "Use IPv6 where both sides have it; port mappings for IPv4 need the provider's help",
-  "nat64": "Prefer peers and servers with IPv6; IPv4 works through the translation",
-  "local-server": "Test with a server on the internet",
-  "double-nat": "Test with a server on the internet",
+  "nat64": "Use peers and servers with IPv6 where you can; IPv4 goes through the translation",
+  "local-server": "Name a server on the internet",
+  "double-nat": "Name a server on the internet",
 } as const;
 
 /** The last 32 bits: 192.0.0.170 and 192.0.0.171, the addresses of ipv4only.arpa. */
