@@ -97,6 +97,7 @@ export {
   type CodeEvent,
   type CodeOffer,
   type CodeOptions,
+  type ConnectionEvent,
   type ConnectOptions,
   IncomingConnection,
   type PathReport,

@@ -172,10 +172,10 @@ export interface Attempt {
 export interface ConnectionAttempt extends Attempt {
   /** The kind of path that it tried. */
   readonly kind: PathKind;
-  /** How it tried to get through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  /** How it tried to get through the filters of both sides; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`. */
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
 }
 
 /**

@@ -138,7 +138,7 @@ export function readInteger(
 export interface DurationRange {
   readonly min?: number;
   readonly max?: number;
-  /** Default: a bare number is an error, because a person means seconds, and a program milliseconds. */
+  /** Default: milliseconds. */
   readonly bareUnit?: "ms" | "s";
 }
 
@@ -154,14 +154,15 @@ export function readDuration(
   { min = 0, max = MAX_DURATION_MS, bareUnit }: DurationRange = {},
 ): number | undefined {
   if (text === undefined) return undefined;
-  const [, digits, unit = bareUnit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text) ?? [];
-  if (Number(digits) > 0 && unit === undefined) {
-    const units = Number(digits) < 100 ? ["s", "m"] : ["ms", "s"];
-    throw new UsageError(`--${name} takes a time with a unit, not ${shown(text)}`, {
-      remedy: `Write ${units.map((each) => shown(text) + each).join(" or ")}`,
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text) ?? [];
+  const ms = Math.round(Number(digits) * UNITS_MS[unit ?? bareUnit ?? "ms"]!);
+  const isBare = unit === undefined && bareUnit === undefined;
+  if (isBare && ms > 0 && ms < Math.max(min, LEAST_BARE_MS)) {
+    throw new UsageError(`--${name} ${shown(text)} would be ${shown(text)} milliseconds`, {
+      remedy: `Write ${shown(text)}s, ${shown(text)}m or ${shown(text)}ms`,
     });
   }
-  const value = digits === undefined ? NaN : Math.round(Number(digits) * UNITS_MS[unit ?? "ms"]!);
+  const value = digits === undefined ? NaN : ms;
   if (value >= min && value <= max) return value;
   const limits = max === MAX_DURATION_MS ? "" : `, from ${inUnits(min)} to ${inUnits(max)}`;
   throw new UsageError(
@@ -200,11 +201,14 @@ export function readSeconds(
 }
 
 /** A time in the largest unit that it is a whole number of, as {@linkcode readDuration} reads it. */
-export function inUnits(ms: number): string {
+function inUnits(ms: number): string {
   const [unit, size] = Object.entries(UNITS_MS).findLast(([, size]) => ms > 0 && ms % size === 0) ??
     ["ms", 1];
   return `${ms / size}${unit}`;
 }
+
+/** Chosen by us: a person who writes less than this without a unit means seconds or minutes. */
+const LEAST_BARE_MS = 50;
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,

@@ -84,3 +84,6 @@ export const COMMANDS: readonly Command[] = [
   ...NETWORK_COMMANDS,
   ...PROGRAM_COMMANDS,
 ];
+
+/** Those that lists show. */
+export const SHOWN_COMMANDS: readonly Command[] = COMMANDS.filter(({ isHidden }) => !isHidden);

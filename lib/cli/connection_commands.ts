@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Command, Operand } from "./command.ts";
+import { type Command, commandGroup, type Operand } from "./command.ts";
 import {
   ALLOW_OPTION,
   CODE_OPTIONS,
@@ -262,30 +262,26 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
     permissions: ["net"],
     printsEvents: true,
   },
-  {
+  commandGroup({
     name: "ticket",
     summary: "issue further tickets for this peer, list them, or take one back",
-    operands: [],
-    options: [],
     examples: [
       { args: "new --key me.key --once", does: "a ticket for one connection" },
       { args: "list --key me.key", does: "show all of them" },
     ],
     permissions: ["read", "write"],
     subcommands: TICKET_COMMANDS,
-  },
-  {
+  }),
+  commandGroup({
     name: "peers",
     summary: "give friends names, for connect and recv, list them, or remove one",
-    operands: [],
-    options: [],
     examples: [
       { args: "add laptop 7-abacus-walrus-zodiac", does: "name the peer that printed this code" },
       { args: "list", does: "show all friends" },
     ],
     permissions: ["read", "write"],
     subcommands: PEERS_COMMANDS,
-  },
+  }),
   {
     name: "id",
     summary: "print this peer's ID, for --allow",

@@ -5,7 +5,7 @@
  */
 
 import { messageOf, NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
-import { isFullyGranted } from "../net/system/permission.ts";
+import { isFullyGranted } from "../net/system/platform.ts";
 import type { Command } from "./command.ts";
 import { type CliIo, EXIT, type Failure, failureOf, UsageError } from "./io.ts";
 import { copyable } from "./layout.ts";

@@ -31,6 +31,11 @@ export interface CliIo {
    * is not a terminal.
    */
   setRaw?(isRaw: boolean): void;
+  /**
+   * Whether the start of a line that was typed before a question stays in the terminal, so that it would be the start of
+   * the answer. Default: no.
+   */
+  readonly keepsTyped?: boolean;
   /** Stdout, for commands that carry bytes. */
   readonly stdout: WritableStream<Uint8Array>;
   /** How this program was started, for the commands that it tells people to type. Default: as `punchline`. */

@@ -28,7 +28,7 @@ import {
   readPublicKey,
   readTimeout,
 } from "./peer_options.ts";
-import { forward, pipeThrough } from "./pipe.ts";
+import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import { limitText } from "./status_engine.ts";
 import type { StdinLines } from "./stdin_lines.ts";
@@ -65,6 +65,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),
   });
+  prompt?.askForMessage();
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
@@ -171,10 +172,10 @@ async function forwardTo(
   try {
     const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal });
     await forward(connection, toDenoConn(local), signal);
-    events.closed();
+    events.closed(endOfForwarding(connection, { isService: true }));
     events.waitFor(WAITING);
   } catch (error) {
-    connection.reset();
+    connection.reset(signal.aborted ? undefined : RESET_CODES.serviceUnreachable);
     if (!signal.aborted) printError(error, io);
   }
 }

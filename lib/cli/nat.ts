@@ -133,6 +133,7 @@ function familyText(
     ["ports", [allocationText(report.allocation), ...allocationNotes(report)]],
     ["hairpinning", [yesNo(report.hairpinning)]],
     ["unsolicited SYN", report.unsolicitedSyn === "unknown" ? [] : [report.unsolicitedSyn]],
+    ["crossing SYN", report.crossingSyn === "unknown" ? [] : [crossingText(report.crossingSyn)]],
     [
       "idle lifetime",
       details.lifetimeSeconds === null ? [] : [lifetimeText(details.lifetimeSeconds)],
@@ -154,6 +155,10 @@ function familyText(
     "",
     ...indent(explainFamily(report, scope)),
   ];
+}
+
+function crossingText(crossingSyn: FamilyReport["crossingSyn"]): string {
+  return crossingSyn === "accepted" ? crossingSyn : "dropped or reset";
 }
 
 /** Draws this machine, the NAT or firewall, and the server: beside each other, or below each other if that is too wide. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Command, Operand } from "./command.ts";
+import { type Command, commandGroup, type Operand } from "./command.ts";
 import {
   JSON_OPTION,
   type Option,
@@ -131,19 +131,17 @@ export const NETWORK_COMMANDS: readonly Command[] = [
     ],
     permissions: ["net"],
   },
-  {
+  commandGroup({
     name: "map",
     summary:
       "open a port on the router, list or close open ports, or show what the router supports",
-    operands: [],
-    options: [],
     examples: [
       { args: "add tcp 8080", does: "open a port until Ctrl-C" },
       { args: "probe", does: "show what the router supports" },
     ],
     permissions: ["net"],
     subcommands: MAP_COMMANDS,
-  },
+  }),
   {
     name: "stun",
     summary: "ask a STUN server which address it sees",
@@ -233,11 +231,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       isOptional: true,
       repeats: true,
       choices: [
-        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "peers", "transfer"],
-        "outages",
+        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "udp", "udp-matrix"],
+        ...["peers", "transfer", "outages"],
       ],
-      help: "verdicts, loss, times, adverse, punch, figures, peers, transfer or outages; without " +
-        "any, all of them",
+      help: "verdicts, loss, times, adverse, punch, figures, udp, udp-matrix, peers, transfer or " +
+        "outages; without any, all of them",
     }],
     options: [
       option("runs", { value: "N", help: "how many runs of each kind" }),

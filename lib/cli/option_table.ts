@@ -26,7 +26,7 @@ export interface Option {
 }
 
 /** The headings, in the order in which help shows them. */
-export const OPTION_GROUPS = [
+const OPTION_GROUPS = [
   "Options",
   "How the two sides find each other",
   "How they connect",
@@ -39,17 +39,28 @@ export const OPTION_GROUPS = [
 export type OptionGroup = typeof OPTION_GROUPS[number];
 
 /** How help shows an option: `--server HOST[:PORT]`. */
-export function optionText({ name, value }: Option): string {
+function optionText({ name, value }: Option): string {
   return value === undefined ? `--${name}` : `--${name} ${value}`;
 }
 
 /** What an option does, and what holds without it. */
-export function optionHelp({ help, fallback, repeats }: Option): string {
+function optionHelp({ help, fallback, repeats }: Option): string {
   const notes = [
     ...fallback === undefined ? [] : [`default: ${fallback}`],
     ...repeats ? ["may be repeated"] : [],
   ];
   return notes.length === 0 ? help : `${help} (${notes.join("; ")})`;
+}
+
+/** How help lists options: under their headings, each with what it does. */
+export function optionRows(
+  options: readonly Option[],
+): { readonly group: OptionGroup; readonly rows: readonly (readonly [string, string])[] }[] {
+  return OPTION_GROUPS.flatMap((group) => {
+    const rows = options.filter((each) => each.group === group)
+      .map((each) => [optionText(each), optionHelp(each)] as const);
+    return rows.length === 0 ? [] : [{ group, rows }];
+  });
 }
 
 /** What times look like. */

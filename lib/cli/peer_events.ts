@@ -45,7 +45,7 @@ export interface ConnectedReport {
   readonly strategy: PathKind;
   /** `null` unless it was punched. */
   readonly method: PunchMethodName | null;
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
   /** The address on this side, `192.0.2.1:4000`. */
   readonly local: string;
   /** The address on the other side. */
@@ -170,11 +170,11 @@ export class ConnectionEvents {
     this.print(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
   }
 
-  /** Reports that both directions have ended. */
-  closed(): void {
+  /** Reports that both directions have ended, and why if they did not end by themselves. */
+  closed(reason?: string): void {
     this.waitOver();
-    this.emit({ event: "closed" });
-    this.print("Closed");
+    this.emit(reason === undefined ? { event: "closed" } : { event: "closed", reason });
+    this.print(reason === undefined ? "Closed" : `Closed: ${reason}`);
   }
 }
 
@@ -284,10 +284,10 @@ async function reportPathChanges(
 }
 
 function describe(attempt: ConnectionAttempt): string {
-  const { local, remote, outcome, elapsedMs, tries, resets, reason, remedy } = attempt;
+  const { transport, local, remote, outcome, elapsedMs, tries, resets, reason, remedy } = attempt;
   const direction = tries === 0 && local !== null ? "from" : "to";
   const counts = tries === 0 ? [] : [
-    `${tries} ${tries === 1 ? "SYN" : "SYNs"}`,
+    `${tries} ${transport === "udp" ? "datagram" : "SYN"}${tries === 1 ? "" : "s"}`,
     ...resets > 0 ? [`${resets} reset`] : [],
   ];
   const notes = counts.length > 0 ? ` (${counts.join(", ")})` : "";
@@ -312,8 +312,11 @@ function whyInWords(error: unknown): string | null {
 }
 
 /** The kind of a path for people, or how it was punched. */
-function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method">): string {
-  return method === null ? KINDS_IN_WORDS[kind] : METHODS_IN_WORDS[method];
+function pathInWords(
+  { kind, method, transport }: Pick<ConnectionAttempt, "kind" | "method" | "transport">,
+): string {
+  if (method !== null) return METHODS_IN_WORDS[method](transport.toUpperCase());
+  return transport === "udp" ? `${KINDS_IN_WORDS[kind]}, over UDP` : KINDS_IN_WORDS[kind];
 }
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
@@ -323,6 +326,7 @@ const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "direct": "direct",
   "mapped": "mapped port",
   "punch-tcp": "TCP hole punching",
+  "punch-udp": "UDP hole punching",
   "relay": "relay",
 };
 
@@ -334,12 +338,14 @@ const ROUTES: Readonly<Record<PathKind, string>> = {
   "direct": "directly",
   "mapped": "through a mapped port",
   "punch-tcp": "by TCP hole punching",
+  "punch-udp": "by UDP hole punching",
   "relay": "over a relay",
 };
 
-const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, string>> = {
-  "simultaneous-open": "TCP simultaneous open",
-  "one-sided-open": "TCP hole punching, opened by one side",
-  "port-prediction": "TCP hole punching by port prediction",
-  "birthday": "TCP hole punching by many ports at once",
+const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, (transport: string) => string>> = {
+  "simultaneous-open": (transport) =>
+    transport === "UDP" ? "UDP hole punching" : `${transport} simultaneous open`,
+  "one-sided-open": (transport) => `${transport} hole punching, opened by one side`,
+  "port-prediction": (transport) => `${transport} hole punching by port prediction`,
+  "birthday": (transport) => `${transport} hole punching by many ports at once`,
 };

@@ -5,7 +5,7 @@
  */
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
-import { shownUrl } from "../base/login.ts";
+import { shownUrl, stripLogin } from "../base/login.ts";
 import { plainServer } from "../nat/servers.ts";
 import { KeyPair } from "../noise/handshake.ts";
 import { openKeyFile, readKeyFile } from "../peer/key_file.ts";
@@ -14,6 +14,7 @@ import { Peer } from "../peer/peer.ts";
 import { DEFAULT_SIGNALING, parseSignalUrl } from "../signal/open.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { readConfig } from "./config.ts";
+import { URL_VARIABLES } from "./environment.ts";
 import { type CliIo, EXIT, reasonOfFile, UsageError, withoutSecrets } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
 import { SecretReader } from "./secrets.ts";
@@ -45,7 +46,7 @@ export async function readPeerOptions(
 ): Promise<PeerOptions> {
   const { flags, values, lists } = given;
   const strategies = readStrategies(values.get("strategy"));
-  const relays = await secrets.readAll("turn", lists.get("turn")!, VARIABLES.turn);
+  const relays = await secrets.readAll("turn", lists.get("turn")!, URL_VARIABLES.turn);
   const turn = relays.map((url) => readUrl(url, parseRelay));
   const servers = lists.get("server")!.map((server) =>
     readWith(() => plainServer(server), "--server")
@@ -78,12 +79,18 @@ export async function readSignalUrls(
   secrets: PeerInput["secrets"],
 ): Promise<string[]> {
   const urls = (option: "rendezvous" | "mqtt") =>
-    secrets.readAll(option, lists.get(option)!, VARIABLES[option]);
+    secrets.readAll(option, lists.get(option)!, URL_VARIABLES[option]);
   return [
     ...(await urls("rendezvous")).map((url) => readSignalUrl("rendezvous", url)),
     ...(await urls("mqtt")).map((url) => readSignalUrl("mqtt", url)),
     ...flags.has("lan") ? ["lan:"] : [],
   ];
+}
+
+/** The option that names a signaling server, without its login: `--mqtt mqtts://broker.example`. */
+export function signalingOption(url: string): string {
+  if (url === "lan:") return "--lan";
+  return `${/^mqtt/.test(url) ? "--mqtt" : "--rendezvous"} ${stripLogin(url)}`;
 }
 
 /**
@@ -221,13 +228,6 @@ function readUrl<T>(url: string, parse: (url: string) => T): T {
 
 /** Chosen by us: a day, longer than anyone waits. */
 const MAX_TIMEOUT_MS = 86_400_000;
-
-/** The variables that stand for options which are not given. */
-const VARIABLES = {
-  rendezvous: "PUNCHLINE_RENDEZVOUS",
-  mqtt: "PUNCHLINE_MQTT",
-  turn: "PUNCHLINE_TURN",
-} as const;
 
 /** Prints warnings for people, and drops everything else. */
 function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {

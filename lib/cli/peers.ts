@@ -17,11 +17,6 @@ import { ask, canAsk } from "./question.ts";
 import { openPool, readTarget, sayLooking } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 
-/** One line of help. */
-export const PEERS_USAGE =
-  "peers add NAME TICKET|CODE|@FILE|- [--replace] [--rendezvous URL]... [--mqtt URL]... [--lan]" +
-  " | peers list | peers remove NAME; all with [--json]";
-
 /**
  * Runs the command; returns its exit code.
  *

@@ -29,7 +29,6 @@ import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
 import { openPool, sayLooking } from "./target.ts";
-import { abortable } from "@std/async/abortable";
 import { limitText, wayName } from "./status_engine.ts";
 
 /** Runs the command; returns its exit code. */
@@ -148,7 +147,7 @@ function showCode(
         new CodeOffer({ pool, urls: [url] }, { ...options, ticket: () => room }, () => {}),
       );
       try {
-        await (options.signal ? abortable(offer.ready, options.signal) : offer.ready);
+        await offer.ready(options.signal);
         return stack;
       } catch (error) {
         await stack[Symbol.asyncDispose]();

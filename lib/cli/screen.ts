@@ -206,7 +206,7 @@ function drawParts(parts: readonly StatusPart[], columns: number, hasStyles: boo
 }
 
 /** A text in the colour of what it means, on a terminal that has colours. */
-export function styled(text: string, tone: StatusPart["tone"], hasStyles: boolean): string {
+function styled(text: string, tone: StatusPart["tone"], hasStyles: boolean): string {
   const code = TONES[tone];
   return hasStyles && code !== undefined ? `\u001b[${code}m${text}\u001b[0m` : text;
 }

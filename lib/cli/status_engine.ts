@@ -107,7 +107,8 @@ export function statusParts(
   if (task === null) return [];
   const elapsedMs = nowMs - task.sinceMs;
   const elapsed = elapsedText(elapsedMs);
-  const limit = task.timeoutMs === null ? "" : ` of ${limitText(task.timeoutMs)}`;
+  const isLimited = task.timeoutMs !== null && elapsedMs < task.timeoutMs + 1000;
+  const limit = isLimited ? ` of ${limitText(task.timeoutMs!)}` : ""; // a limit that was passed was none
   const plain = (text: string): StatusPart => ({ text, tone: "plain" });
   const faint = (text: string): StatusPart => ({ text, tone: "faint" });
   const full = [plain(task.text), faint(`, ${elapsed}${limit}`)];

@@ -32,11 +32,6 @@ import { readConfig } from "./config.ts";
 import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
 import { openPeerInput, readKey, readSignalUrls } from "./peer_options.ts";
 
-/** One line of help. */
-export const TICKET_USAGE =
-  "ticket new [--name N] [--once] [--expires DURATION] [--rendezvous URL]... [--mqtt URL]... [--lan]" +
-  " | ticket list | ticket revoke N; all with --key FILE [--json]";
-
 /**
  * Runs the command; returns its exit code.
  *

@@ -93,6 +93,11 @@ export interface FamilyReport {
   readonly hairpinning: boolean | "unknown";
   /** TCP only; `"unknown"` for UDP. */
   readonly unsolicitedSyn: UnsolicitedSyn;
+  /**
+   * What becomes of a SYN from an address and port that this host is dialling at the same moment; TCP only. `"dropped"`
+   * stands for a RST as well.
+   */
+  readonly crossingSyn: UnsolicitedSyn;
   /** The classic name from RFC 3489 §5, which is still in common use; `"Unknown"` if mapping or filtering is unknown. */
   readonly rfc3489Name: string;
   /** Results that are not part of the command line's JSON contract. */
@@ -101,6 +106,8 @@ export interface FamilyReport {
 
 /** See {@linkcode FamilyReport.details}. */
 export interface FamilyDetails {
+  /** The external IP addresses that servers saw; several if the NAT has a pool and does not keep to one (RFC 4787 §4.1). */
+  readonly externalIps: readonly string[];
   /** More about how external ports are chosen. */
   readonly allocation: PortAllocationDetails;
   /**

@@ -12,10 +12,8 @@ import { Deadline, WakeableDelay } from "../base/timers.ts";
 import { type IpFamily, ipFamily, ipScope, isIp } from "../net/address.ts";
 import type { NamedHost } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
-import type { Finding } from "./behavior.ts";
 import {
   type DialEvidence,
-  explainNetwork,
   type NameEvidence,
   type NameFault,
   nameFault,
@@ -38,16 +36,6 @@ export interface ExamineNetworkOptions {
   /** The proxy that programs on this host are set up to use. */
   readonly proxy?: string;
   readonly signal?: AbortSignal;
-}
-
-/**
- * Finds out why none of the servers answers, within four seconds.
- *
- * @returns the likely causes, the most certain first; at least one
- * @throws the signal's reason on abort
- */
-export async function examineNetwork(options: ExamineNetworkOptions): Promise<Finding[]> {
-  return explainNetwork(await gatherEvidence(options));
 }
 
 /**
@@ -89,7 +77,11 @@ export class BackgroundExamination implements AsyncDisposable {
   }
 }
 
-/** What {@linkcode examineNetwork} judges by. */
+/**
+ * Gathers what `explainNetwork()` judges by, within four seconds.
+ *
+ * @throws the signal's reason on abort
+ */
 export async function gatherEvidence(options: ExamineNetworkOptions): Promise<NetworkEvidence> {
   const { network, families = [4, 6], signal } = options;
   const hosts = options.hosts.slice(0, MAX_HOSTS);

@@ -19,11 +19,13 @@ export function difficultyOf(report: FamilyReport): Difficulty {
   const { mapping, filtering, allocation } = report;
   switch (mapping.behavior) {
     case "none":
-      return filtering.behavior === "none" ? "open" : "easy";
+      if (filtering.behavior === "none") return "open";
+      return mustNotCross(report) ? "moderate" : "easy";
     case "endpoint-independent":
-      return "easy";
+      return mustNotCross(report) ? "moderate" : "easy";
     case "address-dependent":
     case "address-and-port-dependent":
+      if (hasPool(report)) return "hard";
       return allocation.kind === "random" || allocation.kind === "unknown" ? "hard" : "moderate";
     case "unknown":
       return "unknown";
@@ -39,6 +41,16 @@ export function isUdpBlocked({ ipv4, ipv6 }: NatReport["udp"]): boolean {
 export interface Silent {
   readonly cause?: Finding;
   readonly isHasty: boolean;
+}
+
+/** Whether TCP connections fail with a peer whose NAT does the same: both keep out the SYN that the other needs. */
+function mustNotCross({ crossingSyn, filtering }: FamilyReport): boolean {
+  return crossingSyn === "dropped" && filtering.behavior === "address-and-port-dependent";
+}
+
+/** Whether mappings get one of several addresses, so that not even the address is known before a mapping is made. */
+function hasPool({ details }: FamilyReport): boolean {
+  return details.externalIps.length > 1;
 }
 
 /**
@@ -80,7 +92,7 @@ function verdictAnywhere(
   const decisive = reachable.find((report) => difficultyOf(report) !== "unknown") ?? reachable[0]!;
   const difficulty = difficultyOf(decisive);
   if (isUdpBlocked(udp)) {
-    const summary = `UDP is blocked; over TCP: ${SUMMARIES[difficulty]}`;
+    const summary = `UDP is blocked; over TCP: ${summaryOf(decisive)}`;
     return { difficulty: "blocked", summary, decisive };
   }
   const overUdp = decisive === tcp.ipv4 ? udp.ipv4 : decisive === tcp.ipv6 ? udp.ipv6 : null;
@@ -88,8 +100,15 @@ function verdictAnywhere(
   const addition = differing === difficulty || differing === "unknown"
     ? ""
     : `; over UDP, ${SUMMARIES[differing]}`;
-  const summary = `${nameOf(decisive)}: ${SUMMARIES[difficulty]}${addition}`;
+  const summary = `${nameOf(decisive)}: ${summaryOf(decisive)}${addition}`;
   return { difficulty, summary, decisive };
+}
+
+function summaryOf(report: FamilyReport): string {
+  const difficulty = difficultyOf(report);
+  return difficulty === "moderate" && mustNotCross(report)
+    ? "direct connections work with most peers; over TCP, not with those behind a NAT like this"
+    : SUMMARIES[difficulty];
 }
 
 /**
@@ -121,6 +140,14 @@ export function explainFamily(report: FamilyReport, scope: VerdictScope = "inter
       );
       break;
     case "moderate":
+      if (mustNotCross(report)) {
+        sentences.push(
+          "SYNs that cross one of this machine's are kept out: simultaneous open works only if the peer's NAT lets them in.",
+          "TCP fails with a peer whose NAT keeps them out as well: such a pair needs UDP or a relay.",
+          PEERS_THAT_GET_IN[filtering.behavior],
+        );
+        break;
+      }
       sentences.push(
         "External ports vary by destination but follow a pattern " +
           `(${
@@ -131,7 +158,9 @@ export function explainFamily(report: FamilyReport, scope: VerdictScope = "inter
       break;
     case "hard":
       sentences.push(
-        "External ports vary by destination and cannot be predicted.",
+        hasPool(report)
+          ? `External addresses vary by destination, ${report.details.externalIps.length} of them so far, and cannot be predicted.`
+          : "External ports vary by destination and cannot be predicted.",
         "Direct connections work only with peers that are open or do not filter by port. Set up a relay for the others.",
       );
       break;
@@ -141,6 +170,12 @@ export function explainFamily(report: FamilyReport, scope: VerdictScope = "inter
         : ["No server answered: this traffic is blocked."];
     default:
       sentences.push("The test could not find out what works. The evidence says why.");
+  }
+  if (hasPool(report) && difficulty !== "hard") {
+    sentences.push(
+      "The NAT has a pool of addresses and does not keep to one (RFC 4787 REQ-2 recommends that): " +
+        "peers that were told one address see another for each new port.",
+    );
   }
   if (unsolicitedSyn === "reset") {
     sentences.push(

@@ -90,6 +90,7 @@ class Dialer {
   readonly #protocol: string;
   readonly #urls: readonly string[];
   readonly #isManual: boolean;
+  readonly #mayReconnect: boolean;
   readonly #connection: PeerConnection;
   readonly #connected = Promise.withResolvers<void>();
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
@@ -111,6 +112,7 @@ class Dialer {
     this.#urls = signalingUrls(ticket, context);
     this.#isManual = this.#urls.every((url) => url === MANUAL_URL);
     const mayReconnect = reconnects && !this.#isManual; // people would have to carry messages again
+    this.#mayReconnect = mayReconnect;
     const { timings, baseSockets, closed } = context;
     // The first offer of a punch travels in the request; without base sockets there is no offer.
     const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
@@ -130,7 +132,7 @@ class Dialer {
       windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
-      onLost: () => this.#dispatch({ kind: "path lost", random: Math.random() }),
+      onLost: (wasUsed) => this.#dispatch({ kind: "path lost", wasUsed, random: Math.random() }),
     });
   }
 
@@ -256,6 +258,7 @@ class Dialer {
         wants,
         signalingUrls: this.#urls,
         connection: this.#connection,
+        mayFallBack: this.#mayReconnect,
         hopeless: search.hopeless,
         signal,
       });

@@ -8,6 +8,7 @@
  * |                         | search over, no path         | over: fail with the reason                                            |
  * |                         | rejected, stop               | end the search, then over: fail with the reason                       |
  * | connected               | path lost                    | reconnecting: a new search in place of the old one, at once or soon   |
+ * |                         | path lost before it was used | reconnecting: the search that found it goes on                        |
  * |                         | time, over a relay           | search for a direct path; the waits between these searches double     |
  * |                         | search over                  | arm the next improvement, if the search was for a direct path         |
  * | reconnecting            | search over, with path       | connected                                                             |
@@ -126,7 +127,8 @@ export type DialerEvent =
   | { readonly kind: "search ended"; readonly search: number; readonly random: number }
   | { readonly kind: "path"; readonly isRelayed: boolean }
   /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
-  | { readonly kind: "path lost"; readonly random: number }
+  /** `wasUsed` if the other side was ever heard over it. */
+  | { readonly kind: "path lost"; readonly wasUsed: boolean; readonly random: number }
   /** The caller gave up, the peer is closed, or the connection has ended. */
   | { readonly kind: "stop"; readonly reason: unknown }
   | { readonly kind: "time" };
@@ -190,19 +192,23 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
       return stay({ ...state, search: { ...state.search!, faults } });
     }
     case "rejected":
-      return endSearch(state, { error: event.error, isFinal: true }, { isRejected: true });
+      return endSearch(state, { error: event.error, isFinal: true }, { isQuiet: true });
     case "hopeless":
       return onHopeless(state, event.reason, nowMs);
     case "failed":
       return endSearch(state, { error: event.error, isFinal: false });
     case "finished":
-      return endSearch(state, event.hasMoved ? null : { error: lostAtOnceError(), isFinal: false });
+      return endSearch(
+        state,
+        event.hasMoved ? null : { error: lostAtOnceError(), isFinal: false },
+        { isQuiet: state.phase === "reconnecting" }, // the next request tells the other side enough
+      );
     case "search ended":
       return onSearchEnded(state, event.random, nowMs);
     case "path":
       return onPath({ ...state, path: event.isRelayed ? "relayed" : "direct" }, nowMs);
     case "path lost":
-      return onPathLost({ ...state, path: "none" }, event.random, nowMs);
+      return onPathLost({ ...state, path: "none" }, event, nowMs);
     case "stop":
       return onStop(state, event.reason);
     case "time":
@@ -251,7 +257,7 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
 function endSearch(
   state: DialerState,
   failure: SearchFailure | null,
-  { isRejected = false } = {},
+  { isQuiet = false } = {},
 ): DialerStep {
   const { search } = state;
   if (search === null) return stay(state);
@@ -259,7 +265,7 @@ function endSearch(
     // A reason that ends all searches replaces the reason that ended this one.
     return stay(failure?.isFinal ? { ...state, search: { ...search, failure } } : state);
   }
-  const cancels = failure !== null && !isRejected;
+  const cancels = failure !== null && !isQuiet;
   return {
     state: { ...state, search: { ...search, stage: "ending", failure } },
     actions: [
@@ -302,10 +308,19 @@ function onPath(state: DialerState, nowMs: number): DialerStep {
   return { state: { ...state, phase: "connected", improvement }, actions: [{ kind: "succeed" }] };
 }
 
-function onPathLost(state: DialerState, random: number, nowMs: number): DialerStep {
+function onPathLost(
+  state: DialerState,
+  { wasUsed, random }: { readonly wasUsed: boolean; readonly random: number },
+  nowMs: number,
+): DialerStep {
   const check: DialerAction = { kind: "check signaling" };
   if (state.phase !== "connected") return { state, actions: [check] };
   const { reconnectMs, retryMs } = state.settings;
+  // The search that found the path goes on, and has the next one sooner than a new search would.
+  if (!wasUsed && state.search?.stage === "answered" && state.search.wants === "any") {
+    const reconnectByMs = nowMs + reconnectMs;
+    return { state: { ...state, phase: "reconnecting", reconnectByMs }, actions: [check] };
+  }
   // At once, unless each path is lost as soon as it is found.
   const isRare = nowMs - state.retry.startedAtMs >= MAX_RETRY_FACTOR * retryMs;
   const retry = { ...state.retry, waitMs: isRare ? 0 : state.retry.waitMs };

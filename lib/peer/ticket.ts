@@ -193,6 +193,17 @@ export function pathKeys(
   };
 }
 
+/** The keys for datagrams over a path, which share nothing with those for its stream. */
+export function datagramKeys(
+  connectionKey: Uint8Array,
+  channelBinding: Uint8Array,
+  role: "controlling" | "controlled",
+): Pick<PathKeys, "sendKey" | "receiveKey"> {
+  const { sendKey, receiveKey } = pathKeys(connectionKey, channelBinding, role);
+  const derive = (key: Uint8Array) => hmac("sha256", key, utf8("datagrams"));
+  return { sendKey: derive(sendKey), receiveKey: derive(receiveKey) };
+}
+
 /** Names a connection to both sides when it has to be resumed: 32 hexadecimal digits; secret. */
 export function resumptionId(connectionKey: Uint8Array): string {
   return toHex(hmac("sha256", connectionKey, utf8("resumption")).subarray(0, 16));

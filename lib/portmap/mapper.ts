@@ -38,6 +38,8 @@ export interface MappingRequest {
   readonly lifetimeSeconds: number;
   /** Shown in the router's table of mappings. Protocols without such a field leave it out. */
   readonly description: string;
+  /** What this run was granted before and still holds: mappings that a request may replace. None by default. */
+  readonly held?: readonly MappingGrant[];
 }
 
 /** What a gateway granted, which may differ from what was requested. */
@@ -260,7 +262,8 @@ export function sameAgain(
   lifetimeSeconds: number = grant.lifetimeSeconds,
 ): MappingRequest {
   const { protocol, internal, external } = grant;
-  return { protocol, internal, externalPort: external.port, lifetimeSeconds, description: "" };
+  const { port: externalPort } = external;
+  return { protocol, internal, externalPort, lifetimeSeconds, description: "", held: [grant] };
 }
 
 function checkRange(what: string, value: number, least: number, most: number): void {
@@ -312,11 +315,12 @@ export const PROTOCOL_NAMES: Readonly<Record<MapperName, string>> = {
   "upnp": "UPnP",
 };
 
-/** What to do if a gateway does not answer. */
+/** What to do if a gateway does not answer, which does not show why. */
 export const SILENCE_REMEDIES: Readonly<Record<MapperName, string>> = {
-  "pcp": "PCP is off or unknown to the router: enable it there",
-  "nat-pmp": "NAT-PMP is off or unknown to the router: enable it there",
-  "upnp": "UPnP is off: enable it in the router",
+  "pcp": "Enable PCP in the router if it has it; NAT-PMP or UPnP will do as well",
+  "nat-pmp": "Enable NAT-PMP in the router if it has it; PCP or UPnP will do as well",
+  "upnp":
+    "Enable UPnP in the router if it is off, and let answers through this device's firewall (UDP port 1900)",
 };
 
 const OUTCOMES: Partial<Record<Attempt["outcome"], string>> = {

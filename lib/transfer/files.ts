@@ -105,6 +105,8 @@ export interface PartFile extends ReadableFile {
    * @throws {FileError} `replaced` if the old or the new path is not this file
    */
   publish(to: string, options: { readonly overwrite: boolean }): Promise<void>;
+  /** Whether its path still names it. */
+  isThere(): Promise<boolean>;
   /** Closes the file, and removes it if its path still names it. */
   discard(): Promise<void>;
 }

@@ -210,6 +210,7 @@ const NOTHING_TO_DO: readonly (readonly [place: string, why: string])[] = [
   ["udp_connection.ts", "what the reason or the cause stands for"],
   ["session/path.ts", "what the reason or the cause stands for"],
   ["dialer.ts", "that of the cause"],
+  ["accept_first.ts", "it is told to the other side as busy, and not thrown to anyone"],
   ["relay_connection.ts", "what the reason stands for: closed by this side, or reset"],
 ];
 

@@ -8,7 +8,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { type Command, type Servers, start, withScratch, withServers } from "./command.ts";
-import { HAS_SCRIPT, Terminal } from "./terminal.ts";
+import { Terminal, terminalTest } from "./terminal.ts";
 
 Deno.test("recv takes the code that send shows, with spaces, capitals and a typing error", () =>
   inFolder(async ({ folder, files, servers }) => {
@@ -134,8 +134,8 @@ Deno.test("connect with a code that no peer offers ends with 4, and says what to
     const { code, stderr } = await start(args).end();
     assertEquals(code, 4);
     const lines = "Looking for the other side of code 7-…\n" +
-      "punchline: Cannot use code 7-…: no one waits there\n" +
-      "Check the number, and that the other side still shows this code\n";
+      "punchline: Cannot use code 7-…: no one answers: the code may have expired, or its sender stopped\n" +
+      "Check the number, or ask the other side for a new code\n";
     assert(stderr.startsWith(lines), stderr);
   }));
 
@@ -219,10 +219,9 @@ Deno.test("peers add, list and remove keep names for friends, which connect take
     assertEquals((await run("peers")).code, 2);
   }));
 
-Deno.test({
-  name: "peers add asks once about a ticket's private servers; connect NAME does not ask again",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "peers add asks once about a ticket's private servers; connect NAME does not ask again",
+  () =>
     inFolder(async ({ folder, servers }) => {
       const permissions = [
         ...[`--allow-read=${folder}`, `--allow-write=${folder}`],
@@ -253,7 +252,7 @@ Deno.test({
       assertEquals([code, stdout], [0, "hello"], stderr);
       await listener.end();
     }),
-});
+);
 
 Deno.test("settings say where to meet; without permission they are not read, and writing names the flag", () =>
   inFolder(async ({ folder, servers }) => {

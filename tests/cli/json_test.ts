@@ -45,6 +45,7 @@ const FAMILY = {
   },
   hairpinning: oneOf(true, false, "unknown"),
   unsolicitedSyn: oneOf("dropped", "reset", "accepted", "unknown"),
+  crossingSyn: oneOf("dropped", "reset", "accepted", "unknown"),
   rfc3489Name: isText,
 };
 
@@ -168,7 +169,7 @@ for (
     ["there is no room", ["punch", "room", ...NO_SERVER], /^Check the address and the port/],
     ["a code has a typing error", ["connect", "7-quartz-lantern-otter"], /^Type the number/],
     ["a ticket is damaged", ["connect", `${TICKET}A`], /^Copy the whole ticket again/],
-    ["a time has no unit", ["listen", "--timeout", "5"], /^Write 5s or 5m$/],
+    ["a time has no unit", ["listen", "--timeout", "5"], /^Write 5s, 5m or 5ms$/],
     ["an argument is too many", ["listen", "extra"], /^`punchline help listen` explains/],
     ["there is no such friend", ["connect", "laptop"], /^`punchline peers list` shows friends/],
   ] as [string, string[], RegExp][]

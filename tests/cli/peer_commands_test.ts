@@ -13,6 +13,7 @@ import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { receiveFiles } from "../../lib/transfer/mod.ts";
 import { CLI, type Servers, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
+import { ATTEMPT_KEYS, CONNECTED_KEYS } from "./event_keys.ts";
 
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
 
@@ -49,23 +50,9 @@ Deno.test("listen and connect with --json print exactly the promised events", ()
       assertEquals(tickets, promised.slice(0, tickets.length)); // the code is drawn meanwhile
       assertEquals(
         keys.attempt,
-        [
-          ...["event", "strategy", "method", "transport", "local", "remote", "outcome"],
-          ...["reason", "remedy", "elapsedMs", "tries", "resets"],
-        ],
+        ATTEMPT_KEYS,
       );
-      assertEquals(keys.connected, [
-        "event",
-        "strategy",
-        "method",
-        "transport",
-        "local",
-        "remote",
-        "relayed",
-        "elapsedMs",
-        "punchMs",
-        "attempts",
-      ]);
+      assertEquals(keys.connected, CONNECTED_KEYS);
       assertEquals(events.at(-1), { event: "closed" });
     }
   }));

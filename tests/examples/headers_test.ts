@@ -8,7 +8,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
-import { HAS_SCRIPT } from "../cli/terminal.ts";
+import { terminalTest } from "../cli/terminal.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 
@@ -27,6 +27,7 @@ const SCENES: Readonly<Record<string, Scene>> = {
   "chat.ts": { prints: /Connected \(host\)/ },
   "http.ts": { fill: { "[PATH]": "/news" }, prints: /You asked for \/news/ },
   "reverse_proxy.ts": { prints: /Open http:\/\/localhost:\d+/ },
+  "room.ts": { prints: /\* ann is here/ },
   "share.ts": {
     fill: { "FILE...": "LICENSE" },
     prints: /LICENSE, \d+ bytes/,
@@ -39,10 +40,10 @@ const SCENES: Readonly<Record<string, Scene>> = {
 };
 
 for (const { name } of [...Deno.readDirSync(new URL("examples/", ROOT))]) {
-  Deno.test({
-    name: `the commands in the header of ${name} work as they stand there`,
-    ignore: SCENES[name]?.types !== undefined && !HAS_SCRIPT, // it asks in a terminal
-    fn: () =>
+  const test = SCENES[name]?.types === undefined ? Deno.test : terminalTest; // it asks in a terminal
+  test(
+    `the commands in the header of ${name} work as they stand there`,
+    () =>
       withClones(async (a, b) => {
         const { fill = {}, prints, types, after } = SCENES[name] ?? { prints: /./ };
         const [first, second, ...more] = await commandsOf(name);
@@ -61,7 +62,7 @@ for (const { name } of [...Deno.readDirSync(new URL("examples/", ROOT))]) {
           await after(b);
         }
       }),
-  });
+  );
 }
 
 Deno.test("the header of each example says how to use a rendezvous of one's own", async () => {

@@ -8,7 +8,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { INSTALLED_FLAGS } from "../../deps/installed_command.ts";
 import { withServers } from "../cli/command.ts";
-import { serveJsr, serveNpm } from "./registries.ts";
+import { registryVariables, serveJsr, serveNpm } from "./registries.ts";
 import { toolTest } from "./tool_test_case.ts";
 
 const README = await Deno.readTextFile(new URL("../../README.md", import.meta.url));
@@ -186,7 +186,7 @@ class Home {
       cwd: isCloned ? `${this.path}/clone` : this.path,
       clearEnv: true,
       env: {
-        ...inherited(),
+        ...registryVariables(),
         HOME: this.path,
         PATH: `${this.path}/.deno/bin:${deno}:${Deno.env.get("PATH")}`,
         DENO_DIR: `${this.path}/cache`,
@@ -201,14 +201,6 @@ class Home {
       stderr: "piped",
     });
   }
-}
-
-/** What of the environment leads to the registries: proxies and certificates, but nothing of an npx around the tests. */
-function inherited(): Record<string, string> {
-  const names = /^(?!npm_(?!config_)|JSR_URL$|DENO_DIR$|DENO_INSTALL_ROOT$|PUNCHLINE_|XDG_)/;
-  return Object.fromEntries(
-    Object.entries(Deno.env.toObject()).filter(([name]) => names.test(name)),
-  );
 }
 
 /** The lines of all shell blocks under a heading. */

@@ -177,7 +177,13 @@ const OFFER = {
   manifest: ["photos/2026/a.jpg", "photos/2026/b.jpg", "photos/run.sh"].map((path) => ({
     ...{ path, kind: "file", size: 10 * 2 ** 20 },
   })),
-  ...{ hidden: [], needAllowHidden: [], skipped: [], existingFolders: ["photos"] },
+  ...{
+    hidden: [],
+    needAllowHidden: [],
+    skipped: [],
+    existingFolders: ["photos"],
+    existingEntries: [],
+  },
   executables: [{ path: "photos/run.sh", kind: "file", size: 1 }],
 } as unknown as IncomingOffer;
 

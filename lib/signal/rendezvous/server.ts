@@ -5,8 +5,8 @@
  * @module
  */
 
-import { NetworkError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
+import { acceptUntilClosed } from "../../net/accept.ts";
 import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
 import { type IpPrefix, parseIpPrefix } from "../../net/ip_prefix.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
@@ -156,16 +156,7 @@ class Server implements RendezvousServer {
   }
 
   async #serve(): Promise<void> {
-    while (true) {
-      let connection: TcpConnection;
-      try {
-        connection = await this.#listener.accept();
-      } catch (error) {
-        if (error instanceof NetworkError && error.reason === "closed") return;
-        throw error;
-      }
-      this.#accept(connection);
-    }
+    await acceptUntilClosed(this.#listener, (connection) => this.#accept(connection));
   }
 
   #accept(connection: TcpConnection): void {

@@ -50,6 +50,8 @@ export interface StunServerCounters {
 export interface EndpointOptions {
   /** Drops the datagrams for which it is `false`. */
   readonly accepts: (data: Uint8Array) => boolean;
+  /** Closes TCP connections from the addresses for which it is `false`. */
+  readonly admits: (ip: string) => boolean;
   readonly logger?: Logger;
 }
 
@@ -123,7 +125,7 @@ async function tryColumn(
   options: EndpointOptions,
 ): Promise<Endpoint[]> {
   using bound = new DisposableStack();
-  const { accepts, logger } = options;
+  const { accepts, admits, logger } = options;
   const column: Endpoint[] = [];
   for (const ip of ips) {
     // The port that the system chose for the first socket must be free for the others.
@@ -131,7 +133,9 @@ async function tryColumn(
       await network.bindUdp({ ip, port: column[0]?.address.port ?? port }, { accepts }),
     );
     const onShortage = logger && shortageLogger(udp.local, logger);
-    const tcp = bound.use(await network.listenTcp({ ip, port: udp.local.port }, { onShortage }));
+    const tcp = bound.use(
+      await network.listenTcp({ ip, port: udp.local.port }, { onShortage, admits }),
+    );
     column.push({ address: udp.local, udp, tcp });
   }
   bound.move();
