@@ -99,7 +99,9 @@ class FileAcceptor implements FileTlsAcceptor {
     const secure = new SecureConnection(socket, connection);
     const { promise: settled, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(() => {
-      reject(new NetworkError(`${action("accept TLS from", connection.remote)}: timed out`, "timed-out"));
+      reject(
+        new NetworkError(`${action("accept TLS from", connection.remote)}: timed out`, "timed-out"),
+      );
     }, timeoutMs);
     const onClose = () => reject(carrier.failure ?? failure("the client has gone", connection));
     try {

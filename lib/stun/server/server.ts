@@ -9,7 +9,14 @@ import { NetworkError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../../net/address.ts";
-import type { Network, UdpSocket } from "../../net/network.ts";
+import type {
+  Network,
+  TcpConnection,
+  TcpListener,
+  TlsAcceptor,
+  UdpSocket,
+} from "../../net/network.ts";
+import { shortageLogger } from "../../net/shortage.ts";
 import { type TcpFilterLimits, TcpFilterService } from "../tcp_filter/service.ts";
 import { mayBeBindingRequest } from "./binding.ts";
 import { bindEndpoints, type Endpoint, newCounters, type StunServerCounters } from "./endpoints.ts";
@@ -28,6 +35,15 @@ export interface StunServerOptions {
   readonly port?: number;
   /** Default: 3479. Used only with a second address. */
   readonly alternatePort?: number;
+  /** Accepts STUN over TLS as well, on all TCP ports. */
+  readonly tls?: TlsAcceptor;
+  /** One more TCP port on the first address, usually 5349, where clients expect TLS. Default: none. */
+  readonly tlsPort?: number;
+  /**
+   * Whether another server listens on the first TCP port, and passes the connections that speak STUN to
+   * {@linkcode StunServer.serveConnection}. Default: `false`.
+   */
+  readonly sharesTcp?: boolean;
   /** Each member replaces that of {@linkcode DEFAULT_SERVER_LIMITS}. */
   readonly limits?: Partial<StunServerLimits>;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
@@ -78,10 +94,10 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
     return isAccepted;
   };
   const bind = (ips: readonly string[], ports: readonly number[]) =>
-    bindEndpoints(network, ips, ports, { accepts, logger });
+    bindEndpoints(network, ips, ports, { accepts, logger, sharesTcp: options.sharesTcp });
   const address = parseIp(options.address);
   if (options.alternateAddress === undefined) {
-    return new SocketServer(await bind([address], [port]), counters, options);
+    return await withTlsPort(await bind([address], [port]), counters, options);
   }
   const alternate = parseIp(options.alternateAddress);
   checkAlternate(address, alternate);
@@ -89,13 +105,42 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
     throw new RangeError(`Cannot serve STUN: the ports must be different, not both ${port}`);
   }
   const endpoints = await bind([address, alternate], [port, alternatePort]);
-  return new SocketServer(endpoints, counters, options);
+  return await withTlsPort(endpoints, counters, options);
+}
+
+async function withTlsPort(
+  endpoints: readonly Endpoint[],
+  counters: StunServerCounters,
+  options: StunServerOptions,
+): Promise<StunServer> {
+  const { network, tlsPort, logger } = options;
+  if (tlsPort === undefined) return new SocketServer(endpoints, counters, options);
+  const local = { ip: endpoints[0]!.address.ip, port: tlsPort };
+  const onShortage = logger && shortageLogger(local, logger);
+  try {
+    const listener = await network.listenTcp(local, { onShortage });
+    return new SocketServer(endpoints, counters, options, listener);
+  } catch (error) {
+    for (const { udp, tcp } of endpoints) {
+      udp.close();
+      tcp?.close();
+    }
+    throw error;
+  }
 }
 
 /** A running server. Disposing it closes it. */
 export interface StunServer extends AsyncDisposable {
   /** Where the server listens, over both UDP and TCP. Give clients the first one. */
   readonly addresses: readonly TransportAddress[];
+  /** The port for TLS, with the option `tlsPort`. */
+  readonly tlsAddress: TransportAddress | undefined;
+  /**
+   * Serves a connection that another listener has accepted, until it ends.
+   *
+   * @param connection taken over; it speaks STUN, not TLS
+   */
+  serveConnection(connection: TcpConnection): Promise<void>;
   /** Resolves once the server is closed; rejects if one of its sockets fails. */
   readonly finished: Promise<void>;
   /** What the server has done so far; a live view. */
@@ -111,12 +156,15 @@ class SocketServer implements StunServer {
   readonly #endpoints: readonly Endpoint[];
   readonly #buckets: UdpBuckets;
   readonly #tcp: TcpService;
+  readonly #tlsListener: TcpListener | undefined;
 
   constructor(
     endpoints: readonly Endpoint[],
     counters: StunServerCounters,
-    { network, limits }: StunServerOptions,
+    { network, limits, tls }: StunServerOptions,
+    tlsListener?: TcpListener,
   ) {
+    this.#tlsListener = tlsListener;
     const { udp, tcp, filterTests } = { ...DEFAULT_SERVER_LIMITS, ...limits };
     this.counters = counters;
     const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
@@ -124,12 +172,21 @@ class SocketServer implements StunServer {
     this.#endpoints = endpoints;
     this.#buckets = newBuckets(udp, seed);
     this.#tcp = new TcpService(tcp, {
+      tls,
       counters,
       filterTests: new TcpFilterService(network, filterTests, { counters, seed }),
     });
     const { promise, resolve, reject } = optionalResolvers<void>();
     this.finished = promise;
     this.#serve().then(resolve, reject);
+  }
+
+  get tlsAddress(): TransportAddress | undefined {
+    return this.#tlsListener?.local;
+  }
+
+  async serveConnection(connection: TcpConnection): Promise<void> {
+    await this.#tcp.serveConnection(connection, this.#endpoints[0]!.other);
   }
 
   async close(): Promise<void> {
@@ -143,10 +200,12 @@ class SocketServer implements StunServer {
 
   async #serve(): Promise<void> {
     try {
-      await Promise.all(this.#endpoints.flatMap((endpoint) => [
-        this.#serveUdp(endpoint),
-        this.#tcp.serve(endpoint.tcp, endpoint.other),
-      ]));
+      const listener = this.#tlsListener;
+      await Promise.all([
+        ...this.#endpoints.map((endpoint) => this.#serveUdp(endpoint)),
+        ...this.#endpoints.map(({ tcp, other }) => tcp && this.#tcp.serve(tcp, other)),
+        listener && this.#tcp.serve(listener, undefined),
+      ]);
     } catch (error) {
       await this.#closeSockets();
       throw error;
@@ -181,8 +240,9 @@ class SocketServer implements StunServer {
   async #closeSockets(): Promise<void> {
     for (const { udp, tcp } of this.#endpoints) {
       udp.close();
-      tcp.close();
+      tcp?.close();
     }
+    this.#tlsListener?.close();
     await this.#tcp.close();
   }
 

@@ -9,7 +9,8 @@ import { writeAll } from "../../base/reader.ts";
 import { TaskGroup } from "../../base/tasks.ts";
 import { ResettableTimer } from "../../base/timers.ts";
 import type { TransportAddress } from "../../net/address.ts";
-import type { TcpConnection, TcpListener } from "../../net/network.ts";
+import { sortConnection } from "../../net/demultiplexer.ts";
+import type { TcpConnection, TcpListener, TlsAcceptor } from "../../net/network.ts";
 import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
 import type { StunAttribute } from "../attributes.ts";
 import { readMessages } from "../framing.ts";
@@ -45,11 +46,17 @@ export class TcpService {
   readonly #tasks = new TaskGroup(reportError);
   readonly #connections = new Set<TcpConnection>();
   readonly #counts: ConnectionCounts;
+  readonly #tls: TlsAcceptor | undefined;
 
   constructor(
     limits: TcpLimits,
-    { counters, filterTests }: { counters: StunServerCounters; filterTests: TcpFilterService },
+    { tls, counters, filterTests }: {
+      tls?: TlsAcceptor;
+      counters: StunServerCounters;
+      filterTests: TcpFilterService;
+    },
   ) {
+    this.#tls = tls;
     this.#limits = limits;
     this.#counts = new ConnectionCounts(limits);
     this.#counters = counters;
@@ -66,24 +73,16 @@ export class TcpService {
         if (error instanceof NetworkError && error.reason === "closed") return;
         throw error;
       }
-      const release = this.#tasks.signal.aborted
-        ? undefined
-        : this.#counts.admit(connection.remote.ip);
-      if (release === undefined) {
-        this.#counters.tcpRefused++;
-        connection.reset();
-        continue;
-      }
-      this.#connections.add(connection);
-      this.#tasks.run(async (signal) => {
-        try {
-          await this.#serveConnection(connection, other, signal);
-        } finally {
-          this.#connections.delete(connection);
-          release();
-        }
-      });
+      this.#admit(connection, (signal) => this.#serveSorted(connection, other, signal));
     }
+  }
+
+  /** Serves a connection that another listener has accepted, until it ends. */
+  async serveConnection(
+    connection: TcpConnection,
+    other: TransportAddress | undefined,
+  ): Promise<void> {
+    await this.#admit(connection, (signal) => this.#serveStun(connection, other, signal));
   }
 
   /** Closes all connections and waits for everything that runs to end. */
@@ -93,7 +92,60 @@ export class TcpService {
     await stopped;
   }
 
-  async #serveConnection(
+  /** Resets the connection if there are too many; resolves once it has ended. */
+  #admit(
+    connection: TcpConnection,
+    serve: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const isStopped = this.#tasks.signal.aborted;
+    const release = isStopped ? undefined : this.#counts.admit(connection.remote.ip);
+    if (release === undefined) {
+      this.#counters.tcpRefused++;
+      connection.reset();
+      return Promise.resolve();
+    }
+    this.#connections.add(connection);
+    return new Promise((resolve) => {
+      this.#tasks.run(async (signal) => {
+        try {
+          await serve(signal);
+        } finally {
+          this.#connections.delete(connection);
+          release();
+          resolve();
+        }
+      });
+    });
+  }
+
+  /** A client that takes long for its first bytes, or for its handshake, is idle. */
+  async #serveSorted(
+    connection: TcpConnection,
+    other: TransportAddress | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (this.#tls === undefined) return await this.#serveStun(connection, other, signal);
+    const idle = new ResettableTimer(() => {
+      this.#counters.tcpIdle++;
+      connection.reset();
+    });
+    idle.set(this.#limits.idleMs);
+    try {
+      const tls = this.#tls;
+      const sorted = await sortConnection(connection, { tls, handshakeMs: HANDSHAKE_MS });
+      idle.clear();
+      if (sorted?.isSecure) this.#counters.tlsConnections++;
+      if (sorted?.protocol === "stun") await this.#serveStun(sorted.connection, other, signal);
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error;
+      if (error.reason === "tls" || error.reason === "timed-out") this.#counters.tlsFailures++;
+    } finally {
+      idle.clear();
+      connection.close();
+    }
+  }
+
+  async #serveStun(
     connection: TcpConnection,
     other: TransportAddress | undefined,
     signal: AbortSignal,
@@ -178,6 +230,9 @@ function withAttribute(answer: BindingAnswer, attribute: StunAttribute): Binding
     response: { ...response, attributes: [...response.attributes, attribute] },
   };
 }
+
+/** Chosen by us: two round trips on any path, with a lost SYN, as for the upgrade of a rendezvous. */
+const HANDSHAKE_MS = 5000;
 
 /** Chosen by us: the longest useful message is a request for a TCP filter test. */
 const MAX_MESSAGE_LENGTH = 2048;
