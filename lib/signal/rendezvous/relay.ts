@@ -62,10 +62,10 @@ export class RendezvousRelay {
   readonly #limits: RelayLimits;
   readonly #pairs: RelayPairs<RelayMember>;
   readonly #pacer: Pacer;
-  readonly #onRefused: (why: RelayRefusal) => void;
+  readonly #onRefused: (why: RelayRefusal, ip: string) => void;
   #bytes = 0;
 
-  constructor(limits: RelayLimits, onRefused: (why: RelayRefusal) => void = () => {}) {
+  constructor(limits: RelayLimits, onRefused: (why: RelayRefusal, ip: string) => void = () => {}) {
     this.#onRefused = onRefused;
     this.#limits = limits;
     this.#pairs = new RelayPairs(limits);
@@ -97,7 +97,7 @@ export class RendezvousRelay {
     const member = new RelayMember(socket, this.#limits);
     const joined = this.#pairs.join(token, member, ip);
     if (joined.kind === "refused") {
-      this.#onRefused(joined.why);
+      this.#onRefused(joined.why, ip);
       return socket.close(RELAY_CLOSE_CODES[joined.why], REASONS[joined.why]);
     }
     if (joined.kind === "joined") RelayMember.join(member, joined.peer);

@@ -137,7 +137,16 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
   };
   const listener = await network.listenTcp(local, { onShortage, admits });
   const { tls, serveStun } = options;
-  return new Server(listener, { proxies, limits, turns, accessKey, counters, tls, serveStun });
+  return new Server(listener, {
+    proxies,
+    limits,
+    turns,
+    accessKey,
+    counters,
+    tls,
+    serveStun,
+    logger,
+  });
 }
 
 class Server implements RendezvousServer {
@@ -154,6 +163,7 @@ class Server implements RendezvousServer {
   readonly #relay: RendezvousRelay;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
   readonly #tls: TlsAcceptor | undefined;
+  readonly #logger: Logger | undefined;
   readonly #serveStun: RendezvousOptions["serveStun"];
   readonly counters: RendezvousCounters;
 
@@ -162,6 +172,7 @@ class Server implements RendezvousServer {
     this.#tls = parts.tls;
     this.#serveStun = parts.serveStun;
     this.counters = parts.counters;
+    this.#logger = parts.logger;
     this.local = listener.local;
     this.#listener = listener;
     this.#proxies = proxies;
@@ -171,7 +182,7 @@ class Server implements RendezvousServer {
     this.#turns = turns;
     this.#rooms = new RendezvousRooms(limits);
     this.#topics = new RendezvousTopics(limits);
-    this.#relay = new RendezvousRelay(limits, (why) => countRefusal(this.counters, why));
+    this.#relay = new RendezvousRelay(limits, (why, from) => this.#countRefusal(why, from));
     this.finished = this.#serve();
   }
 
@@ -237,12 +248,12 @@ class Server implements RendezvousServer {
     const { ip } = connection.remote;
     const isProxied = isTrustedProxy(ip, this.#proxies);
     if (!isProxied && !this.#turns.charge(ip, CONNECTION_COST)) {
-      countRefusal(this.counters, "allowance");
+      this.#countRefusal("allowance", ip);
       return connection.reset();
     }
     const release = isProxied ? this.#counts.admitUnknown() : this.#counts.admit(ip);
     if (release === undefined) {
-      countRefusal(this.counters, "connections");
+      this.#countRefusal("connections", ip);
       return connection.reset();
     }
     this.counters.connections++;
@@ -265,7 +276,7 @@ class Server implements RendezvousServer {
       sort: isSorted ? (raw) => this.#sort(raw, isProxied) : undefined,
       serveStun: this.#serveStun,
       needsTls: this.#tls !== undefined && !isProxied,
-      onRefused: (status) => countRefusal(this.counters, `${status}`),
+      onRefused: (status) => this.#countRefusal(`${status}`, ip),
       proxies: this.#proxies,
       turns: this.#turns,
       limits,
@@ -275,6 +286,11 @@ class Server implements RendezvousServer {
       for (const each of releases) each();
     });
     this.#sessions.set(session, running);
+  }
+
+  #countRefusal(reason: string, ip: string): void {
+    countRefusal(this.counters, reason);
+    this.#logger?.debug(`Refused a connection from ${ip}: ${reason}`);
   }
 
   #handlerFor(request: ClientRequest, client: ClientSocket): ReturnType<RequestHandler> {
@@ -299,13 +315,13 @@ class Server implements RendezvousServer {
       const sorted = await sortConnection(connection, {
         tls: this.#tls,
         admitTls: () => this.#turns.run(ip, () => cost, upgradeMs),
-        handshakeMs: upgradeMs,
+        handshakeMs: upgradeMs * HANDSHAKE_SHARE,
       });
       if (sorted?.isSecure) this.counters.tlsConnections++;
       return sorted;
     } catch (error) {
       const isRefused = error instanceof NetworkError && /^tls$|^timed-out$/.test(error.reason);
-      if (isRefused) countRefusal(this.counters, "tls");
+      if (isRefused) this.#countRefusal("tls", ip);
       throw error;
     }
   }
@@ -332,6 +348,7 @@ interface ServerParts {
   readonly turns: FairTurns;
   readonly accessKey: AccessKey | undefined;
   readonly counters: RendezvousCounters;
+  readonly logger: Logger | undefined;
   readonly tls: TlsAcceptor | undefined;
   readonly serveStun: RendezvousOptions["serveStun"];
 }
@@ -345,6 +362,9 @@ const CONNECTION_COST = 16;
 
 /** Chosen by us: a handshake takes as long as so many messages, 0.5 ms with a certificate for P-256. */
 const TLS_COST = 8;
+
+/** Chosen by us: so that a handshake that hangs is counted before the connection is closed. */
+const HANDSHAKE_SHARE = 0.8;
 
 /** The longest frame without its payload, and a close frame. */
 const FRAME_BYTES = 256;

@@ -6,7 +6,7 @@
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
-import { type SortedConnection } from "../../net/demultiplexer.ts";
+import type { SortedConnection } from "../../net/demultiplexer.ts";
 import type { IpPrefix } from "../../net/ip_prefix.ts";
 import type { TcpConnection } from "../../net/network.ts";
 import {
