@@ -24,3 +24,8 @@ export {
 } from "./address.ts";
 export type * from "./network.ts";
 export { systemNetwork } from "./system.ts";
+export {
+  type CertificateFiles,
+  type FileTlsAcceptor,
+  openTlsAcceptor,
+} from "./system/tls_server.ts";

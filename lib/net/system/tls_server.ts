@@ -43,6 +43,16 @@ export interface FileTlsAcceptor extends TlsAcceptor, Disposable {
  *
  * @throws {TypeError} if a file cannot be read, holds something else, has expired, or the key belongs to another
  * certificate
+ *
+ * @example
+ * ```ts no-eval
+ * import { openTlsAcceptor, systemNetwork as network } from "@punchline/punchline/net";
+ * import { serveRendezvous } from "@punchline/punchline/signal";
+ *
+ * using tls = await openTlsAcceptor({ cert: "cert.pem", key: "key.pem" });
+ * const local = { ip: "192.0.2.1", port: 443 };
+ * await using server = await serveRendezvous({ network, local, tls });
+ * ```
  */
 export async function openTlsAcceptor(files: CertificateFiles): Promise<FileTlsAcceptor> {
   const seen = await statesOf(files);
