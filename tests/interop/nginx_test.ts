@@ -16,6 +16,7 @@ import {
   type RendezvousServer,
   serveRendezvous,
 } from "../../lib/signal/rendezvous/server.ts";
+import { dialWebSocket } from "../../lib/signal/websocket/connection.ts";
 import { encodeUpgradeRequest } from "../../lib/signal/websocket/handshake.ts";
 import { TRUSTING_NETWORK as network } from "../net/tls_fixtures.ts";
 import { NGINX, PROXY_IP, startNginx } from "./nginx.ts";
@@ -115,8 +116,11 @@ toolTest("behind nginx, the server's pings keep a silent connection open", NGINX
 
 toolTest("without pings, nginx ends a silent connection: the control", NGINX, async () => {
   await withNginx(async ({ url }) => {
-    await using a = await openWebSocketChannel(url, "quiet", { network });
-    await assertRejects(() => a.receive(), NetworkError);
+    const limits = { maxMessageBytes: 4096, maxQueuedBytes: 4096 };
+    const socket = await dialWebSocket(new URL(`${url}/quiet`), { network, limits });
+    assertEquals((await socket.receive()).kind, "text"); // that the other member is absent
+    await assertRejects(() => socket.receive(), NetworkError);
+    socket.abort();
   }, { idle: "2s", limits: { pingMs: 60_000 } });
 });
 

@@ -45,7 +45,7 @@ export interface FileTlsAcceptor extends TlsAcceptor, Disposable {
  * certificate
  *
  * @example
- * ```ts no-eval
+ * ```ts ignore
  * import { openTlsAcceptor, systemNetwork as network } from "@punchline/punchline/net";
  * import { serveRendezvous } from "@punchline/punchline/signal";
  *
