@@ -11,6 +11,7 @@ import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
+import { Peer } from "../../lib/peer/peer.ts";
 import {
   type RendezvousLimits,
   type RendezvousServer,
@@ -113,6 +114,30 @@ toolTest("behind nginx, the server's pings keep a silent connection open", NGINX
     assertEquals([...await a.receive()], [3]);
   }, { idle: "2s", limits: { pingMs: 500 } });
 });
+
+toolTest(
+  "behind nginx, two peers connect by the relay, with the URL and nothing else",
+  NGINX,
+  async () => {
+    await withNginx(async ({ url, server }) => {
+      const options = { network, signaling: [url], servers: [], mapPorts: false, relayOnly: true };
+      await using listener = await Peer.open(options);
+      await using dialer = await Peer.open({ ...options, listen: false });
+      const [accepted, dialed] = await Promise.all([
+        listener.nextIncoming().then((incoming) => incoming.accept()),
+        dialer.connect(listener.ticket),
+      ]);
+      await using _accepted = accepted;
+      await using _dialed = dialed;
+      await dialed.write(new Uint8Array([1, 2, 3]));
+      const buffer = new Uint8Array(9);
+      assertEquals(await accepted.read(buffer), 3);
+      assertEquals([dialed.path.relayed, server.relays], [true, 1]);
+      dialed.close();
+      accepted.close();
+    });
+  },
+);
 
 toolTest("without pings, nginx ends a silent connection: the control", NGINX, async () => {
   await withNginx(async ({ url }) => {
