@@ -16,6 +16,7 @@
  */
 
 export { NetworkError, type NetworkErrorReason, PunchlineError } from "../base/errors.ts";
+export type { Logger } from "../base/logger.ts";
 export {
   formatTransportAddress,
   type IpFamily,

@@ -95,7 +95,7 @@ export function collectMetrics(sources: MetricSources): MetricFamily[] {
 function refusalsOf(servers: readonly RendezvousServer[]): MetricSample[] {
   const sums = new Map<string, number>();
   for (const { counters } of servers) {
-    for (const [reason, count] of counters.refusals) {
+    for (const [reason, count] of Object.entries(counters.refusals)) {
       sums.set(reason, (sums.get(reason) ?? 0) + count);
     }
   }

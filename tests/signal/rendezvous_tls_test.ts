@@ -79,7 +79,7 @@ Deno.test("outside of TLS, the port answers health checks and refuses everything
       () => openWebSocketChannel(`ws://127.0.0.1:${local.port}`, "kitchen"),
       RefusedError,
     );
-    assertEquals([error.code, rendezvous.counters.refusals.get("421")], [421, 1]);
+    assertEquals([error.code, rendezvous.counters.refusals["421"]], [421, 1]);
   });
 });
 
@@ -106,7 +106,7 @@ Deno.test("clients that say nothing, or half of a handshake, are closed in time 
       await assertRejects(() => client.read(new Uint8Array(1)), NetworkError, "reset");
       client.close();
     }
-    assertEquals(rendezvous.counters.refusals.get("tls"), 5);
+    assertEquals(rendezvous.counters.refusals.tls, 5);
   }, { upgradeMs: 400 });
 });
 
@@ -132,7 +132,7 @@ Deno.test("handshakes that are not complete count as connections of their source
       NetworkError,
       "reset",
     );
-    assertEquals(rendezvous.counters.refusals.get("connections"), 1);
+    assertEquals(rendezvous.counters.refusals.connections, 1);
     for (const client of first) client.close();
   }, { maxConnectionsPerSource: 3 });
 });
@@ -148,7 +148,7 @@ Deno.test("a source that makes handshakes only uses up its allowance", async () 
       } catch (error) {
         if (!(error instanceof NetworkError)) throw error; // refused at once
       }
-      refused = rendezvous.counters.refusals.get("allowance") ?? 0;
+      refused = rendezvous.counters.refusals.allowance ?? 0;
     }
     assertEquals(refused > 0, true);
   }, { sourceBurst: 100, sourcePerSecond: 1, upgradeMs: 200 });

@@ -212,7 +212,7 @@ class Carrier extends Duplex {
   /** Why reading has ended. */
   failure: NetworkError | undefined;
   readonly #connection: TcpConnection;
-  readonly #buffer = new Uint8Array(READ_BYTES);
+  #buffer = new Uint8Array(MIN_READ_BYTES);
   #received = 0;
 
   constructor(connection: TcpConnection) {
@@ -228,6 +228,8 @@ class Carrier extends Duplex {
         throw failure(`a handshake has at most ${MAX_HANDSHAKE_BYTES} bytes`, this.#connection);
       }
       this.push(length === null ? null : this.#buffer.slice(0, length));
+      const isFull = length === this.#buffer.length && this.isEstablished;
+      if (isFull && length < MAX_READ_BYTES) this.#buffer = new Uint8Array(MAX_READ_BYTES);
     } catch (error) {
       this.#fail(error);
     }
@@ -358,5 +360,8 @@ const MAX_FILE_BYTES = 65_536;
 /** Chosen by us: a ClientHello with post-quantum keys and a session ticket has less than 4 KiB. */
 const MAX_HANDSHAKE_BYTES = 16_384;
 
-/** The longest record of TLS, and its header. */
-const READ_BYTES = 16_384 + 261;
+/** Chosen by us: most connections are idle, and never need more. */
+const MIN_READ_BYTES = 2048;
+
+/** Chosen by us: four of the longest records. A connection that fills the smaller buffer gets it. */
+const MAX_READ_BYTES = 65_536;

@@ -104,7 +104,7 @@ export interface RendezvousCounters {
    * `tls` (a handshake failed or took too long), an HTTP status such as `404`, and of the relay `token-used`,
    * `source-full` and `relay-full`.
    */
-  readonly refusals: Map<string, number>;
+  readonly refusals: { [reason: string]: number };
 }
 
 /**
@@ -129,7 +129,7 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
   const accessKey = options.accessKey === undefined ? undefined : new AccessKey(options.accessKey);
   const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits };
   const turns = new FairTurns(limits);
-  const counters = { connections: 0, tlsConnections: 0, upgrades: 0, refusals: new Map() };
+  const counters = { connections: 0, tlsConnections: 0, upgrades: 0, refusals: {} };
   const admits = (ip: string) => {
     const isAdmitted = isTrustedProxy(ip, proxies) || turns.admits(ip);
     if (!isAdmitted) countRefusal(counters, "allowance");
@@ -354,7 +354,7 @@ interface ServerParts {
 }
 
 function countRefusal({ refusals }: RendezvousCounters, reason: string): void {
-  refusals.set(reason, (refusals.get(reason) ?? 0) + 1);
+  refusals[reason] = (refusals[reason] ?? 0) + 1;
 }
 
 /** Chosen by us: to accept a connection and upgrade it takes as long as so many messages. */
