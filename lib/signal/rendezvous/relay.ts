@@ -97,6 +97,7 @@ export class RendezvousRelay {
     const member = new RelayMember(socket, this.#limits);
     const joined = this.#pairs.join(token, member, ip);
     if (joined.kind === "refused") {
+      member.stop();
       this.#onRefused(joined.why, ip);
       return socket.close(RELAY_CLOSE_CODES[joined.why], REASONS[joined.why]);
     }
