@@ -4,12 +4,12 @@
  * @module
  */
 
-import type { CliIo, StatusLine } from "./lib/cli/io.ts";
+import type { CliIo, Failure, StatusLine } from "./lib/cli/io.ts";
 import { main } from "./lib/cli/main.ts";
 import { runProgram } from "./lib/cli/program.ts";
 import type { StartedAs } from "./lib/cli/started_as.ts";
 
 export { main };
-export type { CliIo, StartedAs, StatusLine };
+export type { CliIo, Failure, StartedAs, StatusLine };
 
 if (import.meta.main) await runProgram(import.meta.url);

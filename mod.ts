@@ -62,6 +62,7 @@ export {
   type NetworkErrorReason,
   NoResponseError,
   PunchlineError,
+  type PunchlineErrorOptions,
   RefusedError,
   UnreachableError,
 } from "./lib/base/errors.ts";
@@ -84,6 +85,7 @@ export {
   testNat,
   type TestNatOptions,
   type UnsolicitedSyn,
+  type VerdictScope,
 } from "./lib/nat/mod.ts";
 export type { DenoConn, NetAddress } from "./lib/net/deno_conn.ts";
 export type { IpFamily, Nat64Prefix, TransportAddress } from "./lib/net/address.ts";
@@ -93,6 +95,7 @@ export {
   type CodeEvent,
   type CodeOffer,
   type CodeOptions,
+  type ConnectionEvent,
   type ConnectOptions,
   IncomingConnection,
   type PathReport,

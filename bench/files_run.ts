@@ -18,6 +18,14 @@ const PROGRAMS: Readonly<Record<string, string>> = {
     await using connection = await peer.connect(ticket);
     await connection.write(new Uint8Array(1));
     await connection.read(new Uint8Array(1));`,
+  // As with the public STUN servers: then UDP is gathered for beside TCP.
+  connectWithStun: `
+    import { Peer } from "LIB/peer/peer.ts";
+    const [url, ticket, stun] = Deno.args;
+    await using peer = await Peer.open({ signaling: [url], servers: [stun], mapPorts: false, listen: false });
+    await using connection = await peer.connect(ticket);
+    await connection.write(new Uint8Array(1));
+    await connection.read(new Uint8Array(1));`,
   mapPort: `
     import { mapPort } from "LIB/portmap/map_port.ts";
     const options = { protocol: "tcp", internalPort: 8080, gateway: "127.0.0.1" };
@@ -28,11 +36,13 @@ const LISTENER = `
   import { Peer } from "LIB/peer/peer.ts";
   import { serveRendezvous } from "LIB/signal/rendezvous/server.ts";
   import { systemNetwork as network } from "LIB/net/system.ts";
+  import { serveStun } from "LIB/stun/server/server.ts";
   import { FakeGateway } from "LIB/../tests/portmap/fake_gateway/fake_gateway.ts";
   using gateway = await FakeGateway.start(network, { ip: "127.0.0.1", port: 5351 });
   await using server = await serveRendezvous({ network, local: { ip: "127.0.0.1", port: 0 } });
+  await using stun = await serveStun({ network, address: "127.0.0.1", port: 0 });
   await using peer = await Peer.open({ signaling: [server.url], servers: [], mapPorts: false });
-  console.log(server.url, peer.ticket);
+  console.log(server.url, peer.ticket, "127.0.0.1:" + stun.addresses[0].port);
   for await (const incoming of peer) {
     const connection = await incoming.accept();
     await connection.readable.pipeTo(connection.writable);
@@ -44,7 +54,7 @@ try {
   const listener = await start("listener", LISTENER, [], "piped");
   const words = await firstLine(listener.stdout);
   for (const [name, program] of Object.entries(PROGRAMS)) {
-    const { loaded, ran } = await filesOf(name, program, name === "connect" ? words : []);
+    const { loaded, ran } = await filesOf(name, program, name.startsWith("connect") ? words : []);
     console.log(JSON.stringify({ call: name, loaded: loaded.length, ran: ran.length }));
     if (Deno.args.includes("--list")) console.log(loaded.map((path) => `  ${path}`).join("\n"));
   }

@@ -14,7 +14,7 @@ import { formatTransportAddress } from "../lib/net/address.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import { serveStun } from "../lib/stun/server/server.ts";
 import { labSupport } from "../lab/kernel/privileges.ts";
-import { NAT_KINDS, type NatKindName } from "../lab/scenarios/punches/nat_kinds.ts";
+import { natKind, type NatKindName } from "../lab/scenarios/punches/nat_kinds.ts";
 import { PunchLab } from "../lab/scenarios/punches/punch_lab.ts";
 import { type PairResult, punchPair } from "../lab/scenarios/punches/punch_pair.ts";
 import { PunchProgram } from "../lab/scenarios/punches/punch_program.ts";
@@ -120,7 +120,7 @@ async function medianOf(rounds: number, measureOnce: () => Promise<number>): Pro
 }
 
 function nameOf(pair: readonly [NatKindName, NatKindName]): string {
-  return pair.map((name) => NAT_KINDS[name].name).join(" x ");
+  return pair.map((name) => natKind(name).name).join(" x ");
 }
 
 function compare(found: Baseline, baseline: Baseline): string[] {

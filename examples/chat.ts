@@ -19,26 +19,33 @@ const { state } = await Deno.permissions.query({ name: "env", variable: "RENDEZV
 const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
 const signaling = rendezvous === undefined ? undefined : [rendezvous];
 
-await using peer = await Peer.open({ signaling, listen: ticket === undefined, protocol: "chat/1" });
-if (ticket === undefined) console.log(`Your friend's ticket: ${peer.ticket}`);
+await chat().catch(({ message }) => {
+  console.error(message);
+  Deno.exit(1);
+});
 
-await using conn = ticket === undefined
-  ? await (await peer.nextIncoming()).accept()
-  : await peer.connect(ticket);
-console.log(`Connected (${conn.path.kind}). Type a message; Ctrl-D ends the chat.`);
+async function chat(): Promise<void> {
+  const listen = ticket === undefined;
+  await using peer = await Peer.open({ signaling, listen, protocol: "chat/1" });
+  if (listen) console.log(`Your friend's ticket: ${peer.ticket}`);
+  await using conn = listen
+    ? await (await peer.nextIncoming()).accept()
+    : await peer.connect(ticket);
+  console.log(`Connected (${conn.path.kind}). Type a message; Ctrl-D ends the chat.`);
 
-showEvents(conn);
-const sending = Deno.stdin.readable.pipeTo(conn.writable).catch(() => {}); // the other side has gone
-for await (const text of conn.readable.pipeThrough(new TextDecoderStream())) {
-  console.log(text.trimEnd().replaceAll(/^/gm, "> "));
+  showEvents(conn);
+  const sending = Deno.stdin.readable.pipeTo(conn.writable).catch(() => {}); // the other side has gone
+  for await (const text of conn.readable.pipeThrough(new TextDecoderStream())) {
+    console.log(text.trimEnd().replaceAll(/^/gm, "> "));
+  }
+  console.log("Your friend has left.");
+  if (Deno.stdin.isTerminal()) {
+    await conn.closeWrite().catch(() => {}); // the friend may have gone already
+    await conn.finished.catch(() => {});
+    Deno.exit(); // a read from a terminal would not end
+  }
+  await sending;
 }
-console.log("Your friend has left.");
-if (Deno.stdin.isTerminal()) {
-  await conn.closeWrite().catch(() => {}); // the friend may have gone already
-  await conn.finished.catch(() => {});
-  Deno.exit(); // a read from a terminal would not end
-}
-await sending;
 
 async function showEvents({ events }: PeerConnection): Promise<void> {
   for await (const { event } of events) {

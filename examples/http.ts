@@ -21,12 +21,14 @@ const { state } = await Deno.permissions.query({ name: "env", variable: "RENDEZV
 const rendezvous = state === "granted" ? Deno.env.get("RENDEZVOUS") : undefined;
 const signaling = rendezvous === undefined ? undefined : [rendezvous];
 
-await using peer = await Peer.open({ signaling, listen: ticket === undefined, protocol: "http/1" });
-if (ticket === undefined) await answer();
-else await ask(ticket);
+await (ticket === undefined ? answer() : ask(ticket)).catch(({ message }) => {
+  console.error(message);
+  Deno.exit(1);
+});
 
 /** Each connection of a friend is one to the web server. */
 async function answer(): Promise<void> {
+  await using peer = await Peer.open({ signaling, protocol: "http/1" });
   const server = createServer((asked, response) => response.end(`You asked for ${asked.url}\n`));
   console.log(`Your friend's ticket: ${peer.ticket}`);
   for await (const incoming of peer) {
@@ -37,6 +39,7 @@ async function answer(): Promise<void> {
 }
 
 async function ask(ticket: string): Promise<void> {
+  await using peer = await Peer.open({ signaling, listen: false, protocol: "http/1" });
   await using conn = await peer.connect(ticket);
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const asking = request({ path, host: "friend", createConnection: () => socketOf(conn) });

@@ -21,8 +21,8 @@ const signaling = rendezvous === undefined ? undefined : [rendezvous];
 const [role, ...args] = Deno.args;
 const port = Number(args.at(-1));
 const isPort = Number.isInteger(port) && port >= 0 && port < 65_536;
-if (role === "serve" && args.length === 1 && isPort) await serve(port);
-else if (role === "open" && args.length === 2 && isPort) await open(args[0]!, port);
+if (role === "serve" && args.length === 1 && isPort) await serve(port).catch(fail);
+else if (role === "open" && args.length === 2 && isPort) await open(args[0]!, port).catch(fail);
 else {
   console.error("Usage: reverse_proxy.ts serve PORT | reverse_proxy.ts open TICKET PORT");
   Deno.exit(2);
@@ -58,6 +58,11 @@ async function open(ticket: string, port: number): Promise<void> {
         browser.close();
       });
   }
+}
+
+function fail({ message }: Error): never {
+  console.error(message);
+  Deno.exit(1);
 }
 
 /** Forwards both directions until both have ended or either breaks. */

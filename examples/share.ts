@@ -28,18 +28,25 @@ const isReceiver = first.startsWith("punchline:");
 const onFile = ({ path, size }: { path: string; size: number }) =>
   console.log(`${path}, ${size} bytes`);
 
-await using peer = await Peer.open({ signaling, listen: !isReceiver, protocol: "share/1" });
-if (isReceiver) {
-  const next = ({ signal }: { signal: AbortSignal }) => peer.connect(first, { signal });
-  const onOffer = ({ files, bytes }: { files: number; bytes: number }) =>
-    isAgreed || confirm(`Receive ${files} files, ${bytes} bytes?`);
-  await receiveFiles(next, ".", { onOffer, onFile });
-} else {
-  console.log(`Your friend's ticket: ${peer.ticket}`);
-  const next = async ({ signal }: { signal: AbortSignal }) => {
-    const incoming = await peer.nextIncoming({ signal });
-    return await incoming.accept({ signal });
-  };
-  await sendFiles(next, [first, ...rest], { onFile });
-}
+await share(first).catch(({ message }) => {
+  console.error(message);
+  Deno.exit(1);
+});
 console.log("Done.");
+
+async function share(first: string): Promise<void> {
+  await using peer = await Peer.open({ signaling, listen: !isReceiver, protocol: "share/1" });
+  if (isReceiver) {
+    const next = ({ signal }: { signal: AbortSignal }) => peer.connect(first, { signal });
+    const onOffer = ({ files, bytes }: { files: number; bytes: number }) =>
+      isAgreed || confirm(`Receive ${files} files, ${bytes} bytes?`);
+    await receiveFiles(next, ".", { onOffer, onFile });
+  } else {
+    console.log(`Your friend's ticket: ${peer.ticket}`);
+    const next = async ({ signal }: { signal: AbortSignal }) => {
+      const incoming = await peer.nextIncoming({ signal });
+      return await incoming.accept({ signal });
+    };
+    await sendFiles(next, [first, ...rest], { onFile });
+  }
+}

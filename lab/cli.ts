@@ -9,6 +9,7 @@ import { type CliIo, EXIT, UsageError } from "../lib/cli/io.ts";
 import { labSupport } from "./kernel/privileges.ts";
 import { PEER_SUITES } from "./scenarios/peers/suite.ts";
 import { PUNCH_SUITES } from "./scenarios/punches/suites.ts";
+import { UDP_SUITES } from "./scenarios/punches/udp.ts";
 import { STREAM_SUITES } from "./scenarios/streams/suite.ts";
 import {
   type SuiteOptions,
@@ -61,6 +62,7 @@ export async function lab(args: readonly string[], io: CliIo): Promise<number> {
 const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<SuiteResult>>> = {
   ...VERDICT_SUITES,
   ...PUNCH_SUITES,
+  ...UDP_SUITES,
   ...PEER_SUITES,
   ...STREAM_SUITES,
 };

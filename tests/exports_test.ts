@@ -1,5 +1,6 @@
 /**
- * Whether a program can name every type that it is given: each entry point exports what its signatures refer to.
+ * Whether a program can name every type that it is given: each entry point exports what its signatures refer to. And
+ * whether another file needs what a file exports.
  *
  * @module
  */
@@ -23,10 +24,46 @@ for (const [name, path] of Object.entries(config.exports)) {
   });
 }
 
+Deno.test("every function, class and constant that a file of lib exports is used by another file", () => {
+  const folders = ["lib/", "tests/", "lab/", "bench/", "examples/", "deps/"];
+  const paths = [...folders.flatMap(listSources), "cli.ts", "mod.ts", "punchline.ts"];
+  const words = new Map(paths.map((path) => [path, wordsOf(path)]));
+  const unused = [...words].filter(([path]) => path.startsWith("lib/")).flatMap(([path]) =>
+    exportedValues(path)
+      .filter((name) => ![...words].some(([other, all]) => other !== path && all.has(name)))
+      .map((name) => `${path}: ${name}`)
+  );
+  assertEquals(unused, []);
+});
+
+function exportedValues(path: string): string[] {
+  return Array.from(
+    read(path).matchAll(/^export (?:async |abstract )*(?:function\*?|class|const) ([\w$]+)/gm),
+    ([, name]) => name!,
+  ).filter((name) => !MEANT_FOR_TYPES.has(name));
+}
+
+function wordsOf(path: string): ReadonlySet<string> {
+  const code = read(path).replaceAll(/\/\*[^]*?\*\/|(?<!:)\/\/.*$/gm, "");
+  return new Set(code.match(/[\w$]+/g));
+}
+
+function read(path: string): string {
+  return Deno.readTextFileSync(new URL(path, ROOT));
+}
+
+function listSources(folder: string): string[] {
+  return [...Deno.readDirSync(new URL(folder, ROOT))].flatMap(({ name, isDirectory }) => {
+    const path = `${folder}${name}`;
+    if (isDirectory) return name === "node_modules" ? [] : listSources(`${path}/`);
+    return name.endsWith(".ts") ? [path] : [];
+  });
+}
+
 async function documented(path: string): Promise<{ name: string }[]> {
   const { stdout, success } = await new Deno.Command(Deno.execPath(), {
     args: ["doc", "--json", path],
-    cwd: new URL("..", import.meta.url),
+    cwd: ROOT,
     env: { DENO_NO_UPDATE_CHECK: "1" },
     stderr: "inherit",
   }).output();
@@ -63,3 +100,13 @@ const PLATFORM = new Set(
     "ErrorOptions Exclude Omit Partial Pick Promise ReadableStream Readonly ReadonlySet Record " +
     "URL Uint8Array WritableStream").split(" "),
 );
+
+/** Classes that exported signatures name, and errors for `@throws`. */
+const MEANT_FOR_TYPES = new Set([
+  "Admission",
+  "KeepAlive",
+  "ReceiverConnection",
+  "TicketFileError",
+]);
+
+const ROOT = new URL("../", import.meta.url);

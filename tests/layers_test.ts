@@ -19,13 +19,13 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   nat: ["base", "net", "stun"],
   portmap: ["base", "net", "stun"],
   session: ["base", "net", "signal"],
-  punch: ["base", "net", "nat", "signal"],
+  punch: ["base", "net", "udp", "stun", "nat", "signal"],
   transfer: ["base", "net"],
   code: ["base", "net", "signal"],
   serve: ["base", "net", "stun", "signal"],
   peer: [
-    ...["base", "net", "stun", "noise", "signal", "turn", "nat", "portmap", "session", "punch"],
-    "code",
+    ...["base", "net", "udp", "stun", "noise", "signal", "turn", "nat", "portmap", "session"],
+    ...["punch", "code"],
   ],
   cli: [
     ...["base", "net", "stun", "noise", "signal", "turn", "nat", "portmap", "punch", "peer"],

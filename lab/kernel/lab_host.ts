@@ -120,9 +120,14 @@ export class LabHost {
 export function denoArgs(
   program: string | URL,
   args: readonly string[],
-  { permissions = "-A" }: { readonly permissions?: string } = {},
+  { permissions = "-A", unstable = true }: {
+    readonly permissions?: string;
+    /** Whether to use `--unstable-net`. Without it, the configuration of the repository does not apply either. */
+    readonly unstable?: boolean;
+  } = {},
 ): string[] {
-  return ["run", "--quiet", "--no-lock", permissions, "--unstable-net", String(program), ...args];
+  const flags = unstable ? ["--unstable-net"] : ["--config", STABLE_CONFIG];
+  return ["run", "--quiet", "--no-lock", permissions, ...flags, String(program), ...args];
 }
 
 async function drain(reader: ReadableStreamDefaultReader<string>): Promise<void> {
@@ -137,6 +142,9 @@ async function end(child: Deno.ChildProcess): Promise<void> {
   }
   await child.status;
 }
+
+/** What an importer has: the same dependencies, and no unstable interfaces. */
+const STABLE_CONFIG = new URL("../../tests/cli/without_unstable.json", import.meta.url).pathname;
 
 /** Chosen by us: a program that is not ready by then has failed. */
 const START_MS = 10_000;

@@ -81,8 +81,12 @@ export class Nat {
 
     let session = this.#table.session(protocol, source, destination, nowMs);
     if (session === undefined && tcpFlags?.rst) return drop("no-session");
+    if (session === undefined && this.#isFull(nowMs)) return drop("sessions-exhausted");
     session ??= this.#open(packet, nowMs);
     if (session === undefined) return drop("ports-exhausted");
+    if (isSynAck(packet) && !session.passedInbound && this.#behavior.crossedSyn === "strict") {
+      return drop("crossed-syn");
+    }
     this.#pass(session, "outbound", packet, nowMs);
 
     const translated = { ...packet, source: session.mapping.external };
@@ -105,11 +109,12 @@ export class Nat {
     if (mapping === undefined) return this.#unsolicited(packet, "no-mapping");
 
     const session = this.#table.session(protocol, mapping.internal, source, nowMs);
-    if (session?.openedInside && isBareSyn(packet) && this.#behavior.crossedSyn === "drop") {
-      return drop("crossed-syn");
+    if (session?.openedInside && isBareSyn(packet) && this.#behavior.crossedSyn !== "accept") {
+      return this.#behavior.crossedSyn === "reset" ? reset(packet) : drop("crossed-syn");
     }
     if (!this.#admits(mapping, source, nowMs)) return this.#unsolicited(packet, "filtered");
     if (session === undefined && tcpFlags?.rst) return drop("no-session");
+    if (session === undefined && this.#isFull(nowMs)) return drop("sessions-exhausted");
     this.#pass(session ?? this.#table.addSession(mapping, source, false), "inbound", packet, nowMs);
     return { action: "forward", packet: { ...packet, destination: mapping.internal } };
   }
@@ -158,6 +163,11 @@ export class Nat {
       if (filtering === "address-dependent" || remote.port === source.port) return true;
     }
     return false;
+  }
+
+  #isFull(nowMs: number): boolean {
+    const { maxSessions } = this.#behavior;
+    return maxSessions < UNLIMITED && this.#table.countSessions(nowMs) >= maxSessions;
   }
 
   #open(packet: SessionPacket, nowMs: number): Session | undefined {
@@ -258,6 +268,10 @@ export class Nat {
   }
 }
 
+function isSynAck({ protocol, tcpFlags }: SessionPacket): boolean {
+  return protocol === "tcp" && tcpFlags?.syn === true && tcpFlags.ack === true;
+}
+
 function trackTcp(
   session: Session,
   direction: "inbound" | "outbound",
@@ -283,3 +297,6 @@ function reset({ protocol, source, destination }: SessionPacket): NatVerdict {
 
 /** RFC 9293 §3.10.7.1: the answer to a SYN to a closed port. */
 const RST_ACK: TcpFlags = { rst: true, ack: true };
+
+/** From here on sessions are not counted, which takes time. */
+const UNLIMITED = 65_535;

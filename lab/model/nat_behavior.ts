@@ -48,8 +48,13 @@ export interface NatBehavior extends ProtocolBehavior {
   readonly pooling: "paired" | "arbitrary";
   /** The answer to an unsolicited SYN; RFC 5382 §4.3 requires silence. */
   readonly unsolicitedSyn: "drop" | "reset";
-  /** What happens to a SYN that crosses one sent to the same peer; RFC 5382 REQ-2 requires that it is let in. */
-  readonly crossedSyn: "accept" | "drop";
+  /**
+   * What happens to a SYN that crosses one sent to the same peer; RFC 5382 REQ-2 requires that it is let in. `"strict"`
+   * drops it as `"drop"` does, and every SYN-ACK that does not answer a SYN which passed: no end can open simultaneously.
+   */
+  readonly crossedSyn: "accept" | "drop" | "reset" | "strict";
+  /** How many sessions may exist at once; no packet passes that would open another. */
+  readonly maxSessions: number;
   /** Whether a RST from either side ends a TCP session at once, and the mapping with its last session. */
   readonly resetEndsMapping: boolean;
   /** Whether hosts inside can reach each other at their external addresses (RFC 4787 §6). */
@@ -100,6 +105,7 @@ const COMPLIANT = {
   pooling: "paired",
   unsolicitedSyn: "drop",
   crossedSyn: "accept",
+  maxSessions: 65_535,
   resetEndsMapping: false,
   hairpinning: true,
   udpTimeoutMs: 300_000,

@@ -57,7 +57,8 @@ export type NatDropReason =
   | "crossed-syn"
   | "no-session" // a RST or an ICMP error that matches no session
   | "no-hairpinning"
-  | "ports-exhausted";
+  | "ports-exhausted"
+  | "sessions-exhausted";
 
 /** The address that a packet is sent to. */
 export function destinationIp(packet: NatPacket): string {

@@ -62,6 +62,14 @@ export class NatTable {
     return session !== undefined && session.expiresAtMs > nowMs ? session : undefined;
   }
 
+  /** How many sessions live. Those that have expired are forgotten. */
+  countSessions(nowMs: number): number {
+    for (const session of this.#sessions.values()) {
+      if (session.expiresAtMs <= nowMs) this.endSession(session);
+    }
+    return this.#sessions.size;
+  }
+
   /** Adds a mapping without sessions. It lives as long as its sessions. */
   addMapping(mapping: Omit<Mapping, "sessions">): Mapping {
     const added: Mapping = { ...mapping, sessions: new Map() };

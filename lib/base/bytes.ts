@@ -153,3 +153,24 @@ export function fromBase64url(text: string): Uint8Array<ArrayBuffer> | undefined
 
 /** Chosen by us: collecting a smaller array costs less than the call. */
 const LARGE_LENGTH = 4096;
+
+/**
+ * The value of JSON in UTF-8.
+ *
+ * @param what the kind of message, for the error, as for {@linkcode malformed}
+ * @throws {MalformedMessageError} if the bytes are not JSON
+ */
+export function parseJson(bytes: Uint8Array, what: string): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw malformed(what, "it is not JSON", cause);
+  }
+}
+
+/** As {@linkcode parseJson}, for an object. Its fields are not checked. */
+export function parseJsonObject(bytes: Uint8Array, what: string): Record<string, unknown> {
+  const value = parseJson(bytes, what);
+  if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
+  throw malformed(what, "it is not a JSON object");
+}

@@ -73,6 +73,31 @@ export function equalSecrets(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
+/** Remembers which of the last messages have arrived: the sliding window of RFC 6479. */
+export class ReplayWindow {
+  /** One more than the highest counter so far. */
+  #end = 0n;
+  /** The counters below the end that have arrived; bit 0 is the highest. */
+  #seen = 0n;
+
+  /** Whether a message with this counter is new, as far as the window reaches. Ask before it is authenticated. */
+  mayAccept(counter: bigint): boolean {
+    if (counter >= this.#end) return true;
+    const age = this.#end - 1n - counter;
+    return age < WINDOW && (this.#seen >> age & 1n) === 0n;
+  }
+
+  /** Notes that it has arrived. Only after it was authenticated: others must not move the window. */
+  accept(counter: bigint): void {
+    if (counter >= this.#end) {
+      const shift = counter + 1n - this.#end;
+      this.#seen = shift >= WINDOW ? 0n : this.#seen << shift & (1n << WINDOW) - 1n;
+      this.#end = counter + 1n;
+    }
+    this.#seen |= 1n << this.#end - 1n - counter;
+  }
+}
+
 /**
  * Encrypts one message with ChaCha20-Poly1305 (RFC 8439 §2.8). The constructor does half of the work, and can be called
  * before the message is known.
@@ -208,3 +233,6 @@ const X25519_PKCS8 = Uint8Array.of(
 const X25519_SPKI = Uint8Array.of(
   ...[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00],
 );
+
+/** Chosen by us: a message that is overtaken by more than this is lost. */
+const WINDOW = 256n;

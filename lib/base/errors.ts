@@ -2,6 +2,9 @@
  * The errors that a program must expect from a network, as classes. Misuse of the API throws `TypeError` or `RangeError`
  * instead.
  *
+ * A `remedy` names what the caller can do, as an imperative without a period. An option of the library is in backticks,
+ * such as `` `turn` ``, for a face that calls it by another name.
+ *
  * @module
  */
 
@@ -11,12 +14,42 @@ import type { PathKind, PunchMethodName } from "./path_kind.ts";
  * The base class of all errors that a network, a server or a peer can cause. With one `instanceof` a program can
  * distinguish them from its own faults. Their messages are one line.
  */
-export abstract class PunchlineError extends Error {}
+export abstract class PunchlineError extends Error {
+  /** What to do about it: an imperative without a period. `undefined` if nothing is known to help. */
+  readonly remedy: string | undefined;
+
+  /**
+   * Makes one.
+   *
+   * @param options.remedy what to do about it. Default: as the cause says, or as is usual for this kind of error
+   */
+  constructor(message: string, options: PunchlineErrorOptions = {}, usual?: string) {
+    const { remedy, ...rest } = options;
+    super(message, rest);
+    this.remedy = remedy ?? remedyOf(rest.cause) ?? usual;
+  }
+}
+
+/** What an error is made of, besides its message. */
+export interface PunchlineErrorOptions extends ErrorOptions {
+  /** What to do about it: an imperative without a period. */
+  readonly remedy?: string;
+}
+
+/** What to do about an error, if it says so itself. */
+export function remedyOf(error: unknown): string | undefined {
+  return error instanceof PunchlineError ? error.remedy : undefined;
+}
 
 /** Bytes from the network violate their protocol. The message names the field. */
 export class MalformedMessageError extends PunchlineError {
   /** `"MalformedMessageError"`. */
   override readonly name = "MalformedMessageError";
+
+  /** Makes one. */
+  constructor(message: string, options?: PunchlineErrorOptions) {
+    super(message, options, REMEDIES.malformed);
+  }
 }
 
 /**
@@ -26,8 +59,9 @@ export class MalformedMessageError extends PunchlineError {
  * @param problem the field and the rule that it breaks, such as `"round must be a whole number"`
  */
 export function malformed(what: string, problem: string, cause?: unknown): MalformedMessageError {
-  const options = cause === undefined ? undefined : { cause };
-  return new MalformedMessageError(`Cannot read ${what}: ${problem}`, options);
+  const options = cause === undefined ? {} : { cause };
+  const remedy = MALFORMED_REMEDIES[what];
+  return new MalformedMessageError(`Cannot read ${what}: ${problem}`, { ...options, remedy });
 }
 
 /** The message of an error, or whatever else was thrown as text. */
@@ -49,6 +83,11 @@ export function undefinedIfMalformed<T>(decode: () => T): T | undefined {
 export class NoResponseError extends PunchlineError {
   /** `"NoResponseError"`. */
   override readonly name = "NoResponseError";
+
+  /** Makes one. */
+  constructor(message: string, options?: PunchlineErrorOptions) {
+    super(message, options, REMEDIES.silent);
+  }
 }
 
 /** A server, router or peer refused a request. */
@@ -63,8 +102,8 @@ export class RefusedError extends PunchlineError {
    *
    * @param code the protocol's own code for the refusal
    */
-  constructor(message: string, code: number, options?: ErrorOptions) {
-    super(message, options);
+  constructor(message: string, code: number, options?: PunchlineErrorOptions) {
+    super(message, options, REMEDIES.refused);
     this.code = code;
   }
 }
@@ -96,8 +135,8 @@ export class NetworkError extends PunchlineError {
    *
    * @param reason the kind of failure
    */
-  constructor(message: string, reason: NetworkErrorReason, options?: ErrorOptions) {
-    super(message, options);
+  constructor(message: string, reason: NetworkErrorReason, options?: PunchlineErrorOptions) {
+    super(message, options, NETWORK_REMEDIES[reason]);
     this.reason = reason;
   }
 }
@@ -133,10 +172,10 @@ export interface Attempt {
 export interface ConnectionAttempt extends Attempt {
   /** The kind of path that it tried. */
   readonly kind: PathKind;
-  /** How it tried to get through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  /** How it tried to get through the filters of both sides; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`. */
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
 }
 
 /**
@@ -155,8 +194,41 @@ export class UnreachableError<Tried extends Attempt = ConnectionAttempt> extends
    *
    * @param attempts everything that was tried, in order
    */
-  constructor(message: string, attempts: readonly Tried[], options?: ErrorOptions) {
-    super(message, options);
+  constructor(message: string, attempts: readonly Tried[], options?: PunchlineErrorOptions) {
+    super(message, options, REMEDIES.noPath);
     this.attempts = attempts;
   }
 }
+
+const REMEDIES = {
+  malformed: "Check the address and the port, and run the same version on both sides",
+  silent: "Check the address, that the program there is running, and that no firewall blocks it",
+  refused: "Ask whoever runs the other side to allow it",
+  noPath: "Name a TURN relay in `turn` on either side, for when no direct path works",
+};
+
+/** What people copy, and what is damaged on the way. */
+const MALFORMED_REMEDIES: Readonly<Record<string, string>> = {
+  "ticket": "Copy the whole ticket again, from `punchline:` to its last character",
+  "code": "Type the number and the three words as the other side shows them, 7-amber-walrus-otter",
+  "message": "Copy the whole text again, and paste it as it is",
+  "settings": "Correct the file, or delete it to start afresh",
+  "ticket list":
+    "Restore the file from a copy, or delete it: then only this peer's own ticket is left",
+};
+
+/** What usually helps; nothing has to be done about what this side has closed. */
+const NETWORK_REMEDIES: Readonly<Record<NetworkErrorReason, string | undefined>> = {
+  "refused": "Check the address and the port, and that the program there is running",
+  "reset": "Try again; if it happens again, check that the port is that of the service you mean",
+  "unreachable": "Check this machine's connection to the network",
+  "timed-out": "Check the address, and that no firewall blocks it",
+  "address-in-use": "Choose another port, or end the program that uses this one",
+  "address-not-available": "Use an address of this machine",
+  "name-not-found": "Check the spelling of the name, and the connection to the internet",
+  "not-permitted": "Choose a port above 1023, or run the program as a user who may use this one",
+  "not-allowed": "If you trust the address, name it yourself",
+  "tls": "Check the name in the URL, the server's certificate and this machine's clock",
+  "closed": undefined,
+  "other": undefined,
+};

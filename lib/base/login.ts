@@ -27,9 +27,13 @@ export function decodeLogin(part: string, cannot: string): string {
 
 /** The decoded login of a URL, `USER:PASSWORD` or `""`. As {@linkcode decodeLogin} otherwise. */
 export function loginOf(url: string, cannot: string): string {
-  // The same part of the URL that a parser of any scheme may take for the login, however it treats backslashes.
-  const [, login = ""] = /^[a-z+.-]+:\/*([^/?#]*)@/i.exec(url) ?? [];
+  const [, , login = ""] = LOGIN.exec(url) ?? [];
   return decodeLogin(login, cannot);
+}
+
+/** The URL without its login, to show it where it may be copied. */
+export function stripLogin(url: string): string {
+  return url.replace(LOGIN, "$1");
 }
 
 /**
@@ -66,6 +70,9 @@ export function shownUrl(text: string): string {
 function schemeOf(url: string): string {
   return /^[a-z][a-z0-9+.-]*:(?:\/\/)?/i.exec(url)?.[0] ?? "";
 }
+
+/** The part of a URL that a parser of any scheme may take for the login, however it treats backslashes. */
+const LOGIN = /^([a-z+.-]+:\/*)([^/?#]*)@/i;
 
 /** Unicode's controls: C0, DEL and C1; and its line and paragraph separators. */
 const CONTROL = /[\p{Cc}\u2028\u2029]/u;

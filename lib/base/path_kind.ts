@@ -15,6 +15,7 @@ export const PATH_KINDS = [
   "direct", // to a public address that accepts connections from anywhere
   "mapped", // to a port that a router forwards on request
   "punch-tcp", // through the filters of both sides, by TCP hole punching
+  "punch-udp", // the same by UDP hole punching
   "relay", // by a TURN server
 ] as const;
 
@@ -24,7 +25,7 @@ export type PunchMethodName = (typeof PUNCH_METHODS)[number];
 /** Every method of hole punching. */
 export const PUNCH_METHODS = [
   "simultaneous-open", // both sides dial an address that is known
-  "one-sided-open", // one side opens its filter with a SYN and listens; the other dials it from any port
+  "one-sided-open", // one side opens its filter with a packet and waits; the other dials it from any port
   "port-prediction", // as simultaneous open, with several candidates for a port that is not known yet
   "birthday", // many sockets on one side, many ports on the other: the birthday paradox
 ] as const;

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { delay } from "@std/async/delay";
+
 /** The size of a token bucket, and how fast it refills. */
 export interface Rate {
   /** How many tokens a full bucket holds. */
@@ -35,6 +37,11 @@ export class TokenBucket {
   }
 }
 
+/** Takes tokens as soon as there are enough; of several callers, any may be next. */
+export async function waitForTokens(bucket: TokenBucket, amount: number = 1): Promise<void> {
+  while (!bucket.take(performance.now(), amount)) await delay(WAIT_MS);
+}
+
 /**
  * One token bucket per source, in a fixed amount of memory. Sources with the same hash share a bucket, and so get too
  * little rather than too much. The seed keeps attackers from choosing which sources collide. Nothing is evicted, so a
@@ -62,12 +69,20 @@ export class RateLimiter {
    */
   take(key: string, amount: number, nowMs: number): boolean {
     const bucket = this.#bucketOf(key);
-    const elapsedMs = nowMs - this.#filledMs[bucket]!;
-    const tokens = refilled(this.#rate, this.#tokens[bucket]!, elapsedMs);
+    const tokens = this.#tokensIn(bucket, nowMs);
     const isEnough = tokens >= amount;
     this.#tokens[bucket] = isEnough ? tokens - amount : tokens;
     this.#filledMs[bucket] = nowMs;
     return isEnough;
+  }
+
+  /** Whether {@linkcode RateLimiter.take} would take that many. */
+  has(key: string, amount: number, nowMs: number): boolean {
+    return this.#tokensIn(this.#bucketOf(key), nowMs) >= amount;
+  }
+
+  #tokensIn(bucket: number, nowMs: number): number {
+    return refilled(this.#rate, this.#tokens[bucket]!, nowMs - this.#filledMs[bucket]!);
   }
 
   /** FNV-1a. */
@@ -99,9 +114,13 @@ export class Pacer {
   }
 }
 
-function refilled({ burst, perSecond }: Rate, tokens: number, elapsedMs: number): number {
+/** How many tokens a bucket has that had so many some time ago. */
+export function refilled({ burst, perSecond }: Rate, tokens: number, elapsedMs: number): number {
   return Math.min(burst, tokens + Math.max(0, elapsedMs) / 1000 * perSecond);
 }
 
 /** Chosen by us: 256 KiB per limiter. */
 const BUCKETS = 2 ** 14;
+
+/** Chosen by us: a reader that pauses for so long fills no buffer of the system. */
+const WAIT_MS = 50;

@@ -5,10 +5,12 @@
  * @module
  */
 
-import { NetworkError, PunchlineError } from "../base/errors.ts";
+import { NetworkError, PunchlineError, RefusedError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { PeerConnection } from "../peer/connection.ts";
+import { REJECTION_CODES } from "../peer/dialer.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
+import { RESET_CODES } from "./pipe.ts";
 
 /** A source of incoming connections, such as a {@linkcode Peer}. */
 export interface IncomingSource {
@@ -34,35 +36,32 @@ export type Accept = (
 export async function acceptFirst(
   source: IncomingSource,
   accept: Accept,
-  { signal }: { signal: AbortSignal },
+  { signal, turnAway = sayBusy }: {
+    readonly signal: AbortSignal;
+    /** Tells a peer that got through too late. Default: its connection is reset, with the reason. */
+    readonly turnAway?: (connection: PeerConnection) => void;
+  },
 ): Promise<PeerConnection> {
-  return await new Attempts(accept).run(source, signal);
+  return await new Attempts(accept, turnAway).run(source, signal);
 }
 
-/** Refuses incoming connections as busy, until the signal aborts or the source is closed. */
-export async function refuseOthers(
+/** Ends a connection for which there is no place. */
+export function sayBusy(connection: PeerConnection): void {
+  connection.reset(RESET_CODES.busy);
+}
+
+/** Hands each incoming connection to `take`, until the signal aborts or the source is closed. */
+export async function forEachIncoming(
   source: IncomingSource,
-  { signal, keep = () => false }: {
-    readonly signal: AbortSignal;
-    /** Whether it takes the connection over, which is then not refused. Must not fail. */
-    readonly keep?: (incoming: IncomingConnection) => boolean | Promise<boolean>;
-  },
+  take: (incoming: IncomingConnection) => void,
+  { signal }: { signal: AbortSignal },
 ): Promise<void> {
-  const deciding = new Set<Promise<void>>();
-  const decide = async (incoming: IncomingConnection) => {
-    if (!await keep(incoming)) incoming.refuse("busy");
-  };
   try {
-    for (;;) {
-      const each = decide(await source.nextIncoming({ signal }));
-      deciding.add(each);
-      each.then(() => deciding.delete(each));
-    }
+    for (;;) take(await source.nextIncoming({ signal }));
   } catch (error) {
     const isClosed = error instanceof NetworkError && error.reason === "closed";
     if (!signal.aborted && !isClosed) throw error;
   }
-  await Promise.all(deciding);
 }
 
 /**
@@ -89,6 +88,7 @@ export async function acceptOrReport(
 /** The connections that are being accepted. */
 class Attempts {
   readonly #accept: Accept;
+  readonly #turnAway: (connection: PeerConnection) => void;
   readonly #first = Promise.withResolvers<PeerConnection>();
   /** Takes connections from the source. Stopped when the race is decided. */
   readonly #taking = new TaskGroup((error) => this.#decide(() => this.#first.reject(error)));
@@ -96,8 +96,9 @@ class Attempts {
   readonly #current = new Map<string, AbortController>();
   readonly #running = new Set<Promise<void>>();
 
-  constructor(accept: Accept) {
+  constructor(accept: Accept, turnAway: (connection: PeerConnection) => void) {
     this.#accept = accept;
+    this.#turnAway = turnAway;
   }
 
   async run(source: IncomingSource, signal: AbortSignal): Promise<PeerConnection> {
@@ -127,7 +128,8 @@ class Attempts {
       const signal = AbortSignal.any([decided, replaced.signal]);
       const connection = await this.#accept(incoming, signal);
       if (connection === undefined) return;
-      if (signal.aborted) return connection.reset();
+      if (replaced.signal.aborted) return connection.reset();
+      if (signal.aborted) return this.#turnAway(connection);
       this.#decide(() => this.#first.resolve(connection));
     } catch (error) {
       if (!replaced.signal.aborted) this.#decide(() => this.#first.reject(error));
@@ -153,7 +155,10 @@ class Attempts {
 }
 
 const REPLACED = new DOMException("Another connection took its place", "AbortError");
-const DECIDED = new DOMException("Another connection got through first", "AbortError");
+const DECIDED = new RefusedError(
+  "Cannot accept: another connection got through first",
+  REJECTION_CODES.busy,
+);
 
 /**
  * How many connections are being made at a time. Chosen by us: as many as the other side lets one key search for; each

@@ -151,11 +151,18 @@ export interface DurationRange {
 export function readDuration(
   name: string,
   text: string | undefined,
-  { min = 0, max = MAX_DURATION_MS, bareUnit = "ms" }: DurationRange = {},
+  { min = 0, max = MAX_DURATION_MS, bareUnit }: DurationRange = {},
 ): number | undefined {
   if (text === undefined) return undefined;
-  const [, digits, unit = bareUnit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text) ?? [];
-  const value = digits === undefined ? NaN : Math.round(Number(digits) * UNITS_MS[unit]!);
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)?$/.exec(text) ?? [];
+  const ms = Math.round(Number(digits) * UNITS_MS[unit ?? bareUnit ?? "ms"]!);
+  const isBare = unit === undefined && bareUnit === undefined;
+  if (isBare && ms > 0 && ms < Math.max(min, LEAST_BARE_MS)) {
+    throw new UsageError(`--${name} ${shown(text)} would be ${shown(text)} milliseconds`, {
+      remedy: `Write ${shown(text)}s, ${shown(text)}m or ${shown(text)}ms`,
+    });
+  }
+  const value = digits === undefined ? NaN : ms;
   if (value >= min && value <= max) return value;
   const limits = max === MAX_DURATION_MS ? "" : `, from ${inUnits(min)} to ${inUnits(max)}`;
   throw new UsageError(
@@ -172,8 +179,9 @@ export function readDuration(
 export function readTimeoutMs(
   text: string | undefined,
   maxMs: number,
+  options: Pick<DurationRange, "bareUnit"> = {},
 ): number | undefined {
-  return readDuration("timeout", text, { min: 1, max: maxMs });
+  return readDuration("timeout", text, { min: 1, max: maxMs, ...options });
 }
 
 /**
@@ -198,6 +206,9 @@ function inUnits(ms: number): string {
     ["ms", 1];
   return `${ms / size}${unit}`;
 }
+
+/** Chosen by us: a person who writes less than this without a unit means seconds or minutes. */
+const LEAST_BARE_MS = 50;
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   ms: 1,

@@ -43,7 +43,7 @@ export interface Operand {
   readonly maxWords?: number;
   readonly repeats?: boolean;
   readonly choices?: readonly string[];
-  readonly completes?: "file" | "folder" | "command" | "target";
+  readonly completes?: "file" | "folder" | "command" | "target" | "friend";
 }
 
 /** A use of a command. */
@@ -57,7 +57,18 @@ export interface Example {
 /** A permission of Deno's; `all` are all. */
 export type Permission = "net" | "read" | "write" | "all";
 
+/** A command that does nothing without one of its subcommands. */
+export function commandGroup(group: Omit<Command, "operands" | "options">): Command {
+  return { ...group, operands: [], options: [] };
+}
+
+/** What usage shows behind the name of a command. */
+export function usageWords({ operands, options, subcommands }: Command): string[] {
+  if (subcommands !== undefined) return ["COMMAND", "[ARGUMENT]...", "[OPTION]..."];
+  return [...operands.map(operandText), ...options.length > 0 ? ["[OPTION]..."] : []];
+}
+
 /** How usage shows an operand. */
-export function operandText({ name, shown = name, isOptional, repeats }: Operand): string {
+function operandText({ name, shown = name, isOptional, repeats }: Operand): string {
   return `${isOptional ? `[${shown}]` : shown}${repeats ? "..." : ""}`;
 }

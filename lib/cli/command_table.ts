@@ -61,9 +61,9 @@ const PROGRAM_COMMANDS: readonly Command[] = [
     }],
     options: [],
     examples: [
-      { args: "bash >> ~/.bash_completion", does: "for bash" },
+      { args: "bash >> ~/.bash_completion", does: "for bash, with the package bash-completion" },
       { args: "fish > ~/.config/fish/completions/punchline.fish", does: "for fish" },
-      { args: 'zsh > "${fpath[1]}/_punchline"', does: "for zsh, in a folder of yours in $fpath" },
+      { args: "zsh > ~/.zfunc/_punchline", does: "for zsh, with ~/.zfunc in $fpath" },
     ],
     permissions: [],
   },
@@ -84,3 +84,6 @@ export const COMMANDS: readonly Command[] = [
   ...NETWORK_COMMANDS,
   ...PROGRAM_COMMANDS,
 ];
+
+/** Those that lists show. */
+export const SHOWN_COMMANDS: readonly Command[] = COMMANDS.filter(({ isHidden }) => !isHidden);

@@ -24,14 +24,15 @@ export function completion(args: readonly string[], io: CliIo): number {
 export async function complete(args: readonly string[], io: CliIo): Promise<number> {
   const words = args[0] === "--" ? args.slice(1) : args;
   const completion = completionsOf(words);
-  const targets = completion.targets ? await targetsFor(words.at(-1) ?? "") : [];
+  const { targets: kind } = completion;
+  const targets = kind === undefined ? [] : await targetsFor(words.at(-1) ?? "", kind);
   const candidates = [...completion.candidates, ...targets];
   for (const line of linesOf({ ...completion, candidates })) io.out(line);
   return EXIT.ok;
 }
 
-/** Names of friends, and codes whose next word is being typed. */
-async function targetsFor(text: string): Promise<Candidate[]> {
+/** Names of friends; and, for a target, codes whose next word is being typed. */
+async function targetsFor(text: string, kind: "friend" | "target"): Promise<Candidate[]> {
   const [{ completeCode }, { readConfig }] = await Promise.all([
     import("../code/code.ts"),
     import("./config.ts"),
@@ -40,7 +41,7 @@ async function targetsFor(text: string): Promise<Candidate[]> {
   return [
     ...[...peers.keys()].filter((name) => name.startsWith(text))
       .map((name) => ({ text: name, help: "a friend" })),
-    ...completeCode(text).map((text) => ({ text, help: "" })),
+    ...kind === "target" ? completeCode(text).map((text) => ({ text, help: "" })) : [],
   ];
 }
 

@@ -14,8 +14,8 @@ export interface Completion {
   readonly candidates: readonly Candidate[];
   /** Whether names of files or folders fit too. */
   readonly paths?: "file" | "folder";
-  /** Whether codes and names of friends fit too. */
-  readonly targets?: boolean;
+  /** Whether names of friends fit too, or names of friends and codes. */
+  readonly targets?: "friend" | "target";
 }
 
 /** A word, and what it means. */
@@ -96,7 +96,9 @@ function operandsOf({ choices = [], completes }: Operand, before: readonly strin
     const shown = before.length === 0 ? COMMANDS : parent?.subcommands ?? [];
     return { candidates: commandsOf(shown) };
   }
-  if (completes === "target") return { candidates: [], targets: true };
+  if (completes === "target" || completes === "friend") {
+    return { candidates: [], targets: completes };
+  }
   return { candidates: choices.map((text) => ({ text, help: "" })), paths: completes };
 }
 

@@ -10,6 +10,7 @@ import { configFolder, readPrivateFile, writePrivateFile } from "../net/system/p
 import { readVariable } from "../net/system/private_input.ts";
 import type { Arguments } from "./arguments.ts";
 import { decodeConfig, encodeConfig, type FriendEntry, type UserConfig } from "./config_message.ts";
+import { URL_VARIABLES } from "./environment.ts";
 import { reasonOfFile, UsageError } from "./io.ts";
 
 /**
@@ -56,8 +57,8 @@ export async function withConfig(given: Arguments): Promise<Arguments> {
   const lists = new Map(given.lists);
   const key = values.get("key") ?? config.key;
   if (key !== undefined) values.set("key", key);
-  const isSet = async (name: keyof typeof VARIABLES) =>
-    (lists.get(name)?.length ?? 0) > 0 || await readVariable(VARIABLES[name]) !== undefined;
+  const isSet = async (name: keyof typeof URL_VARIABLES) =>
+    (lists.get(name)?.length ?? 0) > 0 || await readVariable(URL_VARIABLES[name]) !== undefined;
   const saysWhere = given.flags.has("hand") || given.flags.has("lan") ||
     await isSet("rendezvous") || await isSet("mqtt");
   if (!saysWhere && lists.has("rendezvous")) {
@@ -78,7 +79,7 @@ async function configPath(): Promise<string | undefined> {
 }
 
 /** No settings. */
-export const EMPTY_CONFIG: UserConfig = {
+const EMPTY_CONFIG: UserConfig = {
   rendezvous: [],
   mqtt: [],
   turn: [],
@@ -88,9 +89,3 @@ export const EMPTY_CONFIG: UserConfig = {
 
 /** Chosen by us: a thousand friends. */
 const MAX_BYTES = 1_048_576;
-
-const VARIABLES = {
-  rendezvous: "PUNCHLINE_RENDEZVOUS",
-  mqtt: "PUNCHLINE_MQTT",
-  turn: "PUNCHLINE_TURN",
-} as const;

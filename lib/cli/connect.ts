@@ -5,11 +5,12 @@
  * @module
  */
 
-import { NetworkError } from "../base/errors.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
+import { REJECTION_CODES } from "../peer/dialer.ts";
 import { PEER_TIMINGS } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { MAX_PENDING } from "./accept_first.ts";
@@ -19,7 +20,7 @@ import { withConfig } from "./config.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
-import { forward, pipeThrough } from "./pipe.ts";
+import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readTarget, ticketOf } from "./target.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
 import { ReadAhead, WaitingConnections } from "./waiting_connections.ts";
@@ -33,7 +34,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const prompt = openManualPrompt(given, io, events, {
-    ...{ ticket: target.kind === "ticket" ? target.ticket : undefined, port },
+    ticket: target.kind === "ticket" ? target.ticket : undefined,
+    port,
     stdin: input.stdin,
   });
   const options = await readPeerOptions(given, input, prompt);
@@ -51,9 +53,12 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     onProgress: events.onProgress,
     listen: false,
     allowUrl: urls.allow,
+    network: urls.network,
   });
   if (port === undefined) {
-    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
+    const { text, timeoutMs } = prompt?.waiting ??
+      { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
+    events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
   }
   try {
     const ticket = await ticketOf(target, peer, events, io);
@@ -62,8 +67,15 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     await using connection = await peer.connect(ticket, { signal: io.signal });
     io.signal.addEventListener("abort", () => connection.reset(), { once: true });
     reportConnected(connection, events);
-    await pipeThrough(connection, io, input.stdin.rest());
-    await connection.finished;
+    try {
+      await pipeThrough(connection, io, input.stdin.rest());
+      await connection.finished;
+    } catch (error) {
+      if (connection.resetCode !== RESET_CODES.busy) throw error;
+      const message = "Cannot connect: the peer is busy with another connection";
+      const remedy = "Wait until the other connection has ended";
+      throw new RefusedError(message, REJECTION_CODES.busy, { cause: error, remedy });
+    }
     events.closed();
     return EXIT.ok;
   } catch (error) {
@@ -103,11 +115,11 @@ async function forwardAll(
         try {
           await using connection = await waiting.through(
             local,
-            () => peer.connect(ticket, { signal }),
+            (givenUp) => peer.connect(ticket, { signal: AbortSignal.any([signal, givenUp]) }),
           );
           reportConnected(connection, events);
           await forward(connection, toDenoConn(local), signal);
-          events.closed();
+          events.closed(endOfForwarding(connection, { isService: false }));
           events.waitFor(idle);
         } catch (error) {
           local.reset();

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Command, Operand } from "./command.ts";
+import { type Command, commandGroup, type Operand } from "./command.ts";
 import {
   ALLOW_OPTION,
   CODE_OPTIONS,
@@ -98,7 +98,10 @@ const PEERS_COMMANDS: readonly Command[] = [
     name: "peers add",
     summary: "give a friend a name, for connect and recv",
     operands: [FRIEND_OPERAND, TARGET_OPERAND],
-    options: PEER_OPTIONS,
+    options: [
+      option("replace", { help: "replace what is there under this name, without asking" }),
+      ...PEER_OPTIONS,
+    ],
     examples: [
       { args: "laptop 7-abacus-walrus-zodiac", does: "then connect laptop is enough" },
     ],
@@ -115,7 +118,11 @@ const PEERS_COMMANDS: readonly Command[] = [
   {
     name: "peers remove",
     summary: "remove a friend's name",
-    operands: [{ ...FRIEND_OPERAND, help: "as `punchline peers list` shows it" }],
+    operands: [{
+      ...FRIEND_OPERAND,
+      completes: "friend",
+      help: "as `punchline peers list` shows it",
+    }],
     options: [JSON_OPTION],
     examples: [{ args: "laptop", does: "connect laptop works no more" }],
     permissions: ["read", "write"],
@@ -255,30 +262,26 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
     permissions: ["net"],
     printsEvents: true,
   },
-  {
+  commandGroup({
     name: "ticket",
     summary: "issue further tickets for this peer, list them, or take one back",
-    operands: [],
-    options: [],
     examples: [
       { args: "new --key me.key --once", does: "a ticket for one connection" },
       { args: "list --key me.key", does: "show all of them" },
     ],
     permissions: ["read", "write"],
     subcommands: TICKET_COMMANDS,
-  },
-  {
+  }),
+  commandGroup({
     name: "peers",
     summary: "give friends names, for connect and recv, list them, or remove one",
-    operands: [],
-    options: [],
     examples: [
       { args: "add laptop 7-abacus-walrus-zodiac", does: "name the peer that printed this code" },
       { args: "list", does: "show all friends" },
     ],
     permissions: ["read", "write"],
     subcommands: PEERS_COMMANDS,
-  },
+  }),
   {
     name: "id",
     summary: "print this peer's ID, for --allow",

@@ -10,7 +10,14 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
-import { type Accept, acceptFirst, type IncomingSource, refuseOthers } from "./accept_first.ts";
+import {
+  type Accept,
+  acceptFirst,
+  forEachIncoming,
+  type IncomingSource,
+  sayBusy,
+} from "./accept_first.ts";
+import { EMPTY_SLOT, type SlotAction, type SlotEvent, stepSlot } from "./connection_slot_engine.ts";
 import { type CliIo, printError } from "./io.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
@@ -23,37 +30,37 @@ import { delay } from "@std/async/delay";
 export class ConnectionSlot {
   readonly #peer: Peer;
   readonly #accept: Accept;
-  /** Newcomers that may take the slot. */
-  readonly #waiting = new WaitQueue<IncomingConnection>(MAX_WAITING);
+  readonly #newcomers = new Map<number, IncomingConnection>();
+  /** Newcomers that may take the slot. The engine limits them. */
+  readonly #kept = new WaitQueue<number>(Infinity);
   /** Decides about newcomers, once there was a connection. */
   readonly #deciding: TaskGroup;
   readonly #io: CliIo;
   readonly #turnAway: (connection: PeerConnection) => void;
-  #current: PeerConnection | undefined;
+  #state = EMPTY_SLOT;
+  #arrived = 0;
+  #holder: PeerConnection | undefined;
   /** A further connection that is being made, for whoever asks next. */
   #further: Promise<PeerConnection> | undefined;
-  #isVacant = true;
-  #isClosed = false;
-  #isTakenOver = false;
 
-  /** @param turnAway tells a peer that got through too late. Default: its connection is reset */
+  /** @param turnAway tells a peer that got through too late. Default: its connection is reset, with the reason */
   constructor(
     peer: Peer,
     accept: Accept,
     io: CliIo,
-    turnAway: (connection: PeerConnection) => void = (connection) => connection.reset(),
+    turnAway: (connection: PeerConnection) => void = sayBusy,
   ) {
     this.#peer = peer;
     this.#accept = accept;
     this.#io = io;
     this.#turnAway = turnAway;
     this.#deciding = new TaskGroup((error) => printError(error, io));
-    io.signal.addEventListener("abort", () => this.#current?.reset(), { once: true });
+    io.signal.addEventListener("abort", () => this.#holder?.reset(), { once: true });
   }
 
-  /** Whether a newcomer has taken the slot from the last connection, or is about to. */
+  /** Whether a newcomer takes the slot from the last connection. */
   get isTakenOver(): boolean {
-    return this.#isTakenOver;
+    return this.#state.phase === "taken-over";
   }
 
   /**
@@ -62,13 +69,16 @@ export class ConnectionSlot {
    * @throws what accepting throws, and the signal's reason
    */
   async next({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
-    this.#isVacant = true;
-    const isFirst = this.#current === undefined;
+    this.#dispatch({ kind: "wanted" });
+    const isFirst = this.#holder === undefined;
     const connection = this.#further !== undefined
-      ? await this.#nextFurther(signal)
-      : await acceptFirst(isFirst ? this.#peer : this.#newcomers, this.#accept, { signal });
+      ? await this.#nextFurther(this.#further, signal)
+      : await acceptFirst(isFirst ? this.#peer : this.#keptNewcomers, this.#accept, {
+        signal,
+        turnAway: this.#turnAway,
+      });
     this.hold(connection);
-    if (isFirst) this.#deciding.run((signal) => this.#decide(signal));
+    if (isFirst) this.#deciding.run((signal) => this.#takeNewcomers(signal));
     return connection;
   }
 
@@ -78,80 +88,107 @@ export class ConnectionSlot {
    * @throws what accepting throws, and the signal's reason
    */
   async another({ signal }: { signal: AbortSignal }): Promise<PeerConnection> {
-    this.#isVacant = true;
-    this.#further ??= this.#acceptFurther();
-    return await this.#nextFurther(signal);
+    this.#dispatch({ kind: "wanted" });
+    return await this.#nextFurther(this.#further ??= this.#acceptFurther(), signal);
   }
 
   /** Gives the slot to one of the connections. */
   hold(connection: PeerConnection): void {
-    this.#isVacant = this.#isTakenOver = false;
-    this.#current = connection;
-    this.#refuseWaiting();
+    this.#holder = connection;
+    this.#dispatch({ kind: "assigned" });
   }
 
   /** Waits until the last connection is closed, and all newcomers are refused. */
   async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#refuseWaiting();
-    this.#further?.then((connection) => connection.reset(), () => {}); // nothing takes it any more
-    await this.#current?.[Symbol.asyncDispose]();
+    this.#dispatch({ kind: "closed" });
+    await this.#holder?.[Symbol.asyncDispose]();
     await this.#deciding.stop();
     await delay(0); // a refusal is sent in the next turn of the event loop
   }
 
-  get #newcomers(): IncomingSource {
-    return { nextIncoming: (options) => this.#waiting.next(options?.signal) };
+  get #keptNewcomers(): IncomingSource {
+    return {
+      nextIncoming: async (options) => {
+        for (;;) {
+          const id = await this.#kept.next(options?.signal);
+          if (!this.#newcomers.has(id)) continue; // refused meanwhile
+          this.#dispatch({ kind: "taken", id });
+          return this.#leave(id);
+        }
+      },
+    };
   }
 
-  async #nextFurther(signal: AbortSignal): Promise<PeerConnection> {
-    const connection = await abortable(this.#further!, signal);
+  async #nextFurther(
+    further: Promise<PeerConnection>,
+    signal: AbortSignal,
+  ): Promise<PeerConnection> {
+    const connection = await abortable(further, signal);
     this.#further = undefined;
+    this.#dispatch({ kind: "received" });
     return connection;
   }
 
   /** Goes on after the caller's abort: the connection may be wanted after a break. */
   #acceptFurther(): Promise<PeerConnection> {
-    const further = acceptFirst(this.#newcomers, this.#accept, { signal: this.#io.signal });
-    const forget = () => {
-      if (this.#further === further) this.#further = undefined;
-    };
-    further.then((connection) => {
-      const isWanted = this.#isVacant || this.#isTakenOver;
-      if (isWanted && !this.#isClosed) return;
-      forget();
-      this.#turnAway(connection);
-    }, forget);
+    const { signal } = this.#io;
+    const turnAway = this.#turnAway;
+    const further = acceptFirst(this.#keptNewcomers, this.#accept, { signal, turnAway });
+    further.then(() => this.#dispatch({ kind: "connected" }), () => this.#further = undefined);
     return further;
   }
 
-  #decide(signal: AbortSignal): Promise<void> {
-    return refuseOthers(this.#peer, {
-      signal,
-      keep: async (incoming) => {
-        const holder = this.#current!;
-        const isFree = this.#isVacant || !await holder.answersWithin(PROBE_MS);
-        if (!isFree || this.#isClosed || this.#current !== holder) return false;
-        if (!this.#waiting.push(incoming)) return false;
-        if (!this.#isVacant) this.#takeOver(holder);
-        return true;
-      },
-    });
+  #takeNewcomers(signal: AbortSignal): Promise<void> {
+    return forEachIncoming(this.#peer, (incoming) => {
+      const id = this.#arrived++;
+      this.#newcomers.set(id, incoming);
+      this.#dispatch({ kind: "arrived", id });
+    }, { signal });
   }
 
-  #takeOver(holder: PeerConnection): void {
-    this.#isTakenOver = true;
-    const message = "Cannot use the connection: the peer does not answer, and another takes over";
-    holder.abandon(new NetworkError(message, "reset"));
+  #dispatch(event: SlotEvent): void {
+    const { state, actions } = stepSlot(this.#state, event);
+    this.#state = state;
+    for (const action of actions) this.#perform(action);
   }
 
-  #refuseWaiting(): void {
-    for (const late of this.#waiting.drain()) late.refuse("busy");
+  #perform(action: SlotAction): void {
+    switch (action.kind) {
+      case "probe":
+        return this.#deciding.run(() => this.#probe(action.id, action.holder));
+      case "keep":
+        this.#kept.push(action.id);
+        return;
+      case "refuse":
+        return this.#refuse(action.id);
+      case "abandon":
+        return this.#holder!.abandon(new NetworkError(TAKEN_OVER, "reset"));
+      case "turn-away": {
+        const further = this.#further!;
+        this.#further = undefined;
+        return void further.then(this.#turnAway);
+      }
+    }
+  }
+
+  async #probe(id: number, holder: number): Promise<void> {
+    const answers = await this.#holder!.answersWithin(PROBE_MS);
+    this.#dispatch({ kind: "probed", id, holder, answers });
+  }
+
+  #refuse(id: number): void {
+    this.#kept.remove(id);
+    this.#leave(id).refuse("busy");
+  }
+
+  #leave(id: number): IncomingConnection {
+    const incoming = this.#newcomers.get(id)!;
+    this.#newcomers.delete(id);
+    return incoming;
   }
 }
 
+const TAKEN_OVER = "Cannot use the connection: the peer does not answer, and another takes over";
+
 /** Chosen by us: long enough for any path, and short enough for a person waiting after a restart. */
 const PROBE_MS = 1000;
-
-/** Chosen by us: more newcomers than that at a time are refused. */
-const MAX_WAITING = 4;

@@ -4,8 +4,13 @@
  * @module
  */
 
-import { type IncomingOffer, type OfferDecision, printable } from "../transfer/mod.ts";
-import type { CliIo } from "./io.ts";
+import {
+  type ExistingPolicy,
+  type IncomingOffer,
+  type OfferDecision,
+  printable,
+} from "../transfer/mod.ts";
+import type { CliIo, Failure } from "./io.ts";
 import { type Answer, ask } from "./question.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { formatBytes, formatFiles } from "./transfer_progress.ts";
@@ -18,6 +23,8 @@ export interface ConsentOptions {
   readonly merge: boolean;
   /** Hidden files and programs, too, into folders that existed before. */
   readonly allowHidden: boolean;
+  /** What happens to existing files that differ. Default: `"refuse"`. */
+  readonly existing?: ExistingPolicy;
 }
 
 /** Decides about offers, by the options or by asking. */
@@ -27,7 +34,7 @@ export class Consent {
   readonly #stdin: StdinLines;
   /** The absolute path of the target folder, and the sender's ID. */
   readonly #place: () => { readonly folder: string; readonly sender: string | undefined };
-  #refusal: string | undefined;
+  #refusal: Failure | undefined;
 
   constructor(
     options: ConsentOptions,
@@ -41,7 +48,7 @@ export class Consent {
   }
 
   /** Why the offer was declined, with the option that would have allowed it; `undefined` if it was not. */
-  get refusal(): string | undefined {
+  get refusal(): Failure | undefined {
     return this.#refusal;
   }
 
@@ -56,8 +63,8 @@ export class Consent {
     print: (line: string) => void,
     signal: AbortSignal,
   ): Promise<OfferDecision> {
-    const { yes, merge, allowHidden } = this.#options;
-    for (const line of factsOf(offer)) print(line);
+    const { yes, merge, allowHidden, existing = "refuse" } = this.#options;
+    for (const line of factsOf(offer, existing)) print(line);
     if (offer.needAllowHidden.length > 0 && !allowHidden) {
       const paths = offer.needAllowHidden.map(({ path }) => path);
       return this.#decline(
@@ -73,6 +80,13 @@ export class Consent {
         : this.#decline(`${listNames(offer.existingFolders)} is there already`, offer);
     }
     const answer = await this.#ask(offer, signal);
+    if (answer === "no") {
+      this.#refusal = {
+        message: "Declined: nothing was written",
+        remedy: "Use --yes to receive without a question",
+      };
+      return { accept: false };
+    }
     if (answer !== "yes") return this.#decline(REASONS[answer], offer);
     return { accept: true, merge: true, allowHidden };
   }
@@ -101,14 +115,15 @@ export class Consent {
       ...allowHidden || offer.needAllowHidden.length === 0 ? [] : ["--allow-hidden"],
     ];
     const use = options.length > 0 ? options.join(" ") : "--yes";
-    this.#refusal = `Declined: ${why}; use ${use} to receive`;
+    this.#refusal = { message: `Declined: ${why}`, remedy: `Use ${use} to receive` };
     return { accept: false };
   }
 }
 
 /** What an offer has, and what is unusual in it. */
-function factsOf(offer: IncomingOffer): string[] {
+function factsOf(offer: IncomingOffer, existing: ExistingPolicy): string[] {
   const { files, bytes, manifest, hidden, executables, needAllowHidden, skipped } = offer;
+  const there = offer.isResumed ? [] : offer.existingEntries.map(({ path }) => path);
   const names = new Set(manifest.map(({ path }) => path.split("/")[0]!));
   const risky = new Set(needAllowHidden.map(({ path }) => path));
   const paths = (entries: IncomingOffer["manifest"]) =>
@@ -122,12 +137,13 @@ function factsOf(offer: IncomingOffer): string[] {
     ...fact("hidden", paths(hidden)),
     ...fact("programs", paths(executables)),
     ...fact("links", paths(links)),
+    ...fact("existing", there, EXISTING[existing]),
     ...fact("left out", skipped.map(({ path }) => path)),
   ];
 }
 
-function fact(name: string, paths: readonly string[]): string[] {
-  return paths.length === 0 ? [] : [`  ${name.padEnd(8)}  ${listNames(paths)}`];
+function fact(name: string, paths: readonly string[], note = ""): string[] {
+  return paths.length === 0 ? [] : [`  ${name.padEnd(8)}  ${listNames(paths)}${note}`];
 }
 
 /** Lists some names, and how many more there are. */
@@ -144,10 +160,16 @@ function shorten(name: string): string {
   return `${shown.slice(0, half).join("")}…${shown.slice(-half).join("")}`;
 }
 
-const REASONS: Readonly<Record<Exclude<Answer, "yes">, string>> = {
-  "no": "the answer was no",
+const REASONS: Readonly<Record<Exclude<Answer, "yes" | "no">, string>> = {
   "timed-out": "there was no answer within 5 minutes",
   "unanswerable": "there is no terminal to ask on",
+};
+
+/** What happens to existing files. */
+const EXISTING: Readonly<Record<ExistingPolicy, string>> = {
+  refuse: "; yours are kept",
+  overwrite: "; files of yours that differ are replaced",
+  rename: "; the new ones are renamed if they differ",
 };
 
 /** Chosen by us: about what fits on a line. */

@@ -14,12 +14,19 @@ export interface Variable {
   readonly isForLaunchers?: boolean;
 }
 
+/** The variables that stand for options which are not given, by option. */
+export const URL_VARIABLES = {
+  rendezvous: "PUNCHLINE_RENDEZVOUS",
+  mqtt: "PUNCHLINE_MQTT",
+  turn: "PUNCHLINE_TURN",
+} as const;
+
 /** All of them. The installed command may read these and no others. */
 export const VARIABLES: readonly Variable[] = [
   { name: "PUNCHLINE_TICKET", help: "the ticket, for connect and recv" },
-  { name: "PUNCHLINE_RENDEZVOUS", help: "the URLs of --rendezvous, separated by spaces" },
-  { name: "PUNCHLINE_MQTT", help: "the URLs of --mqtt, separated by spaces" },
-  { name: "PUNCHLINE_TURN", help: "the URLs of --turn, separated by spaces" },
+  { name: URL_VARIABLES.rendezvous, help: "the URLs of --rendezvous, separated by spaces" },
+  { name: URL_VARIABLES.mqtt, help: "the URLs of --mqtt, separated by spaces" },
+  { name: URL_VARIABLES.turn, help: "the URLs of --turn, separated by spaces" },
   { name: "HOME", help: "the user's folder, with the settings below .config" },
   { name: "XDG_CONFIG_HOME", help: "the folder of settings, in place of .config" },
   { name: "APPDATA", help: "the same on Windows" },

@@ -5,19 +5,11 @@
  */
 
 import { messageOf, NetworkError, PunchlineError, UnreachableError } from "../base/errors.ts";
-import { isFullyGranted } from "../net/system/permission.ts";
+import { isFullyGranted } from "../net/system/platform.ts";
 import type { Command } from "./command.ts";
-import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
-import { commandLine, withCommandLines } from "./started_as.ts";
-
-/** A failure, ready to print. */
-export interface Failure {
-  readonly exitCode: number;
-  /** Why, in one line. */
-  readonly message: string;
-  /** What to do, if it is known. */
-  readonly remedy?: string;
-}
+import { type CliIo, EXIT, type Failure, failureOf, UsageError } from "./io.ts";
+import { copyable } from "./layout.ts";
+import { commandLine } from "./started_as.ts";
 
 /**
  * Explains an error.
@@ -28,30 +20,12 @@ export function explainFailure(
   error: unknown,
   command: Command,
   io: Pick<CliIo, "startedAs">,
-): Failure | undefined {
+): Failure & { readonly exitCode: number } | undefined {
   const isPermission = isPermissionMissing(error);
   const exitCode = isPermission && error instanceof UsageError ? EXIT.failure : exitCodeOf(error);
   if (exitCode === undefined) return undefined;
-  const remedy = isPermission
-    ? permissionRemedy(command, io, messageOf(error))
-    : error instanceof UsageError
-    ? error.remedy
-    : error instanceof NetworkError
-    ? REMEDIES[error.reason]
-    : undefined;
-  return { exitCode, message: oneLine(messageOf(error)), remedy: remedy && oneLine(remedy) };
-}
-
-/** Prints a failure: as text, or as one JSON event. */
-export function printFailure(
-  { message, remedy }: Omit<Failure, "exitCode">,
-  io: CliIo,
-  { asJson }: { asJson: boolean },
-): void {
-  const [why, what] = [message, remedy].map((text) => text && withCommandLines(text, io));
-  if (asJson) return io.err(JSON.stringify({ event: "error", message: why, remedy: what }));
-  io.err(`punchline: ${why}`);
-  if (what !== undefined) io.err(what);
+  const remedy = isPermission ? permissionRemedy(command, io, messageOf(error)) : undefined;
+  return { exitCode, ...failureOf(error), ...remedy === undefined ? {} : { remedy } };
 }
 
 /**
@@ -73,7 +47,7 @@ function permissionRemedy(
   );
   if (missing.length === 0) return undefined;
   if (io.startedAs?.kind === "deno") {
-    return `Run it as ${commandLine(io, ...command.name.split(" "))}`;
+    return `Run it as ${copyable(commandLine(io, ...command.name.split(" ")))}`;
   }
   const flags = missing.map((each) => `--allow-${each}`).join(" ");
   return message.includes("--allow-") ? undefined : `Run it with ${flags}`;
@@ -106,16 +80,5 @@ function isSystemError(error: unknown): boolean {
   return error instanceof Error && "code" in error && /^E[A-Z0-9]+$/.test(`${error.code}`);
 }
 
-/** Without secrets, and without line breaks: names of files and of others may have them. */
-function oneLine(text: string): string {
-  return withoutSecrets(text).replaceAll("\n", "\\n");
-}
-
 /** In the order in which they are named. */
 const PERMISSIONS = ["net", "read", "write"] as const;
-
-/** What to do about a socket that failed, where every command gives the same advice. */
-const REMEDIES: Readonly<Partial<Record<NetworkError["reason"], string>>> = {
-  "address-in-use": "Choose another port, or end the program that uses this one",
-  "name-not-found": "Check the spelling of the name, and the connection to the internet",
-};

@@ -7,18 +7,11 @@
 
 import { readCommand } from "./arguments.ts";
 import { closest } from "./closest.ts";
-import { type Command, operandText } from "./command.ts";
-import { COMMANDS, findCommand } from "./command_table.ts";
+import { type Command, usageWords } from "./command.ts";
+import { findCommand, SHOWN_COMMANDS } from "./command_table.ts";
 import { type CliIo, EXIT, UsageError, withoutSecrets } from "./io.ts";
 import { copyable, layoutColumns, table, wrap } from "./layout.ts";
-import {
-  DURATION,
-  OPTION_GROUPS,
-  optionHelp,
-  optionText,
-  SECONDS,
-  unitsText,
-} from "./option_table.ts";
+import { DURATION, optionRows, SECONDS, unitsText } from "./option_table.ts";
 import { commandLine, withCommandLines } from "./started_as.ts";
 
 /** Runs the command; returns its exit code. */
@@ -60,7 +53,7 @@ export function namedCommand(words: readonly string[]): Command {
 
 /** The error for a word that names no command, or no subcommand of the one given. */
 export function unknownCommand(word: string, parent?: Command): UsageError {
-  const known = (parent?.subcommands ?? COMMANDS.filter(({ isHidden }) => !isHidden))
+  const known = (parent?.subcommands ?? SHOWN_COMMANDS)
     .map(({ name }) => name.split(" ").at(-1)!);
   const isTicket = parent === undefined && /^["'\s]*punchline:/i.test(word);
   const name = JSON.stringify(withoutSecrets(word.slice(0, MAX_SHOWN)));
@@ -80,7 +73,6 @@ export function unknownCommand(word: string, parent?: Command): UsageError {
 /** What is printed without a command: all of them, in one line each; commands to copy are {@linkcode copyable}. */
 export function overviewText(io: HelpIo): string[] {
   const columns = columnsOf(io);
-  const shown = COMMANDS.filter(({ isHidden }) => !isHidden);
   return [
     ...wrap("Punchline connects two machines, through NATs and firewalls.", { columns }),
     "",
@@ -91,7 +83,7 @@ export function overviewText(io: HelpIo): string[] {
     ...wrap(`Usage: ${copyable(commandLine(io))} COMMAND [ARGUMENT]... [OPTION]...`, { columns }),
     "",
     "Commands:",
-    ...table(shown.map(({ name, summary }) => [name, summary]), { columns }),
+    ...table(SHOWN_COMMANDS.map(({ name, summary }) => [name, summary]), { columns }),
     "",
     ...wrap(`${copyable(commandLine(io, "help", "COMMAND"))} explains a command.`, { columns }),
   ];
@@ -112,7 +104,7 @@ export function helpText(command: Command, io: HelpIo): string[] {
       ...wrap(`      ${withCommandLines(does, io)}`, { columns, hang: 0 }),
     ]),
     "",
-    ...usageLines(command, start).flatMap((line) => wrap(line, { columns, hang: 4 })),
+    ...wrap(`Usage: ${[copyable(start), ...usageWords(command)].join(" ")}`, { columns, hang: 4 }),
     ...operands.length === 0 ? [] : [
       "",
       ...table(operands.map(({ name, help }) => [name, withCommandLines(help, io)]), { columns }),
@@ -122,10 +114,9 @@ export function helpText(command: Command, io: HelpIo): string[] {
       "Commands:",
       ...table(subcommands.map(({ name, summary }) => [name, summary]), { columns }),
     ],
-    ...OPTION_GROUPS.flatMap((group) => {
-      const rows = options.filter((each) => each.group === group)
-        .map((each) => [optionText(each), withCommandLines(optionHelp(each), io)]);
-      return rows.length === 0 ? [] : ["", `${group}:`, ...table(rows, { columns })];
+    ...optionRows(options).flatMap(({ group, rows }) => {
+      const shown = rows.map(([text, help]) => [text, withCommandLines(help, io)]);
+      return ["", `${group}:`, ...table(shown, { columns })];
     }),
     ...timed.includes(DURATION) || timed.includes(SECONDS)
       ? ["", ...wrap(unitsText(timed), { columns })]
@@ -136,14 +127,6 @@ export function helpText(command: Command, io: HelpIo): string[] {
 
 /** What help needs of the outside. */
 export type HelpIo = Pick<CliIo, "isTerminal" | "status" | "startedAs">;
-
-/** One line for each way to use the command, such as `Usage: punchline send FILE... [OPTION]...`. */
-function usageLines({ operands, options, subcommands }: Command, start: string): string[] {
-  const words = subcommands === undefined
-    ? [...operands.map(operandText), ...options.length > 0 ? ["[OPTION]..."] : []]
-    : ["COMMAND", "[ARGUMENT]...", "[OPTION]..."];
-  return [`Usage: ${[copyable(start), ...words].join(" ")}`];
-}
 
 function columnsOf({ isTerminal, status }: HelpIo): number {
   return layoutColumns(isTerminal ? status?.columns ?? DEFAULT_COLUMNS : DEFAULT_COLUMNS);

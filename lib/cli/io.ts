@@ -5,8 +5,9 @@
  * @module
  */
 
-import { messageOf } from "../base/errors.ts";
+import { messageOf, remedyOf } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
+import { copyable } from "./layout.ts";
 import type { StartedAs } from "./started_as.ts";
 
 /** The terminal, or whatever replaces it. */
@@ -30,12 +31,27 @@ export interface CliIo {
    * is not a terminal.
    */
   setRaw?(isRaw: boolean): void;
+  /**
+   * Whether the start of a line that was typed before a question stays in the terminal, so that it would be the start of
+   * the answer. Default: no.
+   */
+  readonly keepsTyped?: boolean;
   /** Stdout, for commands that carry bytes. */
   readonly stdout: WritableStream<Uint8Array>;
   /** How this program was started, for the commands that it tells people to type. Default: as `punchline`. */
   readonly startedAs?: StartedAs;
   /** Aborted by Ctrl-C, TERM and HUP; the reason is an {@linkcode Interruption} that says which. */
   readonly signal: AbortSignal;
+  /** Prints a failure as an event, for a command that prints JSON on stderr. Default: as text. */
+  fail?(failure: Failure): void;
+}
+
+/** Why something failed, and what to do; each in one line. */
+export interface Failure {
+  /** Why. */
+  readonly message: string;
+  /** What to do, if it is known. */
+  readonly remedy?: string;
 }
 
 /** The line of a terminal on which a status line or a progress bar is drawn. */
@@ -101,12 +117,12 @@ export function interruptedCode({ signal }: Pick<CliIo, "signal">): number {
 /** The command line is wrong; the message says how. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
-  /** What to do, if the message does not say it: a sentence without a period. */
+  /** What to do, if the message does not say it: a sentence without a period. Default: as the cause says. */
   readonly remedy: string | undefined;
 
   constructor(message: string, { remedy, ...options }: ErrorOptions & { remedy?: string } = {}) {
     super(message, options);
-    this.remedy = remedy;
+    this.remedy = remedy ?? remedyOf(options.cause);
   }
 }
 
@@ -120,7 +136,51 @@ export function reasonOfFile(error: unknown, path: string): string {
   return reason === undefined ? message : `${reason[0]!.toLowerCase()}${reason.slice(1)}`;
 }
 
-/** Prints the error's message on stderr, in one line. */
-export function printError(error: unknown, io: CliIo): void {
-  io.err(`punchline: ${withoutSecrets(error instanceof Error ? error.message : String(error))}`);
+/** What an error says, in lines that can be printed. Options of the library have their names of the command line. */
+export function failureOf(error: unknown): Failure {
+  const remedy = error instanceof UsageError ? error.remedy : remedyOf(error);
+  const message = oneLine(messageOf(error));
+  return remedy === undefined ? { message } : { message, remedy: oneLine(remedyHere(remedy)) };
 }
+
+/** A remedy of the library, as it is carried out on the command line. */
+export function remedyHere(remedy: string): string {
+  return remedy
+    .replace(/name (\S+) in `signaling`/, (_, url) => {
+      return `add ${/^mqtt/.test(url) ? "--mqtt" : "--rendezvous"} ${url}`;
+    })
+    .replaceAll(/`(\w+)`/g, (all, name) => OPTION_NAMES[name] ?? all);
+}
+
+/** Prints an error on stderr: why in one line, and what to do in a second one, if that is known. */
+export function printError(error: unknown, io: CliIo): void {
+  printFailure(failureOf(error), io);
+}
+
+/** As {@linkcode printError}. */
+export function printFailure(failure: Failure, io: CliIo): void {
+  if (io.fail !== undefined) return io.fail(failure);
+  io.err(`punchline: ${failure.message}`);
+  if (failure.remedy !== undefined) io.err(failure.remedy.replaceAll(OPTION_TO_COPY, copyable));
+}
+
+/** Without secrets, and without line breaks: names of files and of others may have them. */
+function oneLine(text: string): string {
+  return withoutSecrets(text).replaceAll("\n", "\\n");
+}
+
+/** Where to meet, as it is typed. */
+const OPTION_TO_COPY = /--(?:rendezvous|mqtt) [a-z]+:\S+/g;
+
+/** What the options of the library are called on the command line. */
+const OPTION_NAMES: Readonly<Record<string, string>> = {
+  signaling: "--rendezvous or --mqtt",
+  turn: "--turn",
+  servers: "--server",
+  gateway: "--gateway",
+  strategies: "--strategy",
+  relayOnly: "--relay-only",
+  merge: "--merge",
+  allowHidden: "--allow-hidden",
+  existing: "--rename, to keep both files, or --overwrite, to replace yours",
+};

@@ -17,7 +17,7 @@ import { type Accept, acceptOrReport } from "./accept_first.ts";
 import { readCommand, readInteger } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
-import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import {
@@ -27,8 +27,9 @@ import {
   readPublicKey,
   readTimeout,
 } from "./peer_options.ts";
-import { forward, pipeThrough } from "./pipe.ts";
+import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
+import { limitText } from "./status_engine.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
@@ -59,6 +60,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),
   });
+  prompt?.askForMessage();
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
@@ -90,7 +92,11 @@ async function serveOne(
   deadline?.[Symbol.dispose](); // those that take over later have no deadline
   if (first === undefined) {
     events.waitOver();
-    io.err(`punchline: Cannot connect: no peer connected within ${timeoutMs} ms`);
+    const message = `Cannot connect: no peer connected within ${limitText(timeoutMs!)}`;
+    printFailure(
+      { message, remedy: "Give the other side the ticket or the code, and start again" },
+      io,
+    );
     return EXIT.peerNotFound;
   }
   code?.hush();
@@ -161,10 +167,10 @@ async function forwardTo(
   try {
     const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal });
     await forward(connection, toDenoConn(local), signal);
-    events.closed();
+    events.closed(endOfForwarding(connection, { isService: true }));
     events.waitFor(WAITING);
   } catch (error) {
-    connection.reset();
+    connection.reset(signal.aborted ? undefined : RESET_CODES.serviceUnreachable);
     if (!signal.aborted) printError(error, io);
   }
 }

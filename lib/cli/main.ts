@@ -7,8 +7,16 @@
 import { closest } from "./closest.ts";
 import type { Command } from "./command.ts";
 import { findCommand } from "./command_table.ts";
-import { explainFailure, printFailure } from "./failures.ts";
-import { type CliIo, EXIT, interruptedCode, UsageError } from "./io.ts";
+import { explainFailure } from "./failures.ts";
+import {
+  type CliIo,
+  EXIT,
+  type Failure,
+  interruptedCode,
+  printError,
+  printFailure,
+  UsageError,
+} from "./io.ts";
 import { copyable, uncopyable } from "./layout.ts";
 import { withCommandLines } from "./started_as.ts";
 import { VERSION } from "./version.ts";
@@ -37,7 +45,7 @@ export async function main(args: readonly string[], outside: CliIo): Promise<num
   const asksForHelp = isHelpAsked(args);
   if (asksForHelp || command === undefined) return await helpOrUnknown(args, asksForHelp, io);
   const asJson = command.printsEvents === true && args.includes("--json");
-  return await run(command, args, asJson ? withJsonErrors(io) : io, asJson);
+  return await run(command, args, asJson ? withJsonErrors(io) : io);
 }
 
 /** `--help` anywhere: before the command, behind it, or among what it takes, but not behind `--`. */
@@ -62,7 +70,7 @@ async function helpOrUnknown(
     return EXIT.ok;
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    printFailure(error, io, { asJson: false });
+    printError(error, io);
     return EXIT.usage;
   }
 }
@@ -70,7 +78,7 @@ async function helpOrUnknown(
 /** An option where a command should be. */
 function unknownOption(option: string): UsageError {
   const name = option.split("=", 1)[0]!;
-  const meant = closest(name, ["--help", "--version"]);
+  const meant = name === "-v" ? "--version" : closest(name, ["--help", "--version"]);
   const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
   const remedy = hint === "" ? "The command comes first; `punchline help` lists them" : undefined;
   return new UsageError(`unknown option ${name.slice(0, MAX_SHOWN)}${hint}`, { remedy });
@@ -80,7 +88,6 @@ async function run(
   command: Command,
   args: readonly string[],
   io: CliIo,
-  asJson: boolean,
 ): Promise<number> {
   try {
     if (command.subcommands !== undefined) throw await missingSubcommand(command, args[1]);
@@ -93,7 +100,7 @@ async function run(
     if (error instanceof Deno.errors.BrokenPipe) return EXIT.brokenPipe; // stdout was closed by its reader
     const failure = explainFailure(error, command, io);
     if (failure === undefined) throw error;
-    printFailure(failure, io, { asJson });
+    printFailure(failure, io);
     return failure.exitCode;
   }
 }
@@ -147,7 +154,13 @@ function withJsonErrors(io: CliIo): CliIo {
         : JSON.stringify({ event: "error", message: uncopyable(line.replace(/^punchline: /, "")) }),
     );
   };
-  return Object.create(io, { err: { value: err } }); // a copy would open stdin and stdout, which are opened on first use
+  const fail = ({ message, remedy }: Failure) => {
+    const [why, what] = [message, remedy].map((text) =>
+      text && uncopyable(withCommandLines(text, io))
+    );
+    io.err(JSON.stringify({ event: "error", message: why, remedy: what }));
+  };
+  return Object.create(io, { err: { value: err }, fail: { value: fail } }); // a copy would open stdin and stdout, which are opened on first use
 }
 
 type RunCommand = (args: readonly string[], io: CliIo) => Promise<number> | number;

@@ -4,23 +4,15 @@
  * @module
  */
 
-import { type Command, operandText } from "./command.ts";
-import { COMMANDS } from "./command_table.ts";
+import { type Command, usageWords } from "./command.ts";
+import { SHOWN_COMMANDS } from "./command_table.ts";
 import { VARIABLES } from "./environment.ts";
 import { EXIT } from "./io.ts";
-import {
-  DURATION,
-  OPTION_GROUPS,
-  optionHelp,
-  optionText,
-  SECONDS,
-  unitsText,
-} from "./option_table.ts";
+import { DURATION, optionRows, SECONDS, unitsText } from "./option_table.ts";
 import { VERSION } from "./version.ts";
 
 /** The man page of all commands, section 1. */
 export function manPage(): string {
-  const shown = COMMANDS.filter(({ isHidden }) => !isHidden);
   return [
     `.TH PUNCHLINE 1 "" "punchline ${VERSION}" "User Commands"`,
     ".SH NAME",
@@ -30,7 +22,7 @@ export function manPage(): string {
     ".I COMMAND",
     "[\\fIARGUMENT\\fR]... [\\fIOPTION\\fR]...",
     ".SH COMMANDS",
-    ...shown.flatMap((command) =>
+    ...SHOWN_COMMANDS.flatMap((command) =>
       (command.subcommands ?? [command]).flatMap((each) => commandSection(each))
     ),
     ".SH TIMES",
@@ -50,9 +42,8 @@ export function manPage(): string {
 
 function commandSection(command: Command): string[] {
   const { name, summary, details, operands, options, examples } = command;
-  const words = [...operands.map(operandText), ...options.length > 0 ? ["[OPTION]..."] : []];
   return [
-    `.SS "${escape(`punchline ${[name, ...words].join(" ")}`)}"`,
+    `.SS "${escape(`punchline ${[name, ...usageWords(command)].join(" ")}`)}"`,
     escape(sentence(summary)),
     ...details === undefined ? [] : [".PP", escape(details)],
     ...examples.flatMap(({ args, does }) => [
@@ -61,12 +52,8 @@ function commandSection(command: Command): string[] {
       escape(does),
     ]),
     ...operands.flatMap(({ name, help }) => [".TP", `.I ${escape(name)}`, escape(help)]),
-    ...OPTION_GROUPS.flatMap((group) =>
-      options.filter((each) => each.group === group).flatMap((each) => [
-        ".TP",
-        `.B ${escape(optionText(each))}`,
-        escape(optionHelp(each)),
-      ])
+    ...optionRows(options).flatMap(({ rows }) =>
+      rows.flatMap(([text, help]) => [".TP", `.B ${escape(text)}`, escape(help)])
     ),
   ];
 }

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { PEER_TIMINGS } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MANUAL_URL, manualTransport } from "../signal/manual.ts";
 import type { SignalTransport } from "../signal/transport.ts";
@@ -44,35 +45,53 @@ export function openManualPrompt(
     );
   }
   const asQr = flags.has("qr") && !flags.has("json");
-  return isManual ? new ManualPrompt(io, events, stdin, { asQr }) : undefined;
+  return isManual
+    ? new ManualPrompt(io, events, stdin, { asQr, isDialing: ticket !== undefined })
+    : undefined;
 }
 
-/** Shows the messages for the other side, and reads those that are pasted. */
+/**
+ * Shows the messages for the other side, and reads those that are pasted, in this order: the listener shows its ticket and
+ * asks for a message, the dialer shows that message and asks for the answer, and the listener shows the answer.
+ */
 export class ManualPrompt {
   /** The signaling transport for the peer. */
   readonly transport: SignalTransport;
   readonly #lines: StdinLines;
+  readonly #events: ConnectionEvents;
+  /** What a dialer waits for, and how long. */
+  readonly waiting = {
+    text: "Waiting for the answer to be pasted",
+    timeoutMs: PEER_TIMINGS.manualMs,
+  } as const;
 
   constructor(
     io: CliIo,
     events: ConnectionEvents,
     stdin: StdinLines,
-    { asQr }: { asQr: boolean },
+    { asQr, isDialing }: { asQr: boolean; isDialing: boolean },
   ) {
     this.#lines = stdin;
+    this.#events = events;
     this.transport = manualTransport({
       lines: this.#read(events),
       write: (text) => {
         events.emit({ event: "message", text });
-        events.print(`Send this to the other side within a few minutes:\n\n${text}\n`);
+        const what = isDialing ? "Send this to the other side" : "Send this answer back";
+        events.print(`${what} within a few minutes:\n\n${text}\n`);
         if (asQr) showCode(text, io);
+        if (isDialing) events.print("Paste the answer here, and press Enter");
       },
       onGarbage: ({ message }) => io.err(`punchline: ${message}`),
     });
   }
 
+  /** Asks for the dialer's message, once the ticket is shown. */
+  askForMessage(): void {
+    this.#events.print("The other machine shows a message: paste it here, and press Enter");
+  }
+
   async *#read(events: ConnectionEvents): AsyncGenerator<string> {
-    events.print("Paste the message from the other side here, and press Enter");
     yield* this.#lines;
     if (this.#lines.hasEnded) events.print("Stdin has ended: no more messages can be pasted");
   }

@@ -27,11 +27,6 @@ import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { table } from "./layout.ts";
 import { outputColumns, waitFor, waitOver } from "./screen.ts";
 
-/** One line of help. */
-export const MAP_USAGE =
-  "map add tcp|udp PORT [--external P] [--lifetime S] [--protocol auto|pcp|nat-pmp|upnp] [--server STUN]..." +
-  " [--check S] [--keep] | map list | map delete tcp|udp PORT | map probe [--server STUN]...; all with [--gateway IP] [--json]";
-
 /**
  * Runs the command; returns its exit code.
  *
@@ -73,6 +68,8 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     io.signal.addEventListener("abort", leave, { once: true });
   }
   waitFor(io, "Asking the router");
+  const closing = () => waitFor(io, "Closing the port");
+  if (!flags.has("keep")) io.signal.addEventListener("abort", closing, { once: true });
   mapping = await mapPort({
     ...readPort(given),
     externalPort: readInteger("external", values.get("external"), PORTS),

@@ -5,7 +5,7 @@
  */
 
 import type { Logger } from "../base/logger.ts";
-import type { BehaviorVerdict, FamilyReport, NatReport } from "../nat/behavior.ts";
+import type { BehaviorVerdict, FamilyReport, NatReport, VerdictScope } from "../nat/behavior.ts";
 import { testNat, type TestNatOptions } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import { type IpFamily, parseHostPort } from "../net/address.ts";
@@ -24,7 +24,7 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   const { flags, values, lists } = readCommand("nat-test", args);
   const transport = readChoice("transport", values.get("transport"), ["udp", "tcp"] as const);
   const family = readChoice("family", values.get("family"), ["4", "6"] as const);
-  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
+  const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS, { bareUnit: "ms" });
   const lifetimeSeconds = readSeconds("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
@@ -104,17 +104,22 @@ export function natReportText(report: NatReport, columns?: number): string[] {
     report.verdict.summary,
     ...report.hints.map((hint) => `Note: ${hint}`),
     ...sections.flatMap(([title, family]) =>
-      family === null ? [] : ["", ...familyText(title, family, columns)]
+      family === null ? [] : ["", ...familyText(title, family, report.verdict.scope, columns)]
     ),
   ];
 }
 
-function familyText(title: string, report: FamilyReport, columns: number | undefined): string[] {
+function familyText(
+  title: string,
+  report: FamilyReport,
+  scope: VerdictScope,
+  columns: number | undefined,
+): string[] {
   const heading = `${title}  (${Math.round(report.elapsedMs)} ms, ${report.details.packetsSent} ${
     title.startsWith("UDP") ? "packets" : "connections"
   })`;
   if (!report.reachable) {
-    return [heading, ...indent([...explainFamily(report), ...report.details.servers])];
+    return [heading, ...indent([...explainFamily(report, scope), ...report.details.servers])];
   }
   const { details } = report;
   const rows: [string, string[]][] = [
@@ -123,6 +128,7 @@ function familyText(title: string, report: FamilyReport, columns: number | undef
     ["ports", [allocationText(report.allocation), ...allocationNotes(report)]],
     ["hairpinning", [yesNo(report.hairpinning)]],
     ["unsolicited SYN", report.unsolicitedSyn === "unknown" ? [] : [report.unsolicitedSyn]],
+    ["crossing SYN", report.crossingSyn === "unknown" ? [] : [crossingText(report.crossingSyn)]],
     [
       "idle lifetime",
       details.lifetimeSeconds === null ? [] : [lifetimeText(details.lifetimeSeconds)],
@@ -142,8 +148,12 @@ function familyText(title: string, report: FamilyReport, columns: number | undef
       { columns },
     ),
     "",
-    ...indent(explainFamily(report)),
+    ...indent(explainFamily(report, scope)),
   ];
+}
+
+function crossingText(crossingSyn: FamilyReport["crossingSyn"]): string {
+  return crossingSyn === "accepted" ? crossingSyn : "dropped or reset";
 }
 
 /** Draws this machine, the NAT or firewall, and the server: beside each other, or below each other if that is too wide. */

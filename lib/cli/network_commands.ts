@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Command, Operand } from "./command.ts";
+import { type Command, commandGroup, type Operand } from "./command.ts";
 import {
   DURATION,
   JSON_OPTION,
@@ -117,7 +117,7 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         help: "test IPv4 or IPv6 only",
         fallback: "both",
       }),
-      timeoutOption("how long to test", "5s"),
+      timeoutOption("how long to test; a bare number is milliseconds", "5s"),
       option("no-hairpinning", { help: "skip the hairpinning test" }),
       option("lifetime", {
         value: SECONDS,
@@ -132,19 +132,17 @@ export const NETWORK_COMMANDS: readonly Command[] = [
     ],
     permissions: ["net"],
   },
-  {
+  commandGroup({
     name: "map",
     summary:
       "open a port on the router, list or close open ports, or show what the router supports",
-    operands: [],
-    options: [],
     examples: [
       { args: "add tcp 8080", does: "open a port until Ctrl-C" },
       { args: "probe", does: "show what the router supports" },
     ],
     permissions: ["net"],
     subcommands: MAP_COMMANDS,
-  },
+  }),
   {
     name: "stun",
     summary: "ask a STUN server which address it sees",
@@ -278,11 +276,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       isOptional: true,
       repeats: true,
       choices: [
-        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "peers", "transfer"],
-        "outages",
+        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "udp", "udp-matrix"],
+        ...["peers", "transfer", "outages"],
       ],
-      help: "verdicts, loss, times, adverse, punch, figures, peers, transfer or outages; without " +
-        "any, all of them",
+      help: "verdicts, loss, times, adverse, punch, figures, udp, udp-matrix, peers, transfer or " +
+        "outages; without any, all of them",
     }],
     options: [
       option("runs", { value: "N", help: "how many runs of each kind" }),

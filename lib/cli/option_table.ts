@@ -26,7 +26,7 @@ export interface Option {
 }
 
 /** The headings, in the order in which help shows them. */
-export const OPTION_GROUPS = [
+const OPTION_GROUPS = [
   "Options",
   "How the two sides find each other",
   "How they connect",
@@ -39,12 +39,12 @@ export const OPTION_GROUPS = [
 export type OptionGroup = typeof OPTION_GROUPS[number];
 
 /** How help shows an option: `--server HOST[:PORT]`. */
-export function optionText({ name, value }: Option): string {
+function optionText({ name, value }: Option): string {
   return value === undefined ? `--${name}` : `--${name} ${value}`;
 }
 
 /** What an option does, and what holds without it. */
-export function optionHelp({ help, fallback, repeats }: Option): string {
+function optionHelp({ help, fallback, repeats }: Option): string {
   const notes = [
     ...fallback === undefined ? [] : [`default: ${fallback}`],
     ...repeats ? ["may be repeated"] : [],
@@ -52,14 +52,22 @@ export function optionHelp({ help, fallback, repeats }: Option): string {
   return notes.length === 0 ? help : `${help} (${notes.join("; ")})`;
 }
 
+/** How help lists options: under their headings, each with what it does. */
+export function optionRows(
+  options: readonly Option[],
+): { readonly group: OptionGroup; readonly rows: readonly (readonly [string, string])[] }[] {
+  return OPTION_GROUPS.flatMap((group) => {
+    const rows = options.filter((each) => each.group === group)
+      .map((each) => [optionText(each), optionHelp(each)] as const);
+    return rows.length === 0 ? [] : [{ group, rows }];
+  });
+}
+
 /** What times look like. */
 export function unitsText(values: readonly string[]): string {
-  const bare = [
-    ...values.includes(DURATION) ? [`a bare number for ${DURATION} is milliseconds`] : [],
-    ...values.includes(SECONDS) ? [`a bare number for ${SECONDS} is seconds`] : [],
-  ];
   const named = [DURATION, SECONDS].filter((each) => values.includes(each)).join(" and ");
-  return `${named}: 500ms, 5s, 2m, 1h or 7d; ${bare.join(", ")}.`;
+  const bare = values.includes(SECONDS) ? `; a bare number for ${SECONDS} is seconds` : "";
+  return `${named}: 500ms, 5s, 2m, 1h or 7d${bare}.`;
 }
 
 /** An option of a command's own. */

@@ -19,7 +19,15 @@ import { REJECTION_CODES } from "../peer/dialer.ts";
 import { PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { ticketForQr } from "../peer/ticket.ts";
-import { type CliIo, EXIT, printError, UsageError, withoutSecrets } from "./io.ts";
+import {
+  type CliIo,
+  EXIT,
+  failureOf,
+  printError,
+  remedyHere,
+  UsageError,
+  withoutSecrets,
+} from "./io.ts";
 import { copyable } from "./layout.ts";
 import { screenOf, waitOver } from "./screen.ts";
 import { commandLine } from "./started_as.ts";
@@ -36,7 +44,7 @@ export interface ConnectedReport {
   readonly strategy: PathKind;
   /** `null` unless it was punched. */
   readonly method: PunchMethodName | null;
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
   /** The address on this side, `192.0.2.1:4000`. */
   readonly local: string;
   /** The address on the other side. */
@@ -99,7 +107,8 @@ export class ConnectionEvents {
   /** Reports how a way to meet the peer is. */
   signaling(url: string, state: MeetingWay["state"], error?: unknown): void {
     const reason = error === undefined ? null : withoutSecrets(messageOf(error));
-    if (state !== "opening") this.emit({ event: "signaling", url, state, reason });
+    const remedy = failureOf(error).remedy ?? null;
+    if (state !== "opening") this.emit({ event: "signaling", url, state, reason, remedy });
     screenOf(this.#io)?.tell({ kind: "way", url, state, why: whyInWords(error) });
   }
 
@@ -111,7 +120,9 @@ export class ConnectionEvents {
 
   /** Reports everything that was tried. */
   attempts(attempts: readonly ConnectionAttempt[]): void {
+    const said = new Set<string | undefined>();
     for (const attempt of attempts) {
+      const remedy = attempt.remedy && remedyHere(attempt.remedy);
       this.emit({
         event: "attempt",
         strategy: attempt.kind,
@@ -121,10 +132,11 @@ export class ConnectionEvents {
         remote: attempt.remote,
         outcome: attempt.outcome,
         reason: attempt.reason ?? null,
-        remedy: attempt.remedy ?? null,
+        remedy: remedy ?? null,
         elapsedMs: attempt.elapsedMs,
       });
-      this.print(`  ${describe(attempt)}`);
+      this.print(`  ${describe({ ...attempt, remedy: said.has(remedy) ? undefined : remedy })}`);
+      said.add(remedy);
     }
   }
 
@@ -148,11 +160,11 @@ export class ConnectionEvents {
     this.print(`Connected ${local} to ${remote} in ${punchMs.toFixed(0)} ms: ${reason}`);
   }
 
-  /** Reports that both directions have ended. */
-  closed(): void {
+  /** Reports that both directions have ended, and why if they did not end by themselves. */
+  closed(reason?: string): void {
     this.waitOver();
-    this.emit({ event: "closed" });
-    this.print("Closed");
+    this.emit(reason === undefined ? { event: "closed" } : { event: "closed", reason });
+    this.print(reason === undefined ? "Closed" : `Closed: ${reason}`);
   }
 }
 
@@ -217,7 +229,6 @@ export function reportFailure(
   if (code === EXIT.peerNotFound) events.failedWays();
   events.waitOver();
   printError(error, io);
-  if (code === EXIT.peerNotFound) events.print(STILL_THERE);
   return code;
 }
 
@@ -263,10 +274,10 @@ async function reportPathChanges(
 }
 
 function describe(attempt: ConnectionAttempt): string {
-  const { local, remote, outcome, elapsedMs, tries, resets, reason, remedy } = attempt;
+  const { transport, local, remote, outcome, elapsedMs, tries, resets, reason, remedy } = attempt;
   const direction = tries === 0 && local !== null ? "from" : "to";
   const counts = tries === 0 ? [] : [
-    `${tries} ${tries === 1 ? "SYN" : "SYNs"}`,
+    `${tries} ${transport === "udp" ? "datagram" : "SYN"}${tries === 1 ? "" : "s"}`,
     ...resets > 0 ? [`${resets} reset`] : [],
   ];
   const notes = counts.length > 0 ? ` (${counts.join(", ")})` : "";
@@ -285,18 +296,18 @@ function pathOrSearch(path: PeerPath): string {
 function whyInWords(error: unknown): string | null {
   if (error instanceof NetworkError) return reasonInWords(error.reason);
   if (error instanceof RefusedError) return "refused";
+  if (error instanceof NoResponseError) return "no answer";
   if (error instanceof MalformedMessageError) return "answers something else";
   return error === undefined ? null : "failed";
 }
 
 /** The kind of a path for people, or how it was punched. */
-function pathInWords({ kind, method }: Pick<ConnectionAttempt, "kind" | "method">): string {
-  return method === null ? KINDS_IN_WORDS[kind] : METHODS_IN_WORDS[method];
+function pathInWords(
+  { kind, method, transport }: Pick<ConnectionAttempt, "kind" | "method" | "transport">,
+): string {
+  if (method !== null) return METHODS_IN_WORDS[method](transport.toUpperCase());
+  return transport === "udp" ? `${KINDS_IN_WORDS[kind]}, over UDP` : KINDS_IN_WORDS[kind];
 }
-
-/** What to do if the peer does not answer. */
-const STILL_THERE =
-  "Check that `listen` or `send` still runs on the other machine, and use the ticket that it shows now";
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "host": "same machine",
@@ -305,6 +316,7 @@ const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {
   "direct": "direct",
   "mapped": "mapped port",
   "punch-tcp": "TCP hole punching",
+  "punch-udp": "UDP hole punching",
   "relay": "relay",
 };
 
@@ -316,12 +328,14 @@ const ROUTES: Readonly<Record<PathKind, string>> = {
   "direct": "directly",
   "mapped": "through a mapped port",
   "punch-tcp": "by TCP hole punching",
+  "punch-udp": "by UDP hole punching",
   "relay": "over a relay",
 };
 
-const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, string>> = {
-  "simultaneous-open": "TCP simultaneous open",
-  "one-sided-open": "TCP hole punching, opened by one side",
-  "port-prediction": "TCP hole punching by port prediction",
-  "birthday": "TCP hole punching by many ports at once",
+const METHODS_IN_WORDS: Readonly<Record<PunchMethodName, (transport: string) => string>> = {
+  "simultaneous-open": (transport) =>
+    transport === "UDP" ? "UDP hole punching" : `${transport} simultaneous open`,
+  "one-sided-open": (transport) => `${transport} hole punching, opened by one side`,
+  "port-prediction": (transport) => `${transport} hole punching by port prediction`,
+  "birthday": (transport) => `${transport} hole punching by many ports at once`,
 };

@@ -5,15 +5,16 @@
  */
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
-import { shownUrl } from "../base/login.ts";
+import { shownUrl, stripLogin } from "../base/login.ts";
 import { parseHostPort } from "../net/address.ts";
 import { KeyPair } from "../noise/handshake.ts";
-import { openKeyFile } from "../peer/key_file.ts";
+import { openKeyFile, readKeyFile } from "../peer/key_file.ts";
 import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../peer/options.ts";
 import { Peer } from "../peer/peer.ts";
 import { DEFAULT_SIGNALING, parseSignalUrl } from "../signal/open.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { readConfig } from "./config.ts";
+import { URL_VARIABLES } from "./environment.ts";
 import { type CliIo, EXIT, reasonOfFile, UsageError, withoutSecrets } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
 import { SecretReader } from "./secrets.ts";
@@ -45,7 +46,7 @@ export async function readPeerOptions(
 ): Promise<PeerOptions> {
   const { flags, values, lists } = given;
   const strategies = readStrategies(values.get("strategy"));
-  const relays = await secrets.readAll("turn", lists.get("turn")!, VARIABLES.turn);
+  const relays = await secrets.readAll("turn", lists.get("turn")!, URL_VARIABLES.turn);
   const turn = relays.map((url) => readUrl(url, parseRelay));
   const servers = lists.get("server")!;
   for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
@@ -77,12 +78,18 @@ export async function readSignalUrls(
   secrets: PeerInput["secrets"],
 ): Promise<string[]> {
   const urls = (option: "rendezvous" | "mqtt") =>
-    secrets.readAll(option, lists.get(option)!, VARIABLES[option]);
+    secrets.readAll(option, lists.get(option)!, URL_VARIABLES[option]);
   return [
     ...(await urls("rendezvous")).map((url) => readSignalUrl("rendezvous", url)),
     ...(await urls("mqtt")).map((url) => readSignalUrl("mqtt", url)),
     ...flags.has("lan") ? ["lan:"] : [],
   ];
+}
+
+/** The option that names a signaling server, without its login: `--mqtt mqtts://broker.example`. */
+export function signalingOption(url: string): string {
+  if (url === "lan:") return "--lan";
+  return `${/^mqtt/.test(url) ? "--mqtt" : "--rendezvous"} ${stripLogin(url)}`;
 }
 
 /**
@@ -163,10 +170,19 @@ export async function id(args: readonly string[], io: CliIo): Promise<number> {
  *
  * @throws {UsageError} if the file cannot be used
  */
-export async function readKey(path: string, io: CliIo): Promise<Uint8Array> {
+export async function readKey(
+  path: string,
+  io: CliIo,
+  { creates = true }: { readonly creates?: boolean } = {},
+): Promise<Uint8Array> {
+  const logger = warningsOnly(io, false);
   try {
-    return await openKeyFile(path, warningsOnly(io, false));
+    const key = await (creates ? openKeyFile : readKeyFile)(path, logger);
+    if (key !== undefined) return key;
+    const remedy = "Check the spelling of the path; `punchline ticket new` and listen create a key";
+    throw new UsageError(`--key ${path}: there is no such file`, { remedy });
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     const why = error instanceof Deno.errors.NotFound
       ? "the folder does not exist"
       : reasonOfFile(error, path);
@@ -211,13 +227,6 @@ function readUrl<T>(url: string, parse: (url: string) => T): T {
 
 /** Chosen by us: a day, longer than anyone waits. */
 const MAX_TIMEOUT_MS = 86_400_000;
-
-/** The variables that stand for options which are not given. */
-const VARIABLES = {
-  rendezvous: "PUNCHLINE_RENDEZVOUS",
-  mqtt: "PUNCHLINE_MQTT",
-  turn: "PUNCHLINE_TURN",
-} as const;
 
 /** Prints warnings for people, and drops everything else. */
 function warningsOnly(io: CliIo, asJson: boolean): NonNullable<PeerOptions["logger"]> {

@@ -7,19 +7,15 @@
 import { toBase64url } from "../base/bytes.ts";
 import { PEER_TIMINGS, type PeerOptions } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
-import { readCommand } from "./arguments.ts";
+import { type Arguments, readCommand } from "./arguments.ts";
 import { changeConfig, readConfig, withConfig } from "./config.ts";
 import { isFriendName } from "./config_message.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
 import { ConnectionEvents, reportFailure } from "./peer_events.ts";
-import { openPeerInput, readPeerOptions } from "./peer_options.ts";
+import { openPeerInput, type PeerInput, readPeerOptions } from "./peer_options.ts";
+import { ask, canAsk } from "./question.ts";
 import { openPool, readTarget, sayLooking } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
-
-/** One line of help. */
-export const PEERS_USAGE =
-  "peers add NAME TICKET|CODE|@FILE|- [--rendezvous URL]... [--mqtt URL]... [--lan]" +
-  " | peers list | peers remove NAME; all with [--json]";
 
 /**
  * Runs the command; returns its exit code.
@@ -42,7 +38,14 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
   }
   const input = openPeerInput(io);
   const asJson = given.flags.has("json");
-  const target = await readTarget({ ...given, operands }, input);
+  const known = (await readConfig()).peers.get(name);
+  const replaced = known && idOf(known.ticket);
+  if (replaced !== undefined && !await mayReplace(name, replaced, given, input)) {
+    const message = `Cannot add ${name}: there is a friend of this name, whose ID is ${replaced}`;
+    printFailure({ message, remedy: "Choose another name, or add --replace" }, io);
+    return EXIT.failure;
+  }
+  const target = await readTarget({ ...given, operands }, input, { newName: name });
   const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
   const options = await readPeerOptions(given, input, undefined);
   let ticket: string;
@@ -62,9 +65,23 @@ async function add(args: readonly string[], io: CliIo): Promise<number> {
     peers: new Map([...config.peers, [name, { ticket, servers }]]),
   }));
   const id = idOf(ticket);
-  if (asJson) io.out(JSON.stringify({ event: "added", name, id }));
-  else io.err(`Added ${name}, whose ID is ${id}`);
+  if (asJson) io.out(JSON.stringify({ event: "added", name, id, replaced: replaced ?? null }));
+  else if (replaced === undefined) io.err(`Added ${name}, whose ID is ${id}`);
+  else io.err(`Replaced ${name}, whose ID was ${replaced} and is ${id} now`);
   return EXIT.ok;
+}
+
+/** Asks, before a code is spent, unless `--replace` was given. */
+async function mayReplace(
+  name: string,
+  id: string,
+  { flags }: Pick<Arguments, "flags">,
+  { io, stdin }: PeerInput,
+): Promise<boolean> {
+  if (flags.has("replace")) return true;
+  if (flags.has("json") || !canAsk(io)) return false;
+  const facts = [`${name} is a friend already, whose ID is ${id}`];
+  return await ask({ facts, text: "Replace it?" }, io, stdin) === "yes";
 }
 
 async function list(args: readonly string[], io: CliIo): Promise<number> {
@@ -80,9 +97,8 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, operands } = readCommand("peers remove", args);
   const name = operands[0]!;
   if (!(await readConfig()).peers.has(name)) {
-    io.err(
-      `punchline: Cannot remove ${name}: there is no such friend; \`punchline peers list\` shows all`,
-    );
+    const message = `Cannot remove ${name}: there is no such friend`;
+    printFailure({ message, remedy: "`punchline peers list` shows all" }, io);
     return EXIT.failure;
   }
   await changeConfig((config) => ({

@@ -52,35 +52,80 @@ export async function pipeThrough(
   }
 }
 
+/** Why a command ends a connection, for the command at the other side. */
+export const RESET_CODES = { busy: 1, serviceUnreachable: 2, localLost: 3 } as const;
+
+/** A connection to a peer. */
+export interface PeerConn extends DenoConn {
+  readonly finished?: Promise<void>;
+  /** As of `Session`. */
+  readonly resetCode?: number | undefined;
+  reset(code?: number): void;
+}
+
 /**
  * Forwards both directions until both have ended or either breaks, then closes both connections. A connection that breaks
- * while the other takes no data ends both, too.
+ * while the other takes no data ends both, too. If it is the local one, the peer is told.
  *
+ * @param one the connection to the peer
+ * @param other the local one
  * @param signal resets both on abort
+ * @returns which of them broke, if any
  */
 export async function forward(
-  one: DenoConn & { readonly finished?: Promise<void> },
+  one: PeerConn,
   other: DenoConn,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<"peer" | "local" | undefined> {
   const reset = () => {
     one.reset();
     other.reset();
   };
   signal.addEventListener("abort", reset, { once: true });
-  const pipes = [one.readable.pipeTo(other.writable), other.readable.pipeTo(one.writable)];
+  const keep = { preventAbort: true, preventCancel: true }; // what breaks first is to be known
+  const pipes = [
+    one.readable.pipeTo(other.writable, keep),
+    other.readable.pipeTo(one.writable, keep),
+  ];
   try {
     if (signal.aborted) reset();
     await Promise.race([Promise.all(pipes), failureOf(one)]);
+    return undefined;
   } catch (error) {
-    reset(); // both ends see the reset; no one else needs the error
+    const broken = await hasFailed(one) ? "peer" : "local";
+    one.reset(broken === "local" ? RESET_CODES.localLost : undefined);
+    other.reset();
     await Promise.allSettled(pipes);
     if (!(error instanceof NetworkError)) throw error;
+    return broken;
   } finally {
     signal.removeEventListener("abort", reset);
     one.close();
     other.close();
   }
+}
+
+/** Why the other side has ended a forwarded connection, for people; `undefined` if it did not say. */
+export function endOfForwarding(
+  { resetCode }: PeerConn,
+  { isService }: { readonly isService: boolean },
+): string | undefined {
+  switch (resetCode) {
+    case RESET_CODES.serviceUnreachable:
+      return "the peer cannot connect to its own service; check that it runs";
+    case RESET_CODES.localLost:
+      return `the ${isService ? "client" : "service"} at the other side broke the connection off`;
+    default:
+      return undefined;
+  }
+}
+
+/** Whether the connection has ended before it was finished. */
+async function hasFailed({ finished = new Promise(() => {}) }: PeerConn): Promise<boolean> {
+  return await Promise.race([
+    finished.then(() => false, () => true),
+    delay(0).then(() => false),
+  ]);
 }
 
 /** Rejects if the connection ends before it is finished; never resolves. */

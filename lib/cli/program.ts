@@ -38,6 +38,7 @@ export async function runProgram(startedAs: StartedAs | string): Promise<never> 
     get stdin() {
       return Deno.stdin.readable;
     },
+    keepsTyped: Deno.build.os === "windows",
     setRaw: canBeRaw ? (isRaw) => Deno.stdin.setRaw(isRaw, { cbreak: isRaw }) : undefined,
     get stdout() {
       return Deno.stdout.writable;

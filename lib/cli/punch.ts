@@ -22,14 +22,13 @@ import { looksLikeCode } from "../peer/ticket.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
 import { openPool, sayLooking } from "./target.ts";
-import { abortable } from "@std/async/abortable";
-import { wayName } from "./status_engine.ts";
+import { limitText, wayName } from "./status_engine.ts";
 
 /** Runs the command; returns its exit code. */
 export async function punchCommand(args: readonly string[], io: CliIo): Promise<number> {
@@ -65,7 +64,11 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   if (prepared === undefined) {
     events.waitOver();
     const where = named === undefined ? "" : ` room ${named}`;
-    io.err(`punchline: Cannot punch: the other side did not join${where} within ${timeoutMs} ms`);
+    const message = `Cannot punch: the other side did not join${where} within ${
+      limitText(timeoutMs!)
+    }`;
+    const remedy = "Start `punchline punch` on both sides, with the same rendezvous and room";
+    printFailure({ message, remedy }, io);
     return EXIT.peerNotFound;
   }
   events.waitFor(`Found by ${wayName(url)}, connecting`, timeoutMs);
@@ -142,7 +145,7 @@ function showCode(
         new CodeOffer({ pool, urls: [url] }, { ...options, ticket: () => room }, () => {}),
       );
       try {
-        await (options.signal ? abortable(offer.ready, options.signal) : offer.ready);
+        await offer.ready(options.signal);
         return stack;
       } catch (error) {
         await stack[Symbol.asyncDispose]();

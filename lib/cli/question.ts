@@ -3,7 +3,11 @@
  * are terminals. The default is no, and so is silence for five minutes. What was typed before the question was shown is
  * not an answer, and is dropped: it may have been pasted along with a ticket, by the choice of a stranger.
  *
- * A command asks one question, with everything in it. `recv` needs a second one if all servers of its ticket are unusual:
+ * Windows keeps the start of a line that Enter has not ended. There the answer is a number that is drawn for the question,
+ * so that nothing that was typed before it can be a yes, or the start of one. This was tested with a simulated terminal, not
+ * on Windows.
+ *
+ * A command asks one question, with everything in it. `recv` needs a second one if all servers of its ticket need permission:
  * what is offered is known only once one of them was used.
  *
  * @module
@@ -52,7 +56,10 @@ export async function ask(
     return "unanswerable";
   }
   const screen = screenOf(io);
-  const question = `${text} [y/N]`;
+  const number = io.keepsTyped ? `${randomNumber()}` : undefined;
+  const question = number === undefined
+    ? `${text} [y/N]`
+    : `${text} Type ${number} for yes, or Enter for no:`;
   using deadline = new Deadline(timeoutMs, signal);
   try {
     await stdin.dropTyped({ signal: deadline.signal });
@@ -61,7 +68,9 @@ export async function ask(
     io.status!.write(`${wrap(question, { columns: columns - 2 }).join("\n")} `); // room for the answer
     const line = await stdin.line({ maxBytes: MAX_ANSWER_BYTES, signal: deadline.signal });
     if (line === undefined) io.status!.write("\n");
-    return /^\s*y(?:es)?\s*$/i.test(line ?? "") ? "yes" : "no";
+    const answer = line?.trim().toLowerCase() ?? "";
+    const isYes = number === undefined ? answer === "y" || answer === "yes" : answer === number;
+    return isYes ? "yes" : "no";
   } catch (error) {
     io.status!.write("\n");
     signal.throwIfAborted();
@@ -71,6 +80,11 @@ export async function ask(
   } finally {
     screen?.release();
   }
+}
+
+/** From 100 to 999. */
+function randomNumber(): number {
+  return 100 + crypto.getRandomValues(new Uint32Array(1))[0]! % 900;
 }
 
 /** Chosen by us: longer than it takes to read a long list. */

@@ -4,11 +4,12 @@
  * @module
  */
 
-import type { PeerConnection } from "../peer/connection.ts";
+import { type PeerConnection, TICKET_GONE, TICKET_GONE_TEXT } from "../peer/connection.ts";
 import { PEER_TIMINGS } from "../peer/options.ts";
 import {
   type ExistingPolicy,
   type IncomingOffer,
+  type KeptFile,
   type NextConnection,
   receiveFiles,
   systemFiles,
@@ -57,6 +58,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     ...timings,
     listen: false,
     allowUrl: urls.allow,
+    network: urls.network,
     protocol: FILES_PROTOCOL,
   });
   const folder = values.get("to") ?? ".";
@@ -67,24 +69,31 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const isOver = () => last?.wasReset === true;
   const next: NextConnection = async ({ signal }) => {
     if (isOver()) {
-      throw new TransferError("Cannot continue: the sender has ended the transfer", "failed");
+      const isGone = last?.resetCode === TICKET_GONE;
+      const why = isGone ? TICKET_GONE_TEXT : "the sender has ended the transfer";
+      throw new TransferError(`Cannot continue: ${why}`, "failed", {
+        remedy: "Ask the sender to send again",
+      });
     }
-    events.waitFor(LOOKING, timings.timings?.answerMs ?? PEER_TIMINGS.answerMs);
+    const { text, timeoutMs } = prompt?.waiting ??
+      { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
+    events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
     last = await peer.connect(ticket, { signal });
     reportConnected(last, events);
     waitFor(io, "Waiting for the sender's offer");
     return last;
   };
+  const existing = existingPolicy(flags);
   const consent = new Consent(
     {
       yes: flags.has("yes"),
       merge: flags.has("merge"),
       allowHidden: flags.has("allow-hidden"),
+      existing,
     },
     input,
     () => ({ folder: root, sender: last?.remoteId }),
   );
-  const existing = existingPolicy(flags);
   try {
     ticket = found.ticket ?? await ticketOf(target, peer, events, io);
     if (target.kind === "code") {
@@ -92,9 +101,12 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
       await urls.ask(ticket, { asks });
     }
     const route = () => last && routeInWords(last.path);
-    const command = { folder, existing, asJson, id: ticket, isOver, route, consent };
+    let hasKept = false;
+    const onKept = () => hasKept = true;
+    const command = { folder, existing, asJson, id: ticket, isOver, route, consent, onKept };
     const code = await runReceive(next, command, io);
-    if (code === EXIT.ok || isOver() || consent.refusal !== undefined) await found.discard();
+    const isDeclined = consent.refusal !== undefined;
+    if (code === EXIT.ok || isDeclined || isOver() && !hasKept) await found.discard();
     await last?.[Symbol.asyncDispose]();
     return io.signal.aborted ? EXIT.interrupted : code;
   } catch (error) {
@@ -157,6 +169,8 @@ export interface ReceiveCommand {
   readonly isOver?: () => boolean;
   /** Decides about offers. */
   readonly consent: Consent;
+  /** Called if there is something that a later run continues. */
+  readonly onKept?: () => void;
 }
 
 /**
@@ -173,6 +187,7 @@ export async function runReceive(
   const { folder, existing, asJson, id, consent, isOver, route } = command;
   using reporter = new TransferReporter(io, { asJson, route });
   let isAccepted = false;
+  let kept: readonly KeptFile[] = [];
   try {
     const result = await receiveFiles(next, folder, {
       existing,
@@ -182,6 +197,7 @@ export async function runReceive(
       onProgress: reporter.onProgress,
       onFile: reporter.onFile,
       onRefused: reporter.onRefused,
+      onKept: (files) => kept = files,
       onOffer: async (offer, { signal }) => {
         reporter.emit(offerEvent(offer));
         waitOver(io);
@@ -192,28 +208,46 @@ export async function runReceive(
         return decision;
       },
     });
-    return reporter.finished("Received", result);
+    return reporter.finished("Received", result, existing);
   } catch (error) {
     const isDeclined = error instanceof TransferError && error.reason === "declined";
     if (isDeclined && consent.refusal !== undefined) {
-      return reportTransferFailure(new TransferError(consent.refusal, "declined"), reporter, io);
+      const { message, remedy } = consent.refusal;
+      const declined = new TransferError(message, "declined", { remedy });
+      return reportTransferFailure(declined, reporter, io);
     }
     const code = reportTransferFailure(error, reporter, io);
     const reason = error instanceof TransferError ? error.reason : undefined;
-    if (reason === "exists") {
-      reporter.print("Use --rename to keep both files, or --overwrite to replace yours");
-    }
     const isInterrupted = io.signal.aborted || reason === "broken";
-    if (isAccepted && isInterrupted) reporter.print("Run the same command again to resume");
+    const hasEnded = isOver?.() === true && !io.signal.aborted;
+    if (!isAccepted) return code;
+    const what = reporter.whatIsKept(kept);
+    if (what !== undefined) {
+      command.onKept?.();
+      reporter.emit({ event: "kept", files: kept });
+      reporter.print(`Kept: ${what}`);
+    }
+    if (hasEnded && what !== undefined) reporter.print(RESUME_WITH_KEY);
+    else if (isInterrupted && !hasEnded) reporter.print("Run the same command again to resume");
     return code;
   }
 }
 
+/** A sender without a key has another ticket the next time, by which nothing is found again. */
+const RESUME_WITH_KEY =
+  "If the sender runs `send` again with the same --key, this command resumes; without a key it starts over";
+
 function offerEvent(offer: IncomingOffer): Readonly<Record<string, unknown>> {
-  const { files, links, bytes, hidden, executables, existingFolders } = offer;
+  const { files, links, bytes, hidden, executables, existingFolders, existingEntries } = offer;
   return {
-    ...{ event: "offer", files, bytes, links },
-    ...{ hidden: hidden.length, executables: executables.length, existingFolders },
+    event: "offer",
+    files,
+    bytes,
+    links,
+    hidden: hidden.length,
+    executables: executables.length,
+    existingFolders,
+    existing: existingEntries.length,
   };
 }
 

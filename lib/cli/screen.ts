@@ -10,6 +10,7 @@ import type { CliIo, StatusLine } from "./io.ts";
 import { cut, layoutColumns, textWidth, uncopyable, wrap } from "./layout.ts";
 import {
   INITIAL_STATUS,
+  newlyFailed,
   type StatusEvent,
   type StatusPart,
   statusParts,
@@ -118,7 +119,10 @@ export class Screen implements StatusLine {
 
   /** Takes an event. */
   tell(event: StatusEvent): void {
-    this.#status = stepStatus(this.#status, event, performance.now());
+    const before = this.#status;
+    this.#status = stepStatus(before, event, performance.now());
+    const failed = this.isDumb ? newlyFailed(before, event) : undefined;
+    if (failed !== undefined) this.#line.write(`${failed}\n`);
     this.#draw();
   }
 
@@ -165,7 +169,7 @@ export class Screen implements StatusLine {
     this.#timer.set(REDRAW_MS);
   }
 
-  /** Without a cursor that can move, a line is printed for each new task. */
+  /** Without a cursor that can move, a line is printed for each new task, and for each way that fails. */
   #drawPlainly(): void {
     const text = this.#status.task?.text ?? "";
     if (text !== "" && text !== this.#drawn) this.#line.write(`${text}\n`);
@@ -202,7 +206,7 @@ function drawParts(parts: readonly StatusPart[], columns: number, hasStyles: boo
 }
 
 /** A text in the colour of what it means, on a terminal that has colours. */
-export function styled(text: string, tone: StatusPart["tone"], hasStyles: boolean): string {
+function styled(text: string, tone: StatusPart["tone"], hasStyles: boolean): string {
   const code = TONES[tone];
   return hasStyles && code !== undefined ? `\u001b[${code}m${text}\u001b[0m` : text;
 }

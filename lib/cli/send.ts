@@ -12,6 +12,7 @@ import {
   sendFiles,
   type SendFilesOptions,
   type SkippedFile,
+  TransferError,
 } from "../transfer/mod.ts";
 import { turnAway } from "../transfer/offer_race.ts";
 import { acceptOrReport } from "./accept_first.ts";
@@ -62,6 +63,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
       }),
     );
     await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") && !asJson });
+    prompt?.askForMessage();
     const { signaling } = options;
     code = ShownCode.start(given, { peer, events, io, command: "recv", signaling });
     if (code !== undefined) opened.use(code);
@@ -146,7 +148,11 @@ export async function runSend(
     });
     return reporter.finished("Sent", result);
   } catch (error) {
-    return reportTransferFailure(error, reporter, io);
+    const isDeclined = error instanceof TransferError && error.reason === "declined";
+    const told = isDeclined
+      ? new TransferError("The receiver declined, so nothing was sent", "declined")
+      : error;
+    return reportTransferFailure(told, reporter, io);
   }
 }
 

@@ -7,12 +7,13 @@
 import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { CodeEvent } from "../code/offer.ts";
-import { stripLogin } from "../peer/dial_policy.ts";
 import type { CodeOptions, PeerOptions } from "../peer/options.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readDuration } from "./arguments.ts";
 import { type CliIo, printError } from "./io.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
+import { copyable } from "./layout.ts";
+import { signalingOption } from "./peer_options.ts";
 import { commandLine } from "./started_as.ts";
 
 /** Offers a code, such as a {@linkcode Peer}. */
@@ -41,7 +42,8 @@ export interface ShownCodeOptions {
  * @throws {UsageError} if it is not a time
  */
 export function readCodeExpiry(values: Arguments["values"]): number {
-  return readDuration("code-expires", values.get("code-expires"), { min: 1 }) ?? DEFAULT_EXPIRES_MS;
+  return readDuration("code-expires", values.get("code-expires"), { min: MIN_EXPIRES_MS }) ??
+    DEFAULT_EXPIRES_MS;
 }
 
 /** Offers a code for the peer's ticket, and prints what happens to it, until it is disposed of. */
@@ -103,7 +105,7 @@ export class ShownCode implements AsyncDisposable {
       const where = whereOptions(signaling).flatMap((each) => each.split(" "));
       const time = inWords(this.#expiresMs);
       const start = command === "punch" ? "On the other machine, within" : "Or, within";
-      return void print(`${start} ${time}: ${commandLine(io, command, ...where, code)}`);
+      return void print(`${start} ${time}: ${copyable(commandLine(io, command, ...where, code))}`);
     }
     const { kind, ...rest } = event;
     events.emit({ event: "code", state: kind, ...rest });
@@ -113,7 +115,7 @@ export class ShownCode implements AsyncDisposable {
     } else if (event.kind === "out-of-guesses") {
       print(`The code has ended, after three wrong guesses${stillGood(command)}`);
     } else if (event.kind === "spent") {
-      print("The code was used, and is good for nothing any more");
+      print("The code has been used: no one else can use it");
     } else if (event.kind === "expired") {
       print(`The code has expired${stillGood(command)}`);
     } else if (event.kind === "unavailable") {
@@ -127,29 +129,28 @@ function stillGood(command: ShownCodeOptions["command"]): string {
 }
 
 /** The options with which the other side meets at the same servers; none for the default servers. */
-export function whereOptions(signaling: PeerOptions["signaling"] = []): string[] {
+function whereOptions(signaling: PeerOptions["signaling"] = []): string[] {
   const urls = signaling.filter((each) => typeof each === "string");
   if (urls.join(" ") === DEFAULT_SIGNALING.join(" ")) return [];
-  return urls.map((url) => {
-    const shown = stripLogin(url);
-    return url === "lan:"
-      ? "--lan"
-      : /^mqtt/.test(url)
-      ? `--mqtt ${shown}`
-      : `--rendezvous ${shown}`;
-  });
+  return urls.map(signalingOption);
 }
 
 function inWords(ms: number): string {
   if (ms === DEFAULT_EXPIRES_MS) return "an hour";
-  const units = [["day", 86_400_000], ["hour", 3_600_000], ["minute", 60_000], [
-    "second",
-    1000,
-  ]] as const;
-  const [unit, size] = units.find(([, size]) => ms >= size) ?? units.at(-1)!;
+  const [unit, size] = UNITS.find(([, size]) => ms >= size) ?? UNITS.at(-1)!;
   const count = Math.max(1, Math.floor(ms / size));
   return `${count} ${unit}${count === 1 ? "" : "s"}`;
 }
+
+const UNITS = [
+  ["day", 86_400_000],
+  ["hour", 3_600_000],
+  ["minute", 60_000],
+  ["second", 1000],
+] as const;
+
+/** Chosen by us: a code cannot be typed in less. */
+const MIN_EXPIRES_MS = 1000;
 
 /** Chosen by us: time to walk to another machine, or to reach somebody by telephone. */
 const DEFAULT_EXPIRES_MS = 3_600_000;

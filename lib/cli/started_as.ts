@@ -15,7 +15,7 @@ export type StartedAs =
   | { readonly kind: "deno"; readonly module: string };
 
 /** As {@linkcode StartedAs} has it if nothing else is known. */
-export const INSTALLED: StartedAs = { kind: "command", words: "punchline" };
+const INSTALLED: StartedAs = { kind: "command", words: "punchline" };
 
 /**
  * The command line that a person has to type.

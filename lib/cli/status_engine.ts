@@ -94,9 +94,10 @@ export function stepStatus(state: StatusState, event: StatusEvent, nowMs: number
 }
 
 /**
- * The line, as parts that may have colours; none if nothing is waited for.
+ * The line, as parts that may have colours; none if nothing is waited for. Which ways fail, and why, is always in it: what
+ * fits less is left out first, and if it cannot hold all of them they take turns.
  *
- * @param fits whether a line is short enough: of what is too long, only the ways that fail are named, or none
+ * @param fits whether a line is short enough
  */
 export function statusParts(
   { task, ways }: StatusState,
@@ -104,37 +105,76 @@ export function statusParts(
   fits: (text: string) => boolean = () => true,
 ): StatusPart[] {
   if (task === null) return [];
-  const elapsed = elapsedText(nowMs - task.sinceMs);
-  const limit = task.timeoutMs === null ? "" : ` of ${limitText(task.timeoutMs)}`;
-  const parts: StatusPart[] = [
-    { text: task.text, tone: "plain" },
-    { text: `, ${elapsed}${limit}`, tone: "faint" },
+  const elapsedMs = nowMs - task.sinceMs;
+  const elapsed = elapsedText(elapsedMs);
+  const isLimited = task.timeoutMs !== null && elapsedMs < task.timeoutMs + 1000;
+  const limit = isLimited ? ` of ${limitText(task.timeoutMs!)}` : ""; // a limit that was passed was none
+  const plain = (text: string): StatusPart => ({ text, tone: "plain" });
+  const faint = (text: string): StatusPart => ({ text, tone: "faint" });
+  const full = [plain(task.text), faint(`, ${elapsed}${limit}`)];
+  if (!task.isMeeting || ways.size === 0) return full;
+  const starts = [
+    full,
+    [plain(task.text), faint(`, ${elapsed}`)],
+    [plain(inOneWord(task.text)), faint(`, ${elapsed}`)],
+    [faint(elapsed)],
   ];
-  if (!task.isMeeting || ways.size === 0) return parts;
-  const start: StatusPart[] = [...parts, { text: ": ", tone: "plain" }];
-  const lines = [waysParts(ways), briefParts(ways, { isNamed: true }), briefParts(ways)]
-    .map((rest) => [...start, ...rest]);
-  return lines.find((line) => fits(line.map(({ text }) => text).join(""))) ?? parts;
+  const count = countPart(ways);
+  const failed = [...ways].filter(([, way]) => isFailed(way));
+  const counted = failed.length === 0 ? [count] : [count, plain(", "), ...waysParts(failed)];
+  const rests = [
+    [[full, waysParts([...ways])]],
+    (failed.length === 0 ? starts.slice(0, 2) : starts).map((start) => [start, counted]),
+    failed.length === 0 ? [[full, []]] : turnsOf(failed, elapsedMs).flatMap((way) => [
+      [[faint(elapsed)], [count, plain(", "), way]],
+      [[], [count, plain(", "), way]],
+      [[], [way]],
+    ]),
+  ].flat() as [StatusPart[], StatusPart[]][];
+  const lines = rests.map(([start, rest]) =>
+    start.length > 0 && rest.length > 0 ? [...start, plain(": "), ...rest] : [...start, ...rest]
+  );
+  return lines.find((line) => fits(line.map(({ text }) => text).join(""))) ?? lines.at(-1)!;
 }
 
-/** How many ways work, and which fail. */
-function briefParts(
-  ways: ReadonlyMap<string, MeetingWay>,
-  { isNamed = false }: { isNamed?: boolean } = {},
-): StatusPart[] {
-  const isFailed = ({ state }: MeetingWay) => state === "failed" || state === "lost";
-  const failed = new Map([...ways].filter(([, way]) => isFailed(way)));
-  const open = [...ways.values()].filter(({ state }) => state === "open").length;
-  const tone = open > 0 ? "good" : failed.size > 0 ? "bad" : "faint";
-  const count: StatusPart = { text: `${open} of ${ways.size} ok`, tone };
-  if (!isNamed || failed.size === 0) return [count];
-  return [count, { text: ", ", tone: "plain" }, ...waysParts(failed)];
+/** Such as `Connecting` for `Found by LAN, connecting`. */
+function inOneWord(text: string): string {
+  const word = /\w+ing\b/i.exec(text)?.[0] ?? text;
+  return word[0]!.toUpperCase() + word.slice(1);
+}
+
+/** The way whose turn it is, by its name and by the end of that. */
+function turnsOf(failed: readonly [string, MeetingWay][], elapsedMs: number): StatusPart[] {
+  const [url, way] = failed[Math.floor(elapsedMs / TURN_MS) % failed.length]!;
+  const name = wayName(url);
+  const short = /[^.]+\.[a-z]+(?::\d+)?$/i.exec(name)?.[0] ?? name;
+  return [wayPart(name, way), wayPart(short, way)];
+}
+
+/** How many ways work. */
+function countPart(ways: ReadonlyMap<string, MeetingWay>): StatusPart {
+  const states = [...ways.values()];
+  const open = states.filter(({ state }) => state === "open").length;
+  const tone = open > 0 ? "good" : states.some(isFailed) ? "bad" : "faint";
+  return { text: `${open} of ${ways.size} ok`, tone };
+}
+
+function isFailed({ state }: MeetingWay): boolean {
+  return state === "failed" || state === "lost";
+}
+
+/** What to say once about an event: that a way to meet fails, and why; `undefined` if that is not new. */
+export function newlyFailed({ ways }: StatusState, event: StatusEvent): string | undefined {
+  if (event.kind !== "way" || !isFailed(event)) return undefined;
+  const last = ways.get(event.url);
+  const isKnown = last !== undefined && isFailed(last) && last.why === event.why;
+  return isKnown ? undefined : wayPart(wayName(event.url), event).text;
 }
 
 /** The ways to meet and how they are, for a line that stays; `undefined` if there is no way that failed. */
 export function failedWays({ ways }: StatusState): string | undefined {
-  const hasFailed = [...ways.values()].some(({ state }) => state === "failed" || state === "lost");
-  return hasFailed ? waysParts(ways).map(({ text }) => text).join("") : undefined;
+  const hasFailed = [...ways.values()].some(isFailed);
+  return hasFailed ? waysParts([...ways]).map(({ text }) => text).join("") : undefined;
 }
 
 /** A URL of signaling, as people call the way: `LAN`, or the server. */
@@ -161,12 +201,13 @@ export function elapsedText(ms: number): string {
     : `${minutes}:${two(seconds % 60)}`;
 }
 
-function limitText(ms: number): string {
+/** A time that something may take, as `300 ms`, `12 s` or `2:05`. */
+export function limitText(ms: number): string {
   return ms < 1000 ? `${ms} ms` : elapsedText(ms);
 }
 
-function waysParts(ways: ReadonlyMap<string, MeetingWay>): StatusPart[] {
-  return [...ways].flatMap(([url, way], index) => [
+function waysParts(ways: readonly (readonly [string, MeetingWay])[]): StatusPart[] {
+  return ways.flatMap(([url, way], index) => [
     ...index > 0 ? [{ text: ", ", tone: "plain" } as const] : [],
     wayPart(wayName(url), way),
   ]);
@@ -185,6 +226,9 @@ function wayPart(name: string, { state, why }: MeetingWay): StatusPart {
       return { text: `${name}: ${why ?? state}`, tone: "bad" };
   }
 }
+
+/** How long each of several ways is shown. Chosen by us: time to read it. */
+const TURN_MS = 3000;
 
 const REASONS: Readonly<Record<NetworkErrorReason, string>> = {
   "refused": "refused",

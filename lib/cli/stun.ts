@@ -9,8 +9,9 @@ import { formatTransportAddress, parseHostPort } from "../net/address.ts";
 import type { StunBinding } from "../stun/client.ts";
 import { stunBinding, type StunBindingOptions } from "../stun/stun_binding.ts";
 import { readCommand, readTimeoutMs, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
 import { waitFor, waitOver } from "./screen.ts";
+import { limitText } from "./status_engine.ts";
 
 /**
  * Runs the command; returns its exit code.
@@ -34,7 +35,8 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
   const binding = await bindingInTime(name, transport, timeoutMs, io.signal);
   waitOver(io);
   if (binding === undefined) {
-    io.err(`punchline: Cannot reach ${name}: no answer within ${timeoutMs} ms`);
+    const message = `Cannot reach ${name}: no answer within ${limitText(timeoutMs)}`;
+    printFailure({ message, remedy: REMEDIES[transport] }, io);
     return EXIT.timeout;
   }
   const { server, local, mapped, otherAddress, rttMs } = binding;
@@ -74,6 +76,12 @@ async function bindingInTime(
     return undefined;
   }
 }
+
+const REMEDIES: Readonly<Record<NonNullable<StunBindingOptions["transport"]>, string>> = {
+  udp: "Check the address, or try --tcp: a firewall may block UDP",
+  tcp: "Check the address, and that the server serves STUN over TCP",
+  tls: "Check the address, and that the server serves STUN over TLS",
+};
 
 /** Shorter than the 39.5 s of RFC 8489 §6.2.1: a person is waiting. */
 const DEFAULT_TIMEOUT_MS = 10_000;

@@ -29,11 +29,13 @@ export type Target =
 /**
  * Reads what the command is given, with whatever was pasted around it: from the arguments, or from where they say.
  *
+ * @param options.newName what it is to be called, if it is not used at once
  * @throws {UsageError} if it is missing or damaged, or there is no friend of that name
  */
 export async function readTarget(
   { operands, flags }: Pick<Arguments, "operands" | "flags">,
   { secrets }: PeerInput,
+  options: { readonly newName?: string } = {},
 ): Promise<Target> {
   const words = operands.length > 1 ? operands.join(" ") : operands[0];
   if (operands.length > 1 && !looksLikeCode(words!)) {
@@ -52,8 +54,19 @@ export async function readTarget(
     const friend = await findFriend(name);
     if (friend !== undefined) return { kind: "ticket", ...friend };
     throw new UsageError(
-      `${name} is neither a ticket nor a code, and no friend's name: \`punchline peers list\` shows those, \`punchline peers add ${name} TICKET\` adds one`,
+      `${name} is neither a ticket nor a code, and no friend's name`,
+      {
+        remedy: options.newName === undefined
+          ? `\`punchline peers list\` shows friends, \`punchline peers add ${name} TICKET\` adds one`
+          : `Use a ticket or a code: \`punchline peers add ${options.newName} TICKET\``,
+      },
     );
+  }
+  if (name === "") throw new UsageError("the ticket or code is empty");
+  if (!/punchline:/i.test(text.replaceAll(/\s/g, ""))) {
+    throw new UsageError("this is neither a ticket, nor a code, nor a friend's name", {
+      remedy: "Copy the ticket from `punchline:` on, or type the code like 7-amber-walrus-otter",
+    });
   }
   return {
     kind: "ticket",
@@ -108,7 +121,8 @@ function readPart<T>(read: () => T): T {
 
 /** Removes what people paste before a code: the command that the other side was told. */
 function withoutCommand(text: string): string {
-  return text.replace(/^.*\b(?:recv|connect)\s+(?:--\S+\s+\S+\s+)*(?=\d)/is, "").trim();
+  return text.replace(/^.*\b(?:recv|connect)\s+(?:--\S+\s+(?:[^\s-]\S*\s+)??)*?(?=\d)/is, "")
+    .trim();
 }
 
 /** Removes what chat programs and people add: invisible characters, quotes, the command before the ticket. */

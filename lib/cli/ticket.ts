@@ -29,13 +29,8 @@ import {
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readCommand, readDuration, readWith } from "./arguments.ts";
 import { readConfig } from "./config.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
 import { openPeerInput, readKey, readSignalUrls } from "./peer_options.ts";
-
-/** One line of help. */
-export const TICKET_USAGE =
-  "ticket new [--name N] [--once] [--expires DURATION] [--rendezvous URL]... [--mqtt URL]... [--lan]" +
-  " | ticket list | ticket revoke N; all with --key FILE [--json]";
 
 /**
  * Runs the command; returns its exit code.
@@ -84,7 +79,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values } = given;
   const expiresMs = readDuration("expires", values.get("expires"), { min: 1 });
   const urls = await readSignalUrls(given, openPeerInput(io).secrets);
-  const { path, publicKey } = await readIdentity(values, io);
+  const { path, publicKey } = await readIdentity(values, io, { creates: true });
   const createdAtMs = Date.now();
   let issued: IssuedTicket | undefined;
   let text = "";
@@ -114,7 +109,7 @@ async function newTicket(args: readonly string[], io: CliIo): Promise<number> {
 
 async function listTickets(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values } = readCommand("ticket list", args);
-  const { path, publicKey, secretKey } = await readIdentity(values, io);
+  const { path, publicKey, secretKey } = await readIdentity(values, io, { creates: false });
   const list = await readTicketList(path);
   const own = textOf({
     secret: ownSecret(secretKey, list.generation),
@@ -140,7 +135,7 @@ async function listTickets(args: readonly string[], io: CliIo): Promise<number> 
 async function revokeTicket(args: readonly string[], io: CliIo): Promise<number> {
   const { flags, values, operands } = readCommand("ticket revoke", args);
   const which = operands[0]!;
-  const { path } = await readIdentity(values, io);
+  const { path } = await readIdentity(values, io, { creates: false });
   let number: number | undefined;
   const remove = (list: TicketList) => {
     const isOwn = which === `${OWN_TICKET}` || which === OWN_TICKET_NAME;
@@ -149,9 +144,8 @@ async function revokeTicket(args: readonly string[], io: CliIo): Promise<number>
   };
   await updateTicketList(path, remove, io);
   if (number === undefined) {
-    io.err(
-      `punchline: Cannot revoke ticket ${which}: there is no such ticket; \`punchline ticket list\` shows all`,
-    );
+    const message = `Cannot revoke ticket ${which}: there is no such ticket`;
+    printFailure({ message, remedy: "`punchline ticket list` shows all" }, io);
     return EXIT.failure;
   }
   if (flags.has("json")) io.out(JSON.stringify({ event: "revoked", number }));
@@ -169,12 +163,16 @@ function textOf(
   return readWith(() => encodeTicket({ publicKey, secret, signaling }));
 }
 
-async function readIdentity(values: ReadonlyMap<string, string>, io: CliIo) {
+async function readIdentity(
+  values: ReadonlyMap<string, string>,
+  io: CliIo,
+  options: { readonly creates: boolean },
+) {
   const path = values.get("key") ?? (await readConfig()).key;
   if (path === undefined) {
     throw new UsageError("--key is missing: name the file with the secret key, or one to create");
   }
-  const secretKey = await readKey(path, io);
+  const secretKey = await readKey(path, io, options);
   using keyPair = new KeyPair(secretKey);
   return { path, secretKey, publicKey: keyPair.publicKey.slice() };
 }

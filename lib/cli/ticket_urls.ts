@@ -6,21 +6,25 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
+import { stripLogin } from "../base/login.ts";
 import { Deadline } from "../base/timers.ts";
+import type { Network } from "../net/network.ts";
+import { resolvingOnce } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
-import { DialPolicy, stripLogin } from "../peer/dial_policy.ts";
+import { DialPolicy } from "../peer/dial_policy.ts";
 import type { AllowUrl, PeerOptions } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
-import type { PeerInput } from "./peer_options.ts";
+import { copyable } from "./layout.ts";
+import { type PeerInput, signalingOption } from "./peer_options.ts";
 import { type Answer, ask, canAsk } from "./question.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How to ask. */
 export interface AskUrlsOptions {
   /**
-   * `"always"`; `"if-needed"`, only if the ticket names no other server, because the command has another question to ask;
+   * `"always"`; `"if-needed"`, only if no other server of the ticket can be used, because the command has another question to ask;
    * or `"never"`.
    */
   readonly asks: "always" | "if-needed" | "never";
@@ -30,6 +34,8 @@ export interface AskUrlsOptions {
 
 /** Decides about the servers of one ticket. */
 export class TicketUrls {
+  /** For the peer that dials them: it dials the addresses that were judged, without another lookup. */
+  readonly network: Network;
   readonly #input: PeerInput;
   readonly #events: ConnectionEvents;
   readonly #named: readonly string[];
@@ -37,7 +43,12 @@ export class TicketUrls {
   readonly #decisions = new Map<string, boolean>();
 
   /** @param options.signaling the servers that the command line names, which need no permission */
-  constructor(input: PeerInput, events: ConnectionEvents, { signaling = [] }: PeerOptions) {
+  constructor(
+    input: PeerInput,
+    events: ConnectionEvents,
+    { signaling = [], network = systemNetwork }: PeerOptions,
+  ) {
+    this.network = resolvingOnce(network, FRESH_MS);
     this.#input = input;
     this.#events = events;
     this.#named = signaling.filter((each) => typeof each === "string");
@@ -70,37 +81,39 @@ export class TicketUrls {
     const mayAsk = asks !== "never" && canAsk(io);
     if (!mayAsk && !failsEarly) return;
     const urls = decodeTicket(ticket).signaling.filter((url) => url !== MANUAL_URL);
-    const { unusual, blocked } = await this.#lookUp(urls);
-    if (unusual.length === 0 || asks === "if-needed" && blocked < urls.length) return;
-    const several = unusual.length > 1;
+    const { privateServers, unusable, usable } = await this.#lookUp(urls);
+    if (privateServers.length === 0 || asks === "if-needed" && usable > 0) return;
+    const several = privateServers.length > 1;
     const facts = [
       `The ticket names ${
         several ? "servers" : "a server"
       } in a private network or on this machine:`,
-      ...unusual.map(({ url, addresses }) => `  ${stripLogin(url)}  (${addresses.join(", ")})`),
+      ...privateServers.map(({ url, addresses }) =>
+        `  ${stripLogin(url)}  (${addresses.join(", ")})`
+      ),
     ];
     const text = `Connect to ${several ? "them" : "it"}?`;
     const answer = mayAsk ? await ask({ facts, text }, io, stdin) : "unanswerable";
-    for (const each of unusual) {
+    for (const each of privateServers) {
       if (answer === "yes") this.#decisions.set(keyOf(each), true);
       else this.#skip(each);
     }
-    const stillBlocked = answer === "yes" ? blocked - unusual.length : blocked;
-    if (stillBlocked === urls.length) throw noneLeft(answer);
+    const left = urls.length - unusable + (answer === "yes" ? privateServers.length : 0);
+    if (left === 0) throw noneLeft(answer, privateServers);
   }
 
-  /** Those that need permission, and how many cannot be used without it or at all. */
+  /** Those that need permission, how many cannot be used without it or ever, and how many can be used now. */
   async #lookUp(
     urls: readonly string[],
-  ): Promise<{ unusual: readonly UnusualUrl[]; blocked: number }> {
+  ): Promise<{ privateServers: readonly PrivateServer[]; unusable: number; usable: number }> {
     const { io } = this.#input;
-    const unusual: UnusualUrl[] = [];
+    const privateServers: PrivateServer[] = [];
     const policy = new DialPolicy({
-      network: systemNetwork,
+      network: this.network,
       named: this.#named,
       allowUrl: (url, addresses) => {
         if (this.#decisions.get(keyOf({ url, addresses }))) return true;
-        unusual.push({ url, addresses });
+        privateServers.push({ url, addresses });
         return false;
       },
     });
@@ -110,19 +123,31 @@ export class TicketUrls {
       urls.map((url) => abortable(policy.networkFor(url, signal), signal)),
     );
     io.signal.throwIfAborted();
-    const isBlocked = (result: PromiseSettledResult<unknown>) =>
+    const isUnusable = (result: PromiseSettledResult<unknown>) =>
       result.status === "rejected" && isNotAllowed(result.reason);
-    return { unusual: [...unusual], blocked: results.filter(isBlocked).length };
+    const usable = results.filter(({ status }) => status === "fulfilled").length; // a name may not resolve
+    const unusable = results.filter(isUnusable).length;
+    return { privateServers: [...privateServers], unusable, usable };
   }
 
-  #skip({ url, addresses }: UnusualUrl): false {
+  #skip({ url, addresses }: PrivateServer): false {
     if (/^turns?:/.test(url)) return false; // a relay that the peer names, of which it may name many
     this.#decisions.set(keyOf({ url, addresses }), false);
     const shown = stripLogin(url);
-    const option = /^mqtt/.test(url) ? "--mqtt" : "--rendezvous";
-    const reason = `it leads to ${addresses.join(", ")}; if you trust it, add ${option} ${shown}`;
-    this.#events.emit({ event: "signaling", url: shown, state: "skipped", reason });
-    this.#events.print(`Skipped ${shown}, which the ticket names: ${reason}`);
+    const reason = `it leads to ${addresses.join(", ")}`;
+    const remedy = `if you trust it, add ${signalingOption(url)}`;
+    this.#events.emit({
+      event: "signaling",
+      url: shown,
+      state: "skipped",
+      reason: `${reason}; ${remedy}`,
+      remedy,
+    });
+    this.#events.print(
+      `Skipped ${shown}, which the ticket names: ${reason}; if you trust it, add ${
+        copyable(signalingOption(url))
+      }`,
+    );
     return false;
   }
 }
@@ -132,24 +157,32 @@ export function isNotAllowed(error: unknown): error is NetworkError {
   return error instanceof NetworkError && error.reason === "not-allowed";
 }
 
-interface UnusualUrl {
+/** A server in a private network, or on this machine. */
+interface PrivateServer {
   readonly url: string;
   readonly addresses: readonly string[];
 }
 
-function keyOf({ url, addresses }: UnusualUrl): string {
+function keyOf({ url, addresses }: PrivateServer): string {
   return [url, ...[...addresses].sort()].join(" ");
 }
 
-function noneLeft(answer: Answer): NetworkError {
+function noneLeft(answer: Answer, servers: readonly PrivateServer[]): NetworkError {
   const cannot = "Cannot use any server that the ticket names";
+  const remedy = `If you trust ${servers.length > 1 ? "them" : "it"}, add ${
+    servers.map(({ url }) => signalingOption(url)).join(" ")
+  }`;
   return answer === "unanswerable"
-    ? new NetworkError(`${cannot}: there is no terminal to ask on`, "not-allowed")
+    ? new NetworkError(`${cannot}: there is no terminal to ask on`, "not-allowed", { remedy })
     : new NetworkError(
       `${cannot}: ${answer === "no" ? "the answer was no" : "there was no answer"}`,
       "other",
+      { remedy },
     );
 }
 
 /** Chosen by us: a name that takes longer to look up is skipped. */
 const LOOKUP_MS = 5000;
+
+/** Chosen by us: time to read the question and answer it. Later connections follow a server that has moved. */
+const FRESH_MS = 60_000;

@@ -6,8 +6,10 @@
  */
 
 import {
+  type ExistingPolicy,
   FileError,
   type FinishedFile,
+  type KeptFile,
   printable,
   type ProgressListeners,
   type RefusedFile,
@@ -15,8 +17,9 @@ import {
   type TransferProgress,
   type TransferResult,
 } from "../transfer/mod.ts";
-import { type CliIo, EXIT, withoutSecrets } from "./io.ts";
+import { type CliIo, EXIT, failureOf, printFailure } from "./io.ts";
 import { copyable, cutStart } from "./layout.ts";
+import { REFUSAL_TEXT } from "../transfer/refuse.ts";
 import { screenOf, waitOver } from "./screen.ts";
 import { elapsedText } from "./status_engine.ts";
 
@@ -109,9 +112,14 @@ export class TransferReporter implements ProgressListeners {
   /**
    * Reports that the transfer is over.
    *
+   * @param existing what this side does about names that are taken
    * @returns the exit code: a failure if anything is missing
    */
-  finished(verb: "Sent" | "Received", result: TransferResult): number {
+  finished(
+    verb: "Sent" | "Received",
+    result: TransferResult,
+    existing: ExistingPolicy = "refuse",
+  ): number {
     this.emit({ event: "finished", ...result });
     this.#clear();
     const isNothing = result.files > 0 && this.#kept === result.files && result.sentBytes === 0;
@@ -123,7 +131,24 @@ export class TransferReporter implements ProgressListeners {
     const missing = result.skipped.length + result.refused.length;
     if (missing === 0) return EXIT.ok;
     this.print(`${missing === 1 ? "One thing was" : `${missing} things were`} left out: see above`);
+    const isTaken = result.refused.some(({ reason }) => reason === REFUSAL_TEXT.exists);
+    const advice = verb === "Received" && isTaken ? ADVICE[existing] : undefined;
+    if (advice !== undefined) this.print(advice);
+    const isHidden = result.refused.some(({ reason }) => reason === REFUSAL_TEXT.hidden);
+    if (verb === "Received" && isHidden) {
+      this.print("Use --allow-hidden to receive hidden files and programs");
+    }
     return EXIT.failure;
+  }
+
+  /** What a failed transfer leaves that another one need not send again, for people; `undefined` if that is nothing. */
+  whatIsKept(incomplete: readonly KeptFile[]): string | undefined {
+    const { files = 0, totalFiles = 0 } = this.#latest ?? {};
+    const parts = incomplete.slice(0, MAX_KEPT).map(({ path, bytes, size }) =>
+      `${formatIn(unitOf(size), bytes)} of ${printable(path)}`
+    );
+    if (files > 0) parts.unshift(`${files} of ${formatFiles(totalFiles)}`);
+    return parts.length === 0 ? undefined : parts.join(", and ");
   }
 
   #clear(): void {
@@ -151,20 +176,38 @@ export function reportTransferFailure(
   reporter[Symbol.dispose]();
   if (io.signal.aborted) return EXIT.interrupted;
   if (!(error instanceof TransferError || error instanceof FileError)) throw error;
-  const message = printable(withoutSecrets(error.message));
-  reporter.emit({ event: "failed", reason: error.reason, message });
+  const failure = failureOf(error);
+  const message = printable(failure.message);
+  const remedy = failure.remedy && printable(failure.remedy);
+  reporter.emit({ event: "failed", reason: error.reason, message, remedy });
   if (error.reason === "not-permitted") throw error; // its remedy is that of every command
-  io.err(`punchline: ${message}`);
+  printFailure({ message, remedy }, io);
   return EXIT.failure;
 }
 
 /** Formats a size, as `1.5 MiB`. */
 export function formatBytes(bytes: number): string {
-  if (bytes < KIB) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
-  const mib = bytes / KIB / KIB;
-  if (mib < 0.1) return `${(bytes / KIB).toFixed(1)} KiB`;
-  return mib < KIB ? `${mib.toFixed(1)} MiB` : `${(mib / KIB).toFixed(1)} GiB`;
+  const unit = unitOf(bytes);
+  if (unit !== "MiB" || bytes < KIB ** 3) return formatIn(unit, bytes);
+  return `${(bytes / KIB ** 3).toFixed(1)} GiB`;
 }
+
+/** The one unit for everything about a transfer of so many bytes: what is compared should be in the same unit. */
+function unitOf(totalBytes: number): ByteUnit {
+  return totalBytes < KIB ? "bytes" : totalBytes < KIB * KIB / 10 ? "KiB" : "MiB";
+}
+
+/** Formats a size or a rate in this unit, with as many digits as it takes to say something. */
+function formatIn(unit: ByteUnit, bytes: number): string {
+  if (unit === "bytes") return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
+  const value = bytes / (unit === "KiB" ? KIB : KIB * KIB);
+  if (value > 0 && value < 0.0005) return formatIn("bytes", bytes);
+  const digits = value >= 0.1 || value === 0 ? 1 : value >= 0.01 ? 2 : 3;
+  return `${value.toFixed(digits)} ${unit}`;
+}
+
+/** A unit for sizes. */
+export type ByteUnit = "bytes" | "KiB" | "MiB";
 
 /** Formats a duration, as `1:05` or `2:00:00`. */
 export function formatDuration(seconds: number): string {
@@ -190,7 +233,7 @@ function nothingLine(verb: "Sent" | "Received", { files }: TransferResult): stri
 }
 
 /**
- * Sums up a transfer.
+ * Sums up a transfer. The rate follows from the sizes and the time that are shown.
  *
  * @param options.movedMs how long files were sent: the time of the whole transfer includes that of the questions
  */
@@ -199,15 +242,17 @@ function summary(
   result: TransferResult,
   { route, movedMs }: { readonly route: string | undefined; readonly movedMs: number },
 ): string[] {
-  const { files, bytes, resumedBytes, sentBytes, elapsedMs, breaks } = result;
-  const rate = formatBytes(Math.round(sentBytes / Math.max(movedMs / 1000, 0.001)));
-  const seconds = elapsedMs / 1000;
-  const time = seconds < 10 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
+  const { files, bytes, resumedBytes, sentBytes, breaks } = result;
+  const unit = unitOf(Math.max(bytes, sentBytes));
+  const tenths = Math.max(Math.round(movedMs / 100), 1);
+  const seconds = tenths < 100 ? tenths / 10 : Math.round(movedMs / 1000);
+  const rate = formatIn(unit, Math.round(sentBytes / seconds));
+  const time = tenths < 100 ? `${seconds.toFixed(1)} s` : formatDuration(seconds);
   const line = [
-    `${verb} ${formatFiles(files)}, ${formatBytes(bytes)}`,
+    `${verb} ${formatFiles(files)}, ${formatIn(unit, bytes)}`,
     sentBytes > 0 ? ` in ${time} (${copyable(`${rate}/s`)})` : "",
     route === undefined ? "" : `, ${route}`,
-    resumedBytes > 0 ? `, ${formatBytes(resumedBytes)} of it already there` : "",
+    resumedBytes > 0 ? `, ${formatIn(unit, resumedBytes)} of it already there` : "",
     breaks > 0 ? `, over ${breaks + 1} connections` : "",
   ].join("");
   if (bytes === 0) return [line];
@@ -229,12 +274,13 @@ export function progressBar(
   note?: string,
 ): string {
   const { bytes, totalBytes, file } = progress;
+  const unit = unitOf(totalBytes);
   const share = totalBytes === 0 ? 1 : Math.min(bytes / totalBytes, 1);
   const parts = [
     `${Math.floor(share * 100)} %`.padStart(5),
-    `${formatBytes(bytes)} of ${formatBytes(totalBytes)}`,
+    `${formatIn(unit, bytes)} of ${formatIn(unit, totalBytes)}`,
     ...note !== undefined ? [note] : rate === undefined ? [] : [
-      `${formatBytes(Math.round(rate))}/s`,
+      `${formatIn(unit, Math.round(rate))}/s`,
       ...rate > 0 ? [`${formatDuration((totalBytes - bytes) / rate)} left`] : [],
     ],
   ];
@@ -281,6 +327,16 @@ const EVENT_MS = 500;
 const WINDOW_MS = 5000;
 const SAMPLE_MS = 100;
 const MIN_WATCH_MS = 500;
+
+/** What else to do about names that are taken. */
+const ADVICE: Readonly<Record<ExistingPolicy, string | undefined>> = {
+  refuse: "Use --rename to keep both files, or --overwrite to replace yours",
+  overwrite: "Only files are replaced: use --rename to keep both",
+  rename: undefined,
+};
+
+/** Chosen by us: an interrupted run leaves one incomplete file, as a rule. */
+const MAX_KEPT = 3;
 
 /** Chosen by us: what moves at all has moved by then. */
 const STILL_MS = 1500;

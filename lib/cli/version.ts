@@ -1,5 +1,6 @@
 /**
- * The version of this program.
+ * The version of this program. A file of its own because it is the only one that reads `deno.json`: both the command
+ * line and the man page need it, and neither may import the other.
  *
  * @module
  */

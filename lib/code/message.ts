@@ -8,7 +8,7 @@
  * 2 share    offerer to redeemer   share (32)
  * 3 confirm  redeemer to offerer   share (32) | offerer's share (32) | tag (32)
  * 4 ticket   offerer to redeemer   tag (32) | ciphertext (16 to 4000)
- * 5 refusal  offerer to redeemer   reason (1): 1 wrong, 2 spent
+ * 5 refusal  offerer to redeemer   reason (1): 1 wrong, 2 spent, 3 expired, 4 out of guesses
  * 6 probe    new offerer to others
  * 7 taken    offerer to new offerer
  * ```
@@ -49,8 +49,11 @@ export interface ConfirmMessage {
   readonly tag: Uint8Array;
 }
 
-/** Why an offerer hands nothing over: the words were wrong, or somebody else has used the code. */
-export type RefusalReason = "wrong" | "spent";
+/**
+ * Why an offerer hands nothing over: the words were wrong, somebody else has used the code, its time is over, or wrong
+ * guesses have ended it.
+ */
+export type RefusalReason = keyof typeof REASONS;
 
 /** The bytes of a message. */
 export function encodeCodeMessage(message: CodeMessage): Uint8Array<ArrayBuffer> {
@@ -114,10 +117,10 @@ function readContent(reader: ByteReader, kind: number, id: Uint8Array): CodeMess
       return { kind: "ticket", id, tag, ciphertext: reader.bytes(remaining, "ciphertext") };
     }
     case KINDS.refusal: {
-      const reason = reader.uint8("reason");
-      if (reason === REASONS.wrong) return { kind: "refusal", id, reason: "wrong" };
-      if (reason === REASONS.spent) return { kind: "refusal", id, reason: "spent" };
-      throw malformed("code message", `reason ${reason} is unknown`);
+      const number = reader.uint8("reason");
+      const reason = REASON_NAMES.find((name) => REASONS[name] === number);
+      if (reason !== undefined) return { kind: "refusal", id, reason };
+      throw malformed("code message", `reason ${number} is unknown`);
     }
     case KINDS.probe:
       return { kind: "probe", id };
@@ -147,4 +150,6 @@ const KINDS = {
   taken: 7,
 } as const;
 
-const REASONS = { wrong: 1, spent: 2 } as const;
+const REASONS = { wrong: 1, spent: 2, expired: 3, "out-of-guesses": 4 } as const;
+
+const REASON_NAMES = Object.keys(REASONS) as (keyof typeof REASONS)[];

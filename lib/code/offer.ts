@@ -11,8 +11,12 @@ import { messageOf, NetworkError, undefinedIfMalformed } from "../base/errors.ts
 import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
-import { answerTopic, MEETING_PLACES, meetingTopic } from "../signal/meeting_place.ts";
-import type { SignalingConnection } from "../signal/transport.ts";
+import {
+  answerTopic,
+  MEETING_PLACES,
+  meetingTopic,
+  type SignalingConnection,
+} from "../signal/transport.ts";
 import { type Code, formatCode, newCode } from "./code.ts";
 import { codeKeys, offererShare, sealTicket } from "./exchange.ts";
 import {
@@ -36,13 +40,13 @@ import { abortable } from "@std/async/abortable";
 
 /** What happens to an offered code. */
 export type CodeEvent =
-  /** There is a code; the one before, if any, is good for nothing any more. */
+  /** There is a code. It replaces the one before, if any. */
   | { readonly kind: "offered"; readonly code: string }
   /** Somebody tried the wrong words. */
   | { readonly kind: "wrong-guess"; readonly guessesLeft: number }
   /** The last guess was wrong, too. Another code follows at once, unless this has happened too often. */
   | { readonly kind: "out-of-guesses" }
-  /** The ticket was handed over: the code is good for nothing any more. */
+  /** The ticket was handed over: no one else can use the code. */
   | { readonly kind: "spent" }
   /** Its time is over. */
   | { readonly kind: "expired" }

@@ -7,13 +7,16 @@
  * | confirm that was judged       | the same answer again                                                            |
  * | confirm that is right         | the code is spent, and the ticket handed over                                    |
  * | confirm that is wrong         | one guess less; after the last one the code ends                                 |
- * | anything after it was spent   | a refusal: another has used the code                                             |
+ * | hello or confirm after the end | a refusal: spent, expired or out of guesses, whatever the words                  |
  * | probe                         | the number is taken                                                              |
  *
  * Everything is limited in rate, so a flood costs this side little.
  *
  * @module
  */
+
+import { refilled } from "../base/rate_limiter.ts";
+import type { RefusalReason } from "./message.ts";
 
 /** What the offering side knows. */
 export interface CodeOfferState {
@@ -53,7 +56,7 @@ export type CodeOfferAction =
   | { readonly kind: "judge" }
   /** Send the ticket; the first time, or again to the same side. */
   | { readonly kind: "hand-over" }
-  | { readonly kind: "refuse"; readonly reason: "wrong" | "spent" }
+  | { readonly kind: "refuse"; readonly reason: RefusalReason }
   /** Say that the number is taken. */
   | { readonly kind: "taken" }
   /** Tell the owner. */
@@ -91,9 +94,7 @@ export function stepCodeOffer(
   nowMs: number,
 ): CodeOfferStep {
   const { state, actions } = expired(before, nowMs);
-  if (event.kind === "time" || state.status === "expired" || state.status === "out-of-guesses") {
-    return { state, actions };
-  }
+  if (event.kind === "time") return { state, actions };
   if (event.kind === "judged") return judged(state, event);
   const limited = takeToken(state, nowMs);
   return limited === undefined
@@ -112,12 +113,12 @@ function answerTo(
 ): CodeOfferAction {
   if (event.kind === "probe") return { kind: "taken" };
   if (event.kind === "hello") {
-    return status === "spent" ? { kind: "refuse", reason: "spent" } : { kind: "share" };
+    return status === "open" ? { kind: "share" } : { kind: "refuse", reason: status };
   }
   const known = judged.find(({ digest }) => digest === event.digest);
   if (known?.isRight) return { kind: "hand-over" };
-  if (status === "spent") return { kind: "refuse", reason: "spent" };
-  return known === undefined ? { kind: "judge" } : { kind: "refuse", reason: "wrong" };
+  if (known !== undefined && status !== "spent") return { kind: "refuse", reason: "wrong" };
+  return status === "open" ? { kind: "judge" } : { kind: "refuse", reason: status };
 }
 
 function judged(
@@ -154,8 +155,7 @@ function expired(state: CodeOfferState, nowMs: number): CodeOfferStep {
 }
 
 function takeToken(state: CodeOfferState, nowMs: number): CodeOfferState | undefined {
-  const refill = Math.max(0, nowMs - state.filledAtMs) / 1000 * ANSWERS.perSecond;
-  const tokens = Math.min(ANSWERS.burst, state.tokens + refill);
+  const tokens = refilled(ANSWERS, state.tokens, nowMs - state.filledAtMs);
   return tokens < 1 ? undefined : { ...state, tokens: tokens - 1, filledAtMs: nowMs };
 }
 

@@ -153,7 +153,7 @@ function utf8(text: string): Uint8Array {
 }
 
 /** How long a share is (RFC 9496 §4.3.2). */
-export const SHARE_BYTES = 32;
+const SHARE_BYTES = 32;
 
 const DOMAIN = utf8("CPaceRistretto255");
 

@@ -15,8 +15,7 @@ import {
 import type { Logger } from "../base/logger.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
-import { answerTopic, meetingTopic } from "../signal/meeting_place.ts";
-import type { SignalingConnection } from "../signal/transport.ts";
+import { answerTopic, meetingTopic, type SignalingConnection } from "../signal/transport.ts";
 import type { Code } from "./code.ts";
 import { type CodeKeys, codeKeys, openTicket, redeemerShare } from "./exchange.ts";
 import {
@@ -53,7 +52,7 @@ export interface RedeemOptions {
  * Gets the ticket for a code.
  *
  * @throws {NoResponseError} if no peer offers a ticket for this number, or the peer that does falls silent
- * @throws {RefusedError} if the words are wrong, or the code was used before; `code` is one of {@linkcode CODE_REFUSALS}
+ * @throws {RefusedError} if the words are wrong, or the code was used before or has ended; `code` is one of {@linkcode CODE_REFUSALS}
  * @throws {NetworkError} `unreachable` if no signaling server can be reached
  * @throws the signal's reason on abort
  */
@@ -63,8 +62,13 @@ export async function redeemCode(code: Code, options: RedeemOptions): Promise<st
   return await (signal === undefined ? redeeming.ticket : abortable(redeeming.ticket, signal));
 }
 
-/** Why a code was refused: the words are wrong, or somebody else has used it. No rejection of a connection has these. */
-export const CODE_REFUSALS: Readonly<Record<"wrong" | "spent", number>> = { wrong: 11, spent: 12 };
+/**
+ * Why a code was refused: the words are wrong, somebody else has used it, its time is over, or wrong guesses have ended it.
+ * No rejection of a connection has these.
+ */
+export const CODE_REFUSALS: Readonly<
+  Record<"wrong" | "spent" | "expired" | "out-of-guesses", number>
+> = { wrong: 11, spent: 12, expired: 13, "out-of-guesses": 14 };
 
 class Redeeming implements AsyncDisposable {
   readonly #code: Code;
@@ -184,21 +188,37 @@ class Redeeming implements AsyncDisposable {
     switch (reason) {
       case "wrong":
         return new RefusedError(
-          `Cannot use code ${number}-…: the words are wrong; compare them, and try again`,
+          `Cannot use code ${number}-…: the words are wrong`,
           CODE_REFUSALS.wrong,
+          { remedy: "Compare the words with those that the other side shows, and try again" },
         );
       case "spent":
         return new RefusedError(
-          `Cannot use code ${number}-…: it was used before; ask for a new one`,
+          `Cannot use code ${number}-…: it was used before`,
           CODE_REFUSALS.spent,
+          { remedy: "Ask the other side for a new code" },
+        );
+      case "expired":
+        return new RefusedError(
+          `Cannot use code ${number}-…: it has expired`,
+          CODE_REFUSALS.expired,
+          { remedy: "Ask the other side for a new code" },
+        );
+      case "out-of-guesses":
+        return new RefusedError(
+          `Cannot use code ${number}-…: wrong guesses have ended it`,
+          CODE_REFUSALS["out-of-guesses"],
+          { remedy: "Ask the other side for a new code" },
         );
       case "absent":
         return new NoResponseError(
-          `Cannot use code ${number}-…: no one waits there; check the number, and that the other side still waits`,
+          `Cannot use code ${number}-…: no one answers: the code may have expired, or its sender stopped`,
+          { remedy: "Check the number, or ask the other side for a new code" },
         );
       case "interrupted":
         return new NoResponseError(
-          `Cannot use code ${number}-…: the other side stopped answering; compare the words, or ask for a new code`,
+          `Cannot use code ${number}-…: the other side stopped answering`,
+          { remedy: "Compare the words, or ask the other side for a new code" },
         );
     }
   }

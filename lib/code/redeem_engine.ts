@@ -8,6 +8,8 @@
  * @module
  */
 
+import type { RefusalReason } from "./message.ts";
+
 /** What the redeeming side knows. */
 export interface CodeRedeemState {
   readonly phase: "asking" | "confirming" | "done";
@@ -17,7 +19,7 @@ export interface CodeRedeemState {
   /** How often the message of this phase was sent. */
   readonly sent: number;
   /** The first refusal, and until when the ticket may still arrive. */
-  readonly refused: { readonly reason: "wrong" | "spent"; readonly untilMs: number } | undefined;
+  readonly refused: { readonly reason: RefusalReason; readonly untilMs: number } | undefined;
 }
 
 /** Something happened. */
@@ -27,7 +29,7 @@ export type CodeRedeemEvent =
   | { readonly kind: "share" }
   /** The ticket, authentic. */
   | { readonly kind: "ticket" }
-  | { readonly kind: "refusal"; readonly reason: "wrong" | "spent" };
+  | { readonly kind: "refusal"; readonly reason: RefusalReason };
 
 /** Something to do. */
 export type CodeRedeemAction =
@@ -38,11 +40,8 @@ export type CodeRedeemAction =
   | { readonly kind: "succeed" }
   | { readonly kind: "fail"; readonly reason: CodeRedeemFailure };
 
-/**
- * Why there is no ticket: the words were wrong, somebody else has used the code, no answer at all (`absent`), or a share
- * and then silence (`interrupted`).
- */
-export type CodeRedeemFailure = "wrong" | "spent" | "absent" | "interrupted";
+/** Why there is no ticket: a refusal, no answer at all (`absent`), or a share and then silence (`interrupted`). */
+export type CodeRedeemFailure = RefusalReason | "absent" | "interrupted";
 
 /** What follows from an event. */
 export interface CodeRedeemStep {
@@ -54,7 +53,11 @@ export interface CodeRedeemStep {
 export function startCodeRedeem(timeoutMs: number, nowMs: number): CodeRedeemState {
   const deadlineMs = nowMs + timeoutMs;
   return {
-    ...{ phase: "asking", startedAtMs: nowMs, deadlineMs, sendAtMs: nowMs, sent: 0 },
+    phase: "asking",
+    startedAtMs: nowMs,
+    deadlineMs,
+    sendAtMs: nowMs,
+    sent: 0,
     refused: undefined,
   };
 }
@@ -78,7 +81,7 @@ export function stepCodeRedeem(
     }
     case "refusal": {
       const { reason } = event;
-      // Before a share, only that the code is spent makes sense.
+      // Before a share, the words were not judged yet.
       if (state.refused !== undefined || state.phase === "asking" && reason === "wrong") {
         return { state, actions: [] };
       }

@@ -93,6 +93,11 @@ export interface FamilyReport {
   readonly hairpinning: boolean | "unknown";
   /** TCP only; `"unknown"` for UDP. */
   readonly unsolicitedSyn: UnsolicitedSyn;
+  /**
+   * What becomes of a SYN from an address and port that this host is dialling at the same moment; TCP only. `"dropped"`
+   * stands for a RST as well.
+   */
+  readonly crossingSyn: UnsolicitedSyn;
   /** The classic name from RFC 3489 §5, which is still in common use; `"Unknown"` if mapping or filtering is unknown. */
   readonly rfc3489Name: string;
   /** Results that are not part of the command line's JSON contract. */
@@ -101,6 +106,8 @@ export interface FamilyReport {
 
 /** See {@linkcode FamilyReport.details}. */
 export interface FamilyDetails {
+  /** The external IP addresses that servers saw; several if the NAT has a pool and does not keep to one (RFC 4787 §4.1). */
+  readonly externalIps: readonly string[];
   /** More about how external ports are chosen. */
   readonly allocation: PortAllocationDetails;
   /**
@@ -129,11 +136,21 @@ export interface NatReport {
   readonly udp: { readonly ipv4: FamilyReport | null; readonly ipv6: FamilyReport | null };
   /** The same over TCP. */
   readonly tcp: { readonly ipv4: FamilyReport | null; readonly ipv6: FamilyReport | null };
-  /** The overall result, as one word and as one sentence. */
-  readonly verdict: { readonly difficulty: Difficulty; readonly summary: string };
+  /** The overall result. */
+  readonly verdict: {
+    /** As one word. */
+    readonly difficulty: Difficulty;
+    /** As one sentence. */
+    readonly summary: string;
+    /** Where it holds: a server on this machine, or in its private network, shows nothing about the internet. */
+    readonly scope: VerdictScope;
+  };
   /** Signs of carrier-grade NAT, NAT64 and the like, one sentence each. */
   readonly hints: readonly string[];
 }
+
+/** How far a verdict holds; see {@linkcode NatReport}. */
+export type VerdictScope = "internet" | "network" | "machine";
 
 /** An undecided verdict and the reasons for it. */
 export function unknown(...evidence: string[]): BehaviorVerdict {

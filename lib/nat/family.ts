@@ -210,7 +210,8 @@ function udpReport(
 ): FamilyReport {
   const ip = result.isOwnAddress ? result.external!.ip : localIp;
   const local = ip === undefined ? null : { ip, port: result.localPort };
-  return familyReport({ ...result, local, unsolicitedSyn: "unknown" }, {
+  return familyReport({ ...result, local, unsolicitedSyn: "unknown", crossingSyn: "unknown" }, {
+    externalIps: result.externalIps,
     allocation: result.allocation.details,
     rewritesPayload: result.rewritesPayload,
     lifetimeSeconds,
@@ -225,6 +226,7 @@ function tcpReport(result: TcpResult): FamilyReport {
     `${formatTransportAddress(to)} over TCP: ${reason}`
   );
   return familyReport(result, {
+    externalIps: result.externalIps,
     allocation: result.allocation.details,
     rewritesPayload: "unknown",
     lifetimeSeconds: null,
@@ -247,6 +249,7 @@ type Result = Pick<
   | "allocation"
   | "hairpinning"
   | "unsolicitedSyn"
+  | "crossingSyn"
 >;
 
 function familyReport(result: Result, details: FamilyDetails): FamilyReport {
@@ -266,6 +269,7 @@ function familyReport(result: Result, details: FamilyDetails): FamilyReport {
     allocation: result.allocation.allocation,
     hairpinning: result.hairpinning,
     unsolicitedSyn: result.unsolicitedSyn,
+    crossingSyn: result.crossingSyn,
     rfc3489Name: rfc3489Name(result.mapping.behavior, result.filtering.behavior),
     details,
   };

@@ -28,6 +28,7 @@ export type {
   PortAllocation,
   PortAllocationDetails,
   UnsolicitedSyn,
+  VerdictScope,
 } from "./behavior.ts";
 export { testNat, type TestNatOptions } from "./report.ts";
 export { ONE_ADDRESS_SERVERS, TWO_ADDRESS_SERVERS } from "./servers.ts";

@@ -250,6 +250,12 @@ export class RetransmissionTiming {
   }
 }
 
+/** The external IP addresses that servers saw, without duplicates: those of the mapping first, then those of other ports. */
+export function externalIpsOf(probes: readonly Probe[]): string[] {
+  const others = probes.flatMap((probe) => bindingReply(probe)?.mapped.ip ?? []);
+  return [...new Set([...mappingSamples(probes).map(({ mapped }) => mapped.ip), ...others])];
+}
+
 /** Rejects addresses that this host's packets cannot have come from. */
 function isPlausible(mapped: TransportAddress, server: TransportAddress): boolean {
   const scope = ipScope(mapped.ip);

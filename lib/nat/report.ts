@@ -19,12 +19,14 @@ import {
   ipScope,
   isIp,
   parseHostPort,
+  parseTransportAddress,
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
+import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import type { NatReport } from "./behavior.ts";
+import type { NatReport, VerdictScope } from "./behavior.ts";
 import { type FamilyReports, hasReceived, probeFamily, runAlongside } from "./family.ts";
 import { addressHints, nat64Prefixes } from "./hints.ts";
 import { chooseServers } from "./servers.ts";
@@ -147,17 +149,38 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   const hasIpv6 = udp.ipv6?.reachable || tcp.ipv6?.reachable;
   const isUp = tested.some(({ reachability }) => hasReceived(reachability)) ||
     hasNameResolved(hosts, resolved);
+  const elapsedMs = performance.now() - startedAt;
+  const scopes = await scopesOf(reports.flatMap(({ server }) => server ?? []), network);
   return {
     version: 1,
-    elapsedMs: performance.now() - startedAt,
+    elapsedMs,
     udp,
     tcp,
     verdict: overallVerdict({ udp, tcp }, {
       isOffline: reports.length === 0 || !isUp,
       isHasty: timeoutMs < ENOUGH_MS,
-    }),
+    }, (server) => scopes.get(server)!),
     hints: addressHints(reports, hasIpv6 ? nat64 : []),
   };
+}
+
+/** Where the servers are. */
+async function scopesOf(
+  servers: readonly string[],
+  network: Network,
+): Promise<ReadonlyMap<string, VerdictScope>> {
+  const scopes = new Map<string, VerdictScope>();
+  for (const server of servers) {
+    if (!scopes.has(server)) {
+      const { ip } = parseTransportAddress(server);
+      const isHere = ipScope(ip) === "loopback" || await isOwnAddress(network, ip);
+      scopes.set(
+        server,
+        isHere ? "machine" : LOCAL_SCOPES.has(ipScope(ip)) ? "network" : "internet",
+      );
+    }
+  }
+  return scopes;
 }
 
 interface Host {
@@ -247,7 +270,10 @@ function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[
   const silences = tested.map(({ silence }) => silence);
   const code = silences.map(({ errorCode }) => errorCode).find((code) => code !== undefined);
   if (code !== undefined) {
-    throw new RefusedError(`Cannot test NAT: ${names} answers with error ${code}`, code);
+    const remedy = "Name another STUN server in `servers`";
+    throw new RefusedError(`Cannot test NAT: ${names} answers with error ${code}`, code, {
+      remedy,
+    });
   }
   if (silences.some(({ receivedNonStun }) => receivedNonStun)) {
     throw new MalformedMessageError(`Cannot test NAT: ${names} answers, but not with STUN`);
@@ -284,3 +310,6 @@ const RESOLVE_TIMEOUT_MS = 2000;
 
 /** Chosen by us: a shorter timeout cannot tell a slow path from a blocked one. */
 const ENOUGH_MS = 2000;
+
+/** Addresses that lead nowhere from the internet. */
+const LOCAL_SCOPES: ReadonlySet<string> = new Set(["private", "shared", "link-local"]);

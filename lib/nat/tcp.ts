@@ -15,11 +15,13 @@ import { formatTransportAddress, type IpFamily, type TransportAddress } from "..
 import { openConsecutive, OwnAddresses } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { type TcpFilterReport, testTcpFilter } from "../stun/tcp_filter/client.ts";
+import { testTcpCrossing } from "../stun/tcp_filter/crossing.ts";
 import { type AllocationVerdict, classifyAllocation, isPattern } from "./allocation.ts";
-import { type BehaviorVerdict, unknown } from "./behavior.ts";
+import { type BehaviorVerdict, unknown, type UnsolicitedSyn } from "./behavior.ts";
 import { hairpinsTcp, mayHairpin } from "./hairpinning.ts";
 import { classifyMapping } from "./mapping.ts";
 import {
+  externalIpsOf,
   firstErrorCode,
   isSameProbe,
   mappingSamples,
@@ -47,9 +49,11 @@ export interface TcpResult extends TcpFiltering {
   readonly mapping: BehaviorVerdict;
   readonly allocation: AllocationVerdict;
   readonly hairpinning: boolean | "unknown";
+  readonly crossingSyn: UnsolicitedSyn;
   /** The server that the verdict is based on; `null` if none answered. */
   readonly server: TransportAddress | null;
   readonly external: TransportAddress | null;
+  readonly externalIps: readonly string[];
   readonly local: TransportAddress | null;
   readonly isOwnAddress: boolean;
   /** Why servers were disregarded. */
@@ -98,6 +102,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
     }
     const external = samples.find(({ mapped, to }) => mayHairpin(mapped, to))?.mapped;
     const mapping = classifyMapping(samples, own.isOwn);
+    if (selected?.assessment.alternate) inbound.testCrossing(selected.assessment.primary);
     if (external !== undefined && mapping.behavior !== "unknown") {
       inbound.testHairpin({ ip: anyAddress, port: localPort }, external);
     }
@@ -120,9 +125,14 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       mapping,
       allocation,
       ...filtering,
+      // If the mapping depends on the destination, the server has dialled another address than this host dialled from.
+      crossingSyn: isConsistent(mapping) ? await inbound.crossingSyn() : "unknown",
       hairpinning: await inbound.hairpinning(),
       server: selected?.assessment.primary ?? null,
       external: external ?? null,
+      externalIps: externalIpsOf(
+        dialer.probes.filter(({ to }) => !isInconsistent(to, dialer.probes)),
+      ),
       local: dialer.localIp === undefined ? null : { ip: dialer.localIp, port: localPort },
       isOwnAddress: external !== undefined && own.isOwn(external),
       faults: ranked.flatMap(({ assessment }) => assessment.fault ?? []),
@@ -135,6 +145,10 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       connections: dialer.probes.length,
     };
   }
+}
+
+function isConsistent({ behavior }: BehaviorVerdict): boolean {
+  return behavior === "endpoint-independent" || behavior === "none";
 }
 
 interface RankedServer {
@@ -232,6 +246,7 @@ class InboundTests implements AsyncDisposable {
   /** By server, in the order they were started. */
   readonly #filterTests = new Map<string, Promise<FilterOutcome[]>>();
   #hairpinTest: Promise<boolean | "unknown"> | undefined;
+  #crossingTest: Promise<UnsolicitedSyn> | undefined;
 
   /** @param timeoutMs from now, for all tests */
   constructor(network: Network, timeoutMs: number, signal?: AbortSignal) {
@@ -264,6 +279,18 @@ class InboundTests implements AsyncDisposable {
     this.#hairpinTest ??= this.#start(() =>
       hairpinsTcp(this.#network, local, external, this.#deadline.signal)
     );
+  }
+
+  /** Asks a server to dial this host while this host dials it. */
+  testCrossing(server: TransportAddress): void {
+    this.#crossingTest ??= this.#start(() =>
+      crossWith(this.#network, server, this.#deadline.signal)
+    );
+  }
+
+  /** What a SYN that crosses one of this host's gets, as far as is known in time. */
+  async crossingSyn(): Promise<UnsolicitedSyn> {
+    return await this.#crossingTest ?? "unknown";
   }
 
   /** Waits for the first server that supports the filter test; if none does, the reason of the first one. */
@@ -310,6 +337,19 @@ async function askToDialBack(
   } catch (error) {
     if (signal.aborted) return { reason: "the TCP filter test timed out" };
     if (error instanceof PunchlineError) return { reason: error.message };
+    throw error;
+  }
+}
+
+async function crossWith(
+  network: Network,
+  server: TransportAddress,
+  signal: AbortSignal,
+): Promise<UnsolicitedSyn> {
+  try {
+    return (await testTcpCrossing(network, server, { signal })).crossingSyn;
+  } catch (error) {
+    if (signal.aborted || error instanceof PunchlineError) return "unknown";
     throw error;
   }
 }

@@ -26,14 +26,19 @@ export function classifyTcpFiltering(
   if (reports.every(({ evidence }) => evidence.server === undefined)) {
     return { filtering: unknown(NO_DIAL_BACK), unsolicitedSyn: "unknown" };
   }
-  const alternate = combine("alternateAddress", reports);
   const same = combine("sameAddress", reports);
+  // A filter that keeps out another port of an address that was contacted keeps out other addresses too.
+  const isAloneAndKeptOut = ["dropped", "reset"].includes(same.outcome) &&
+    reports.every(({ evidence: { server } }) => server?.alternateAddress.outcome === "not-tested");
+  const alternate = isAloneAndKeptOut ? same : combine("alternateAddress", reports);
   const verdict = (behavior: BehaviorVerdict["behavior"], confidence: number): TcpFiltering => ({
     filtering: {
       behavior,
       confidence,
       evidence: [
-        `SYNs from the server's other address: ${alternate.outcome} (${alternate.dials} sent)`,
+        isAloneAndKeptOut
+          ? "the server has only one address to dial from"
+          : `SYNs from the server's other address: ${alternate.outcome} (${alternate.dials} sent)`,
         `SYNs from another port of its address: ${same.outcome} (${same.dials} sent)`,
       ],
     },

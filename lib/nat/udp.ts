@@ -15,6 +15,7 @@ import type { BehaviorVerdict } from "./behavior.ts";
 import { UdpHairpinTest } from "./hairpinning.ts";
 import {
   encodeProbe,
+  externalIpsOf,
   firstErrorCode,
   mappingSamples,
   type OpenProbe,
@@ -23,6 +24,7 @@ import {
   readReply,
   RetransmissionTiming,
 } from "./probe.ts";
+import { isInconsistent } from "./servers.ts";
 import { nextUdpStep, type UdpTest, type UdpVerdict } from "./udp_plan.ts";
 
 /** How to run the test. */
@@ -39,6 +41,7 @@ export interface ProbeUdpOptions {
 
 /** The result of the test. */
 export interface UdpResult extends UdpVerdict {
+  readonly externalIps: readonly string[];
   /** The local port that the external address belongs to. */
   readonly localPort: number;
   readonly isOwnAddress: boolean;
@@ -94,6 +97,9 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
     if (decidedAtMs !== undefined && !isAwaited) {
       return {
         ...step.verdict,
+        externalIps: externalIpsOf(
+          sockets.probes.filter(({ to }) => !isInconsistent(to, sockets.probes)),
+        ),
         localPort,
         isOwnAddress: step.verdict.external !== null && own.isOwn(step.verdict.external),
         hairpinning: hairpinning === true || silentHairpin(hairpinning, step.verdict.mapping),

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Behavior, Difficulty, FamilyReport, NatReport } from "./behavior.ts";
+import type { Behavior, Difficulty, FamilyReport, NatReport, VerdictScope } from "./behavior.ts";
 
 /** How hard it is to connect over one transport and family. */
 export function difficultyOf(report: FamilyReport): Difficulty {
@@ -12,15 +12,27 @@ export function difficultyOf(report: FamilyReport): Difficulty {
   const { mapping, filtering, allocation } = report;
   switch (mapping.behavior) {
     case "none":
-      return filtering.behavior === "none" ? "open" : "easy";
+      if (filtering.behavior === "none") return "open";
+      return mustNotCross(report) ? "moderate" : "easy";
     case "endpoint-independent":
-      return "easy";
+      return mustNotCross(report) ? "moderate" : "easy";
     case "address-dependent":
     case "address-and-port-dependent":
+      if (hasPool(report)) return "hard";
       return allocation.kind === "random" || allocation.kind === "unknown" ? "hard" : "moderate";
     case "unknown":
       return "unknown";
   }
+}
+
+/** Whether TCP connections fail with a peer whose NAT does the same: both keep out the SYN that the other needs. */
+function mustNotCross({ crossingSyn, filtering }: FamilyReport): boolean {
+  return crossingSyn === "dropped" && filtering.behavior === "address-and-port-dependent";
+}
+
+/** Whether mappings get one of several addresses, so that not even the address is known before a mapping is made. */
+function hasPool({ details }: FamilyReport): boolean {
+  return details.externalIps.length > 1;
 }
 
 /**
@@ -29,11 +41,26 @@ export function difficultyOf(report: FamilyReport): Difficulty {
  *
  * @param silence what it means if no server answered: `isOffline`, the network is down; `isHasty`, the timeout was too
  * short to tell
+ * @param scopeOf where a server is, as it is in a report. Default: on the internet
  */
 export function overallVerdict(
   reports: Pick<NatReport, "udp" | "tcp">,
   silence: { isOffline: boolean; isHasty: boolean },
+  scopeOf: (server: string) => VerdictScope = () => "internet",
 ): NatReport["verdict"] {
+  const { decisive, ...verdict } = verdictAnywhere(reports, silence);
+  const server = decisive?.server ?? null;
+  const scope = server === null ? "internet" : scopeOf(server);
+  if (scope === "internet") return { ...verdict, scope };
+  const open = `Open Internet: ${SUMMARIES.open}`;
+  const summary = verdict.summary.replace(open, "No NAT: anyone here can connect");
+  return { ...verdict, scope, summary: `${LOCAL_SERVER[scope]}. ${summary}` };
+}
+
+function verdictAnywhere(
+  reports: Pick<NatReport, "udp" | "tcp">,
+  silence: { isOffline: boolean; isHasty: boolean },
+): Omit<NatReport["verdict"], "scope"> & { readonly decisive?: FamilyReport } {
   const { udp, tcp } = reports;
   const asked = [tcp.ipv4, udp.ipv4, tcp.ipv6, udp.ipv6].filter((report) => report !== null);
   const reachable = asked.filter((report) => report.reachable);
@@ -54,24 +81,42 @@ export function overallVerdict(
   const decisive = reachable.find((report) => difficultyOf(report) !== "unknown") ?? reachable[0]!;
   const difficulty = difficultyOf(decisive);
   if (isUdpBlocked) {
-    return { difficulty: "blocked", summary: `UDP is blocked; over TCP: ${SUMMARIES[difficulty]}` };
+    const summary = `UDP is blocked; over TCP: ${summaryOf(decisive)}`;
+    return { difficulty: "blocked", summary, decisive };
   }
   const overUdp = decisive === tcp.ipv4 ? udp.ipv4 : decisive === tcp.ipv6 ? udp.ipv6 : null;
   const differing = overUdp?.reachable ? difficultyOf(overUdp) : difficulty;
   const addition = differing === difficulty || differing === "unknown"
     ? ""
     : `; over UDP, ${SUMMARIES[differing]}`;
-  return { difficulty, summary: `${nameOf(decisive)}: ${SUMMARIES[difficulty]}${addition}` };
+  const summary = `${nameOf(decisive)}: ${summaryOf(decisive)}${addition}`;
+  return { difficulty, summary, decisive };
 }
 
-/** Which connections will work, in plain words, one sentence each. */
-export function explainFamily(report: FamilyReport): string[] {
+function summaryOf(report: FamilyReport): string {
+  const difficulty = difficultyOf(report);
+  return difficulty === "moderate" && mustNotCross(report)
+    ? "direct connections work with most peers; over TCP, not with those behind a NAT like this"
+    : SUMMARIES[difficulty];
+}
+
+/**
+ * Which connections will work, in plain words, one sentence each.
+ *
+ * @param scope where that holds. Default: everywhere
+ */
+export function explainFamily(report: FamilyReport, scope: VerdictScope = "internet"): string[] {
   const { mapping, filtering, allocation, unsolicitedSyn } = report;
   const sentences: string[] = [];
   const difficulty = difficultyOf(report);
   switch (difficulty) {
     case "open":
-      return ["Anyone can connect to this machine directly."];
+      return scope === "internet" ? ["Anyone can connect to this machine directly."] : [
+        `${
+          scope === "machine" ? "Programs on this machine" : "Machines in this network"
+        } can connect to it directly.`,
+        "Test with a server on the internet to learn who else can.",
+      ];
     case "easy":
       if (mapping.behavior === "none" && filtering.behavior === "unknown") {
         return ["No NAT. The test could not tell whether a firewall keeps peers out."];
@@ -84,6 +129,14 @@ export function explainFamily(report: FamilyReport): string[] {
       );
       break;
     case "moderate":
+      if (mustNotCross(report)) {
+        sentences.push(
+          "SYNs that cross one of this machine's are kept out: simultaneous open works only if the peer's NAT lets them in.",
+          "TCP fails with a peer whose NAT keeps them out as well: such a pair needs UDP or a relay.",
+          PEERS_THAT_GET_IN[filtering.behavior],
+        );
+        break;
+      }
       sentences.push(
         "External ports vary by destination but follow a pattern " +
           `(${
@@ -94,7 +147,9 @@ export function explainFamily(report: FamilyReport): string[] {
       break;
     case "hard":
       sentences.push(
-        "External ports vary by destination and cannot be predicted.",
+        hasPool(report)
+          ? `External addresses vary by destination, ${report.details.externalIps.length} of them so far, and cannot be predicted.`
+          : "External ports vary by destination and cannot be predicted.",
         "Direct connections work only with peers that are open or do not filter by port. Set up a relay for the others.",
       );
       break;
@@ -104,6 +159,12 @@ export function explainFamily(report: FamilyReport): string[] {
         : ["No server answered: this traffic is blocked."];
     default:
       sentences.push("The test could not find out what works. The evidence says why.");
+  }
+  if (hasPool(report) && difficulty !== "hard") {
+    sentences.push(
+      "The NAT has a pool of addresses and does not keep to one (RFC 4787 REQ-2 recommends that): " +
+        "peers that were told one address see another for each new port.",
+    );
   }
   if (unsolicitedSyn === "reset") {
     sentences.push(
@@ -151,6 +212,11 @@ const PEERS_THAT_GET_IN: Readonly<Record<Behavior, string>> = {
     "set up a relay.",
   "unknown":
     "The filtering is unknown: connections with peers behind symmetric NATs may need a relay.",
+};
+
+const LOCAL_SERVER: Readonly<Record<Exclude<VerdictScope, "internet">, string>> = {
+  network: "The server is in this network, so this holds only inside it",
+  machine: "The server is on this machine, so this holds only here",
 };
 
 const SUMMARIES: Readonly<Record<Difficulty, string>> = {

@@ -107,6 +107,9 @@ export function parseHostPort(text: string, defaultPort?: number): { host: strin
   const known = match?.groups?.v6 === undefined
     ? isIp(host) || HOST_NAME.test(host)
     : parseIpv6(host) !== undefined;
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) {
+    throw new TypeError("Cannot parse address: it is a URL; write HOST or HOST:PORT"); // which may have a login
+  }
   if (!known) throw new TypeError(`Cannot parse address: ${JSON.stringify(text)} names no host`);
   if (portText === undefined) {
     if (defaultPort !== undefined) return { host, port: defaultPort };

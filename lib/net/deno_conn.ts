@@ -1,5 +1,6 @@
 /**
- * Connections of this library as `Deno.Conn`s, and the other way round: the parts of a `Deno.Conn` that suffice here.
+ * Connections of this library as `Deno.Conn`s, and the other way round: the parts of a `Deno.Conn` that suffice here; and
+ * connections over others in general.
  *
  * @module
  */
@@ -109,18 +110,59 @@ export function resetStream(stream: ByteStream): void {
   else stream.close();
 }
 
-class TcpDenoConn implements DenoConn {
-  readonly local: TcpConnection["local"];
-  readonly remote: TcpConnection["remote"];
-  readonly #connection: TcpConnection;
+/** A connection over another one. Whatever a subclass does not do itself, the other one does. */
+export class WrappedConnection implements TcpConnection {
+  readonly local: TransportAddress;
+  readonly remote: TransportAddress;
+  /** The other one. */
+  protected readonly inner: TcpConnection;
+
+  /** @param inner owned by this one */
+  constructor(
+    inner: TcpConnection,
+    { local, remote }: Pick<TcpConnection, "local" | "remote"> = inner,
+  ) {
+    this.inner = inner;
+    this.local = local;
+    this.remote = remote;
+  }
+
+  read(buffer: Uint8Array): Promise<number | null> {
+    return this.inner.read(buffer);
+  }
+
+  write(data: Uint8Array): Promise<number> {
+    return this.inner.write(data);
+  }
+
+  closeWrite(): Promise<void> {
+    return this.inner.closeWrite();
+  }
+
+  close(): void {
+    this.inner.close();
+  }
+
+  reset(): void {
+    this.inner.reset();
+  }
+
+  ref(): void {
+    this.inner.ref?.();
+  }
+
+  unref(): void {
+    this.inner.unref?.();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+class TcpDenoConn extends WrappedConnection implements DenoConn {
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
-
-  constructor(connection: TcpConnection) {
-    this.#connection = connection;
-    this.local = connection.local;
-    this.remote = connection.remote;
-  }
 
   get localAddr(): NetAddress {
     return toNetAddress(this.local);
@@ -141,49 +183,17 @@ class TcpDenoConn implements DenoConn {
 
   get writable(): WritableStream<Uint8Array> {
     return this.#writable ??= new WritableStream({
-      write: (data) => writeAll(this.#connection, data),
+      write: (data) => writeAll(this.inner, data),
       close: () => this.closeWrite(),
       abort: () => this.reset(),
     });
-  }
-
-  read(buffer: Uint8Array): Promise<number | null> {
-    return this.#connection.read(buffer);
-  }
-
-  write(data: Uint8Array): Promise<number> {
-    return this.#connection.write(data);
-  }
-
-  closeWrite(): Promise<void> {
-    return this.#connection.closeWrite();
-  }
-
-  close(): void {
-    this.#connection.close();
-  }
-
-  reset(): void {
-    this.#connection.reset();
-  }
-
-  ref(): void {
-    this.#connection.ref?.();
-  }
-
-  unref(): void {
-    this.#connection.unref?.();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
   }
 
   async #pull(controller: ReadableByteStreamController): Promise<void> {
     const request = controller.byobRequest!; // always there, because the stream allocates chunks
     const view = request.view!;
     const buffer = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const length = await this.#connection.read(buffer);
+    const length = await this.inner.read(buffer);
     if (length === null) controller.close();
     request.respond(length ?? 0); // 0 returns the buffer to a reader that brought its own
   }

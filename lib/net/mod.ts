@@ -15,7 +15,12 @@
  * @module
  */
 
-export { NetworkError, type NetworkErrorReason, PunchlineError } from "../base/errors.ts";
+export {
+  NetworkError,
+  type NetworkErrorReason,
+  PunchlineError,
+  type PunchlineErrorOptions,
+} from "../base/errors.ts";
 export type { Logger } from "../base/logger.ts";
 export {
   formatTransportAddress,

@@ -1,5 +1,5 @@
 /**
- * Resolving a host name to one address.
+ * Names and addresses: one address of a name, and networks that resolve names in their own way.
  *
  * @module
  */
@@ -32,4 +32,47 @@ export async function resolveHost(
     if (!(error instanceof NetworkError && error.reason === "name-not-found")) throw error;
     return (await network.resolve(host, 6, { signal }))[0]!;
   }
+}
+
+/**
+ * A network that looks up each name once while the answer is fresh: so that the addresses which were judged are those that
+ * are dialled. A lookup that fails is forgotten.
+ *
+ * @param freshMs how long an answer counts
+ */
+export function resolvingOnce(network: Network, freshMs: number): Network {
+  const lookups = new Map<
+    string,
+    { readonly answer: Promise<string[]>; readonly untilMs: number }
+  >();
+  return networkWith(network, {
+    resolve: (hostname, family, options) => {
+      const key = `${hostname} ${family}`;
+      const nowMs = performance.now();
+      const known = lookups.get(key);
+      if (known !== undefined && nowMs < known.untilMs) return known.answer;
+      const answer = network.resolve(hostname, family, options);
+      lookups.set(key, { answer, untilMs: nowMs + freshMs });
+      answer.catch(() => lookups.delete(key));
+      return answer;
+    },
+  });
+}
+
+/** The network, except that some of it is done in another way. */
+export function networkWith(network: Network, changed: Partial<Network>): Network {
+  return {
+    bindUdp: (local, options) => network.bindUdp(local, options),
+    resolve: (hostname, family, options) => network.resolve(hostname, family, options),
+    connectTcp: (remote, options) => network.connectTcp(remote, options),
+    connectTls: (remote, options) => network.connectTls(remote, options),
+    listenTcp: (local, options) => network.listenTcp(local, options),
+    get canReusePort() {
+      return network.canReusePort;
+    },
+    localAddresses: () => network.localAddresses(),
+    ownsAddress: (ip) => network.ownsAddress(ip),
+    defaultGateways: () => network.defaultGateways(),
+    ...changed,
+  };
 }

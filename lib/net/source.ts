@@ -36,7 +36,7 @@ export class ConnectionCounts {
 
   /** Counts a connection, unless there are too many; call the result once when it has ended. */
   admit(ip: string): (() => void) | undefined {
-    const releaseFromTotal = this.#isReserved(ip) ? undefined : this.admitUnknown();
+    const releaseFromTotal = this.admitUnknown();
     if (releaseFromTotal === undefined) return undefined;
     const releaseFromSource = this.attribute(ip);
     if (releaseFromSource === undefined) return void releaseFromTotal();
@@ -55,6 +55,7 @@ export class ConnectionCounts {
 
   /** Counts a connection of {@linkcode ConnectionCounts.admitUnknown} for its source. */
   attribute(ip: string): (() => void) | undefined {
+    if (this.#isReserved(ip)) return undefined;
     const keys = sourceKeys(ip);
     const { maxConnectionsPerSource } = this.#limits;
     const isFull = keys.some((key, wider) =>
@@ -71,10 +72,10 @@ export class ConnectionCounts {
     };
   }
 
-  /** Whether only newer sources may have one of the connections that are left. */
+  /** Whether only newer sources may have the connection that was counted last. */
   #isReserved(ip: string): boolean {
     const { maxConnections, reservedShare = 0 } = this.#limits;
-    if (this.#total < maxConnections - Math.floor(maxConnections * reservedShare)) return false;
+    if (this.#total <= maxConnections - Math.floor(maxConnections * reservedShare)) return false;
     return sourceKeys(ip).some((key, wider) =>
       this.#count(key) >= NEW_SOURCE_CONNECTIONS * WIDER_SHARES[wider]!
     );
@@ -107,6 +108,11 @@ export class SourceRateLimiter {
   take(ip: string, amount: number, nowMs: number): boolean {
     if (!ip.includes(":")) return this.#limiters[0]!.take(ip, amount, nowMs);
     return sourceKeys(ip).every((key, wider) => this.#limiters[wider]!.take(key, amount, nowMs));
+  }
+
+  /** Whether {@linkcode SourceRateLimiter.take} would take that many. */
+  has(ip: string, amount: number, nowMs: number): boolean {
+    return sourceKeys(ip).every((key, wider) => this.#limiters[wider]!.has(key, amount, nowMs));
   }
 }
 

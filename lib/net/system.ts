@@ -62,12 +62,17 @@ async function resolve(
 function localAddresses(): Promise<LocalAddress[] | undefined> {
   const permission = { name: "sys", kind: "networkInterfaces" } as const;
   if (Deno.permissions.querySync(permission).state !== "granted") return Promise.resolve(undefined);
-  return Promise.resolve(
-    Deno.networkInterfaces().map(({ name, address }) => ({
-      interfaceName: name,
-      ip: parseIp(address),
-    })),
-  );
+  return Promise.resolve(listedAddresses());
+}
+
+/** `undefined` where the system refuses to list its interfaces, as Android does. */
+function listedAddresses(): LocalAddress[] | undefined {
+  try {
+    return Deno.networkInterfaces().filter(({ address }) => isIp(address))
+      .map(({ name, address }) => ({ interfaceName: name, ip: parseIp(address) }));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Sockets can be bound only to the addresses of this system. */

@@ -360,6 +360,7 @@ async function shakeHands(
       throw new RefusedError(
         "Cannot shake hands: the other side's static key is not authorized",
         0,
+        { remedy: "Check that the key is the one you mean, and allow it" },
       );
     }
     isAuthorized = true;

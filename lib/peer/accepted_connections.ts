@@ -34,6 +34,8 @@ export class AcceptedConnections {
   /** How many connections each key has. */
   readonly #counts = new Map<string, number>();
   #count = 0;
+  /** Those that were given up for another connection, by what names them: the other side may have had a path. */
+  readonly #turnedAway = new Set<string>();
   /** Who may search for the first path of a connection. */
   readonly admission = new Admission();
 
@@ -98,6 +100,21 @@ export class AcceptedConnections {
     connection.finished.then(forget, forget);
   }
 
+  /** Notes that a connection is given up for another one. */
+  turnAway(connection: PeerConnection): void {
+    for (const [id, each] of this.#resumable) {
+      if (each.connection === connection) this.#turnedAway.add(id);
+    }
+    const [oldest] = this.#turnedAway;
+    if (this.#turnedAway.size > MAX_TURNED_AWAY) this.#turnedAway.delete(oldest!);
+  }
+
+  /** Why the connection of that name cannot go on; `undefined` if it can. */
+  whyNotResumed(id: string, remoteKey: Uint8Array): "unknown" | "busy" | undefined {
+    if (this.find(id, remoteKey) !== undefined) return undefined;
+    return this.#turnedAway.has(id) ? "busy" : "unknown";
+  }
+
   /** The searches for a connection. */
   searchesOf(connection: PeerConnection): ConnectionSearches {
     let searches = this.#searches.get(connection);
@@ -141,6 +158,11 @@ export class Admission {
   /** Notes that the search of this number no longer needs its place. */
   done(id: number): void {
     if (this.#searches.delete(id)) this.#dispatch({ kind: "done", id });
+  }
+
+  /** Notes that the other side has given up, so that another may take the place of this search. */
+  cancelled(id: number): void {
+    if (this.#searches.has(id)) this.#dispatch({ kind: "cancelled", id });
   }
 
   /** Whether a key has connected before. */
@@ -237,6 +259,9 @@ export class ConnectionSearches {
 
 /** Chosen by us: the topics of one time serve another that is this near. */
 const SAME_TIME_MS = 10 * 60 * 1000;
+
+/** Chosen by us: who comes at the same moment as others asks again within seconds, to hear why its path was cut. */
+const MAX_TURNED_AWAY = 64;
 
 /** Chosen by us: more friends than a person has. */
 const MAX_KNOWN_KEYS = 1024;

@@ -8,6 +8,7 @@
  * | a place is free                | start, the newest first; those of keys that have connected before come first |
  * | all places are taken           | replace the oldest that has had its time, or wait for one                   |
  * | this key has its share         | replace one of its own that has had its time, or wait for one               |
+ * | the other side has given up    | it has had its time                                                         |
  * | too many wait                  | drop the oldest of the key with most                                        |
  *
  * @module
@@ -56,6 +57,8 @@ export type AdmissionEvent =
   }
   /** It has found a path, or has ended, or no longer waits. */
   | { readonly kind: "done"; readonly id: number }
+  /** The other side has given up: another may take its place at once. */
+  | { readonly kind: "cancelled"; readonly id: number }
   | { readonly kind: "time" };
 
 /** Something to do. */
@@ -87,6 +90,8 @@ export function stepAdmission(
   } else if (event.kind === "done") {
     running = without(running, event.id);
     waiting = without(waiting, event.id);
+  } else if (event.kind === "cancelled") {
+    running = running.map((each) => each.id === event.id ? { ...each, sinceMs: -Infinity } : each);
   }
   const actions: AdmissionAction[] = [];
   for (;;) {
@@ -171,7 +176,7 @@ function without(searches: readonly AdmittedSearch[], id: number): readonly Admi
 }
 
 /** Chosen by us, see each. */
-export const ADMISSION_LIMITS: AdmissionLimits = {
+const ADMISSION_LIMITS: AdmissionLimits = {
   /** Each takes a port and connections to STUN servers, which accept only a few from one address. */
   atOnce: 16,
   perKey: 8,

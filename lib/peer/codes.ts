@@ -15,6 +15,7 @@ import type { SignalingConnection } from "../signal/transport.ts";
 import type { CodeOptions } from "./options.ts";
 import type { SignalingPool } from "./pools.ts";
 import { decodeTicket } from "./ticket.ts";
+import { abortable } from "@std/async/abortable";
 
 /** Where the codes of a peer meet. */
 export interface CodePlaces {
@@ -58,12 +59,20 @@ export class CodeOffer implements AsyncDisposable {
   }
 
   /**
-   * Resolves once there is a code.
+   * @ignore waits until there is a code; withdraws the offer if that fails
    *
    * @throws {NetworkError} if no code can be offered
+   * @throws the signal's reason on abort
    */
-  get ready(): Promise<void> {
-    return this.#first.promise;
+  async ready(signal: AbortSignal | undefined): Promise<this> {
+    try {
+      const first = this.#first.promise;
+      await (signal === undefined ? first : abortable(first, signal));
+      return this;
+    } catch (error) {
+      await this[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** Withdraws the code. Idempotent. */
@@ -123,7 +132,9 @@ class Leases implements AsyncDisposable {
 }
 
 function unavailable({ reason }: Extract<CodeEvent, { kind: "unavailable" }>): NetworkError {
-  return new NetworkError(`Cannot offer a code: ${reason}`, "other");
+  return new NetworkError(`Cannot offer a code: ${reason}`, "other", {
+    remedy: "Use the ticket, or try again later",
+  });
 }
 
 /** Chosen by us: time to walk to another machine, or to reach somebody by telephone. */

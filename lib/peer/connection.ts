@@ -18,10 +18,10 @@ import type { FoundPath, PathReport } from "./path_search.ts";
 export interface PeerPath {
   /** The kind of path. */
   readonly kind: PathKind;
-  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`. */
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
   /** This side's address, such as `192.0.2.1:4000`. */
   readonly local: string;
   /** The other side's address. */
@@ -39,6 +39,16 @@ export type PeerEvent =
   /** The connection has lost its path. If it may reconnect, it waits for another. */
   | { readonly event: "lost"; readonly reason: string };
 
+/** A connection of a peer that comes or goes. */
+export interface ConnectionEvent {
+  /** `"opened"`: there is a connection, requested by either side. `"ended"`: it is over. */
+  readonly event: "opened" | "ended";
+  /** The connection. */
+  readonly connection: PeerConnection;
+  /** Why it ended, if it ended before both sides had finished. */
+  readonly error?: unknown;
+}
+
 /** How to make a connection. */
 export interface PeerConnectionOptions {
   readonly role: PunchRole;
@@ -54,8 +64,8 @@ export interface PeerConnectionOptions {
   readonly closed: AbortSignal;
   /** Called whenever the connection has moved to a path, the first one included. */
   readonly onPath: (isRelayed: boolean) => void;
-  /** Called when it has lost its path and waits for another. */
-  readonly onLost: () => void;
+  /** Called when it has lost its path and waits for another; `wasUsed` if the other side was ever heard over it. */
+  readonly onLost: (wasUsed: boolean) => void;
 }
 
 /**
@@ -71,11 +81,12 @@ export class PeerConnection extends Session {
   readonly ticketNumber: number | undefined;
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
+  readonly #datagramsIn = new WaitQueue<Uint8Array>(MAX_DATAGRAMS);
   readonly #isControlling: boolean;
   readonly #timeoutMs: number;
   readonly #closed: AbortSignal;
   readonly #onPath: (isRelayed: boolean) => void;
-  readonly #onLost: () => void;
+  readonly #onLost: (wasUsed: boolean) => void;
   #elapsedMs = 0;
   #hasPath = false;
   #current: CurrentPath | undefined;
@@ -87,6 +98,7 @@ export class PeerConnection extends Session {
       role,
       timeoutMs,
       windows: windows.of(toBase64url(remoteKey)),
+      reasonOf: (code) => code === TICKET_GONE ? TICKET_GONE_TEXT : undefined,
       onEvent: (event) => {
         if (event.event === "lost") this.#onPathLost(event.error);
       },
@@ -106,7 +118,9 @@ export class PeerConnection extends Session {
       closed.removeEventListener("abort", onClosed);
       const message = "Cannot wait for events: the connection has ended";
       this.#events.close(new NetworkError(message, "closed"));
+      this.#datagramsIn.close(new NetworkError(message, "closed"));
     };
+    this.#receiveDatagrams(() => this.receiveAsMessage());
     closed.addEventListener("abort", onClosed, { once: true });
     this.finished.then(onFinished, onFinished);
   }
@@ -136,6 +150,48 @@ export class PeerConnection extends Session {
     return eventsOf(this.#events);
   }
 
+  /**
+   * Sends a message beside the stream that may be lost, is not repeated, and may arrive in any order; encrypted and
+   * authenticated like the stream, and never delivered twice. A path over UDP carries it as it is. Others carry it like a
+   * part of the stream, but drop it under pressure.
+   *
+   * @returns `false` if it was dropped at once: there is no path, or the path cannot keep up
+   * @throws {RangeError} if it is longer than {@linkcode PeerConnection.maxDatagramBytes}
+   * @throws {NetworkError} if the connection has ended
+   */
+  // deno-lint-ignore require-await -- failures reject the promise
+  async sendDatagram(message: Uint8Array): Promise<boolean> {
+    if (message.length > this.maxDatagramBytes) {
+      throw new RangeError(
+        `Cannot send a datagram of ${message.length} bytes: at most ${this.maxDatagramBytes}`,
+      );
+    }
+    if (this.#datagramsIn.isClosed) {
+      throw new NetworkError("Cannot send a datagram: the connection has ended", "closed");
+    }
+    if (!this.#hasPath) return false;
+    const { datagrams } = this.#current!;
+    try {
+      return datagrams?.send(message) ?? this.sendAsMessage(message);
+    } catch (error) {
+      if (error instanceof NetworkError) return false; // this path is lost, and another may follow
+      throw error;
+    }
+  }
+
+  /**
+   * The longest message for {@linkcode PeerConnection.sendDatagram} now, in bytes. It may change with the path, and is never
+   * less than 1163.
+   */
+  get maxDatagramBytes(): number {
+    return Math.max(MIN_DATAGRAM_BYTES, this.#current?.datagrams?.maxBytes ?? 0);
+  }
+
+  /** The other side's messages, until the connection ends. For one reader; of more than 64 that wait, the newest are lost. */
+  get datagrams(): AsyncIterable<Uint8Array> {
+    return eventsOf(this.#datagramsIn);
+  }
+
   /** @ignore whether there is a path now */
   get hasPath(): boolean {
     return this.#hasPath;
@@ -144,6 +200,8 @@ export class PeerConnection extends Session {
   /** @ignore moves to a path, which is taken over */
   async move(found: FoundPath): Promise<void> {
     const attached = this.attach(found.connection);
+    const { datagrams } = found;
+    if (datagrams !== undefined) this.#receiveDatagrams(() => datagrams.receive());
     // The controlling side may write over its first path at once: waiting for the other side costs a round trip.
     if (this.#isControlling && this.#current === undefined) this.#onMoved(found);
     try {
@@ -151,28 +209,37 @@ export class PeerConnection extends Session {
       if (this.#current?.connection !== found.connection) this.#onMoved(found);
     } catch (error) {
       const wasCurrent = this.#hasPath && this.#current?.connection === found.connection;
-      if (wasCurrent && error instanceof NetworkError) this.#onPathLost(error);
+      if (wasCurrent && error instanceof NetworkError) this.#onPathLost(error, false);
       throw error;
     }
   }
 
   #onMoved(found: FoundPath): void {
-    const { connection, ...report } = found;
+    const { connection, datagrams, ...report } = found;
     const isFirst = this.#current === undefined;
-    this.#current = { report, path: describe(found), connection };
+    this.#current = { report, path: describe(found), connection, datagrams };
     this.#hasPath = true;
     if (isFirst) this.#elapsedMs = performance.now() - this.#startedAtMs;
     else this.#events.push({ event: "path", path: this.path });
     this.#onPath(found.isRelayed);
   }
 
-  #onPathLost(error: NetworkError): void {
+  /** Until the path, or the connection, ends. */
+  async #receiveDatagrams(next: () => Promise<Uint8Array>): Promise<void> {
+    try {
+      for (;;) this.#datagramsIn.push(await next());
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+    }
+  }
+
+  #onPathLost(error: NetworkError, wasUsed = true): void {
     if (!this.#hasPath) return;
     this.#hasPath = false;
     this.#events.push({ event: "lost", reason: error.message });
     if (this.#timeoutMs === 0) this.abandon(error);
     else if (this.#closed.aborted) this.#abandonForGood(error);
-    else this.#onLost();
+    else this.#onLost(wasUsed);
   }
 
   #abandonForGood(cause: unknown): void {
@@ -181,10 +248,49 @@ export class PeerConnection extends Session {
   }
 }
 
+/** The code of a connection whose ticket is good no more. Those from 0xff00 are this library's, and not applications'. */
+export const TICKET_GONE = 0xff01;
+
+/** The same for people. */
+export const TICKET_GONE_TEXT = "the ticket is used up, expired or revoked";
+/** The open connections of a peer. */
+export class OpenConnections {
+  /** In the order in which they were opened. */
+  readonly all = new Set<PeerConnection>();
+  /** Made for the first reader: without one, it would keep connections that have ended. */
+  #events: WaitQueue<ConnectionEvent> | undefined;
+  #closed: { readonly reason: unknown } | undefined;
+
+  /** Adds a connection, until it has ended. */
+  add(connection: PeerConnection): void {
+    const remove = (error?: unknown) => {
+      this.all.delete(connection);
+      this.#events?.push({ event: "ended", connection, error });
+    };
+    this.all.add(connection);
+    this.#events?.push({ event: "opened", connection });
+    connection.finished.then(() => remove(), remove);
+  }
+
+  /** Connections that come and go from now on. */
+  get events(): AsyncIterable<ConnectionEvent> {
+    this.#events ??= new WaitQueue(MAX_CONNECTION_EVENTS);
+    if (this.#closed !== undefined) this.#events.close(this.#closed.reason);
+    return eventsOf(this.#events);
+  }
+
+  /** Ends the events. */
+  close(reason: unknown): void {
+    this.#closed = { reason };
+    this.#events?.close(reason);
+  }
+}
+
 interface CurrentPath {
   readonly report: PathReport;
   readonly path: Omit<PeerPath, "rttMs">;
   readonly connection: FoundPath["connection"];
+  readonly datagrams: FoundPath["datagrams"];
 }
 
 function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
@@ -199,11 +305,26 @@ function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
   };
 }
 
-async function* eventsOf(queue: WaitQueue<PeerEvent>): AsyncGenerator<PeerEvent> {
-  try {
-    for (;;) yield await queue.next();
-  } catch { /* the connection has ended */ }
+async function* eventsOf<T>(queue: WaitQueue<T>): AsyncGenerator<T> {
+  for (;;) {
+    let event: T;
+    try {
+      event = await queue.next();
+    } catch {
+      return; // the connection has ended, or the peer is closed
+    }
+    yield event;
+  }
 }
+
+/** What a path over UDP carries at least: 1200 bytes, without the headers of `docs/udp.md`. */
+const MIN_DATAGRAM_BYTES = 1163;
+
+/** Chosen by us: a burst; a reader that is slower than its peer loses messages anyway. */
+const MAX_DATAGRAMS = 64;
 
 /** Chosen by us: more than a connection has in a day. */
 const MAX_EVENTS = 64;
+
+/** Chosen by us: as many as if all connections that a peer may accept came and went twice. */
+const MAX_CONNECTION_EVENTS = 2048;

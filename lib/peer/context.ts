@@ -7,12 +7,14 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
+import { discoverLocalIpv4 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
 import { mapPort } from "../portmap/map_port.ts";
 import { DialBudgets } from "../punch/nomination.ts";
-import { preparePunch, type PunchOptions } from "../punch/punch.ts";
+import { prepareWith, type PunchOptions } from "../punch/punch.ts";
+import type { UdpPunching } from "../punch/udp_punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
 import { openSignaling } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
@@ -28,7 +30,7 @@ import {
   type RelayServer,
   STRATEGIES,
 } from "./options.ts";
-import { BaseSocketPool, SignalingPool } from "./pools.ts";
+import { BaseSocketPool, RouterMemory, SignalingPool } from "./pools.ts";
 import type { RelayOpener, RendezvousOpener } from "./relay_path.ts";
 
 /** What all connections of one peer share. */
@@ -42,7 +44,12 @@ export interface PeerContext {
   readonly budgets: DialBudgets;
   /** `undefined` if all direct paths are ruled out. */
   readonly baseSockets: BaseSocketPool | undefined;
-  readonly punchOptions: Pick<PunchOptions, "servers" | "report" | "pathKinds" | "logger">;
+  /** Punches by UDP beside those by TCP; `undefined` if UDP is ruled out. */
+  readonly udp: UdpPunching | undefined;
+  readonly punchOptions: Pick<
+    PunchOptions,
+    "servers" | "dialBackServers" | "report" | "knownNetworks" | "pathKinds" | "logger"
+  >;
   readonly relays: readonly RelayOpener[];
   /** The signaling servers that this side named. */
   readonly signalingUrls: readonly string[];
@@ -72,7 +79,9 @@ export interface PeerContext {
  */
 export function makeContext(
   options: PeerOptions,
-  own: Pick<PeerContext, "staticKey" | "closed" | "inBackground">,
+  own:
+    & Pick<PeerContext, "staticKey" | "closed" | "inBackground">
+    & Partial<Pick<PeerContext, "udp">>,
 ): PeerContext {
   const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
@@ -88,11 +97,19 @@ export function makeContext(
       "Cannot use relayOnly without a relay or rendezvous of this side's: the other side's would show this side's address",
     );
   }
-  const punchOptions = { pathKinds, servers, report, logger };
+  // No servers means that none is to be dialled.
+  const dialBackServers = servers?.length === 0 ? [] : [...servers ?? [], ...stunServersOf(named)];
+  const knownNetworks = new Map();
+  const punchOptions = { pathKinds, servers, dialBackServers, report, knownNetworks, logger };
+  const routers = new RouterMemory();
   const baseSockets = new BaseSocketPool({
-    prepare: (signal) => preparePunch({ ...punchOptions, network, signal }),
+    prepare: (signal) => prepareWith(own.udp, { ...punchOptions, network, signal }),
     map: mapPorts && pathKinds.has("mapped")
-      ? (internalPort, signal) => mapBriefly(network, internalPort, signal)
+      ? (protocol, internalPort, signal) =>
+        routers.map(
+          () => addressesOf(network, signal),
+          () => mapBriefly(network, protocol, internalPort, signal),
+        )
       : undefined,
   });
   const transports = new Map(
@@ -109,6 +126,7 @@ export function makeContext(
     return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
   });
   return {
+    udp: undefined,
     ...own,
     network,
     dialPolicy,
@@ -128,6 +146,17 @@ export function makeContext(
     logger,
     onProgress,
   };
+}
+
+/** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */
+export async function loadUdp(
+  { strategies, servers, relayOnly = false }: PeerOptions,
+): Promise<UdpPunching | undefined> {
+  const isNamed = strategies?.some((each) => each === "punch-udp" || each === "punch") ?? false;
+  const isUsed = isNamed || strategies === undefined && servers?.length !== 0;
+  if (!isUsed || relayOnly) return undefined;
+  const { udpPunching } = await import("../punch/udp_punch.ts");
+  return udpPunching(strategies?.includes("punch-udp") ?? false);
 }
 
 /** Who may connect. */
@@ -159,9 +188,27 @@ function signalingReporter(
   };
 }
 
-function mapBriefly(network: Network, internalPort: number, signal: AbortSignal) {
+/** This host's addresses as text, which change with the network. */
+async function addressesOf(network: Network, signal: AbortSignal): Promise<string> {
+  const listed = await network.localAddresses();
+  const ips = listed?.map(({ ip }) => ip) ?? [await discoverLocalIpv4(network, { signal }) ?? ""];
+  return ips.sort().join(" ");
+}
+
+/** A rendezvous server of `punchline serve` has a STUN server beside it, which dials back if it is asked to. */
+function stunServersOf(urls: readonly string[]): string[] {
+  const hosts = urls.filter((url) => /^wss?:/.test(url)).map((url) => new URL(url).hostname);
+  return [...new Set(hosts)].map((host) => `${host}:${STUN_PORT}`);
+}
+
+function mapBriefly(
+  network: Network,
+  protocol: "tcp" | "udp",
+  internalPort: number,
+  signal: AbortSignal,
+) {
   return mapPort({
-    protocol: "tcp",
+    protocol,
     internalPort,
     network,
     lifetimeSeconds: MAPPING_SECONDS,
@@ -205,3 +252,6 @@ function plainUrl(url: string): string {
 
 /** Chosen by us: the port is needed only until there is a connection; routers grant no less than this. */
 const MAPPING_SECONDS = 120;
+
+/** RFC 8489 §18.6, and the default of `serve`. */
+const STUN_PORT = 3478;

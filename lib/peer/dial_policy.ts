@@ -6,20 +6,20 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { loginOf } from "../base/login.ts";
+import { loginOf, stripLogin } from "../base/login.ts";
 import {
   formatTransportAddress,
   ipFamily,
-  isIp,
   type Nat64Prefix,
-  parseIp,
   type TransportAddress,
   whyNotPublic,
 } from "../net/address.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
+import { networkWith } from "../net/resolve.ts";
 import { whyNotRelay } from "../punch/nomination.ts";
 import { DEFAULT_SIGNALING, PUBLIC_BROKERS } from "../signal/open.ts";
+import { hostAddresses } from "../signal/websocket/connection.ts";
 import type { AllowUrl } from "./options.ts";
 
 /** What decides about URLs and relays that others name. */
@@ -85,7 +85,7 @@ export class DialPolicy {
 }
 
 /** How to check a URL. */
-export interface CheckUrlOptions {
+interface CheckUrlOptions {
   readonly network: Network;
   /** Decides about a URL that leads into a private network or to this host. */
   readonly allow: (url: string, addresses: readonly string[]) => boolean | Promise<boolean>;
@@ -99,20 +99,23 @@ export interface CheckUrlOptions {
  * {@linkcode Network.resolve}
  * @throws the signal's reason on abort
  */
-export async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Network> {
+async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Network> {
   const { network, allow, signal } = options;
   requirePlainLogin(url);
   const host = hostOf(url);
   if (host === undefined && HOSTLESS.test(url)) return network;
   if (host === undefined) {
-    throw new NetworkError("Cannot use a URL of the ticket: it names no host", "not-allowed");
+    throw new NetworkError("Cannot use a URL of the ticket: it names no host", "not-allowed", {
+      remedy: NEW_TICKET,
+    });
   }
-  const addresses = await addressesOf(host, network, signal);
-  const why = await whyNotUnasked(addresses, network, signal);
+  const addresses = await hostAddresses(network, host, { signal });
+  const why = await whyAskFirst(addresses, network, signal);
   if (why !== undefined && !await allow(url, addresses)) {
     throw new NetworkError(
       `Cannot use ${stripLogin(url)} of the ticket: ${why}, and you have not named it yourself`,
       "not-allowed",
+      { remedy: `If you trust it, name ${stripLogin(url)} in \`signaling\`` },
     );
   }
   signal?.throwIfAborted();
@@ -125,18 +128,15 @@ export async function networkForUrl(url: string, options: CheckUrlOptions): Prom
  *
  * @throws {NetworkError} `not-allowed`
  */
-export function requirePlainLogin(url: string): void {
+function requirePlainLogin(url: string): void {
   if (!/\s/.test(loginOf(url, "Cannot use a URL of the ticket"))) return;
-  throw new NetworkError("Cannot use a URL of the ticket: its login has spaces", "not-allowed");
+  throw new NetworkError("Cannot use a URL of the ticket: its login has spaces", "not-allowed", {
+    remedy: NEW_TICKET,
+  });
 }
 
-/** The URL without its user and password, to show it. */
-export function stripLogin(url: string): string {
-  return url.replace(/^([a-z+.-]+:\/*)[^/?#]*@/i, "$1");
-}
-
-/** Why the first address that is not on the internet, or is this host's own, needs permission. */
-async function whyNotUnasked(
+/** Why the user is asked first: an address that is not on the internet, or is this host's own. */
+async function whyAskFirst(
   addresses: readonly string[],
   network: Network,
   signal?: AbortSignal,
@@ -158,30 +158,13 @@ function hostOf(url: string): string | undefined {
   return hostname === "" ? undefined : hostname.replace(/^\[(.*)\]$/, "$1");
 }
 
-/** All of them, of both families. */
-async function addressesOf(
-  host: string,
-  network: Network,
-  signal: AbortSignal | undefined,
-): Promise<string[]> {
-  if (isIp(host)) return [parseIp(host)];
-  const found = await Promise.allSettled(
-    ([4, 6] as const).map((family) => network.resolve(host, family, { signal })),
-  );
-  signal?.throwIfAborted();
-  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
-  if (addresses.length === 0 && found[0]!.status === "rejected") throw found[0]!.reason;
-  return addresses.map(parseIp);
-}
-
 /** Names resolve to the addresses, and nothing else is connected to. TLS still checks the name. */
 function pinned(network: Network, addresses: readonly string[]): Network {
   const require = (ip: string) => {
     if (addresses.includes(ip)) return;
     throw new NetworkError(`Cannot connect to ${ip}: it was not checked`, "not-allowed");
   };
-  return {
-    bindUdp: (local, options) => network.bindUdp(local, options),
+  return networkWith(network, {
     // deno-lint-ignore require-await -- rejects where the synchronous call throws
     resolve: async (hostname, family) => {
       const ips = addresses.filter((ip) => ipFamily(ip) === family);
@@ -197,14 +180,7 @@ function pinned(network: Network, addresses: readonly string[]): Network {
       require(remote.ip);
       return await network.connectTls(remote, options);
     },
-    listenTcp: (local, options) => network.listenTcp(local, options),
-    get canReusePort() {
-      return network.canReusePort;
-    },
-    localAddresses: () => network.localAddresses(),
-    ownsAddress: (ip) => network.ownsAddress(ip),
-    defaultGateways: () => network.defaultGateways(),
-  };
+  });
 }
 
 /** The same text for the same server, whatever the login. It holds the host that is dialled, by the parser that dials. */
@@ -218,3 +194,5 @@ const HOSTLESS = /^(lan|hand):/;
 
 /** Chosen by us: a person, or an application, is asked no more questions than this. The answer to others is no. */
 const MAX_DECISIONS = 256;
+
+const NEW_TICKET = "Ask the other side for another ticket";

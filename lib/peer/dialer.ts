@@ -90,6 +90,7 @@ class Dialer {
   readonly #protocol: string;
   readonly #urls: readonly string[];
   readonly #isManual: boolean;
+  readonly #mayReconnect: boolean;
   readonly #connection: PeerConnection;
   readonly #connected = Promise.withResolvers<void>();
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
@@ -111,6 +112,7 @@ class Dialer {
     this.#urls = signalingUrls(ticket, context);
     this.#isManual = this.#urls.every((url) => url === MANUAL_URL);
     const mayReconnect = reconnects && !this.#isManual; // people would have to carry messages again
+    this.#mayReconnect = mayReconnect;
     const { timings, baseSockets, closed } = context;
     // The first offer of a punch travels in the request; without base sockets there is no offer.
     const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
@@ -130,7 +132,7 @@ class Dialer {
       windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
-      onLost: () => this.#dispatch({ kind: "path lost", random: Math.random() }),
+      onLost: (wasUsed) => this.#dispatch({ kind: "path lost", wasUsed, random: Math.random() }),
     });
   }
 
@@ -250,6 +252,7 @@ class Dialer {
         wants,
         signalingUrls: this.#urls,
         connection: this.#connection,
+        mayFallBack: this.#mayReconnect,
         hopeless: search.hopeless,
         signal,
       });
@@ -458,7 +461,9 @@ function signalingUrls(
 }
 
 function refusedError({ reason, timeMs }: Rejection): RefusedError {
-  return new RefusedError(`Cannot connect: ${REASONS[reason](timeMs)}`, REJECTION_CODES[reason]);
+  const remedy = REJECTION_REMEDIES[reason];
+  const message = `Cannot connect: ${REASONS[reason](timeMs)}`;
+  return new RefusedError(message, REJECTION_CODES[reason], { remedy });
 }
 
 const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>> = {
@@ -466,11 +471,20 @@ const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>>
   protocol: () => "the peer does not speak this protocol",
   clock: (timeMs) => {
     const minutes = Math.round(Math.abs(timeMs - Date.now()) / 60_000);
-    return `the clocks of the two peers differ by ${minutes} minutes: set the one that is wrong`;
+    return `the clocks of the two peers differ by ${minutes} minutes`;
   },
   unknown: () => "the peer was restarted and no longer knows this connection",
   busy: () => "the peer is busy",
   cancelled: () => "the peer has given up",
+};
+
+const REJECTION_REMEDIES: Readonly<Record<Rejection["reason"], string>> = {
+  refused: "Ask the other side to accept, or to allow this peer's ID",
+  protocol: "Run the same program on both sides, or ask for the ticket of the right one",
+  clock: "Set the clock that is wrong",
+  unknown: "Connect again",
+  busy: "Try again in a moment",
+  cancelled: "Ask the other side to wait, and connect again",
 };
 
 /** Chosen by us: how long an answer may be on its way after the search has ended. Two round trips of slow signaling. */

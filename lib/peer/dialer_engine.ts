@@ -8,6 +8,7 @@
  * |                         | search over, no path         | over: fail with the reason                                            |
  * |                         | rejected, stop               | end the search, then over: fail with the reason                       |
  * | connected               | path lost                    | reconnecting: a new search in place of the old one, at once or soon   |
+ * |                         | path lost before it was used | reconnecting: the search that found it goes on                        |
  * |                         | time, over a relay           | search for a direct path; the waits between these searches double     |
  * |                         | search over                  | arm the next improvement, if the search was for a direct path         |
  * | reconnecting            | search over, with path       | connected                                                             |
@@ -118,7 +119,8 @@ export type DialerEvent =
   | { readonly kind: "search ended"; readonly search: number; readonly random: number }
   | { readonly kind: "path"; readonly isRelayed: boolean }
   /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
-  | { readonly kind: "path lost"; readonly random: number }
+  /** `wasUsed` if the other side was ever heard over it. */
+  | { readonly kind: "path lost"; readonly wasUsed: boolean; readonly random: number }
   /** The caller gave up, the peer is closed, or the connection has ended. */
   | { readonly kind: "stop"; readonly reason: unknown }
   | { readonly kind: "time" };
@@ -173,19 +175,23 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
       return stay({ ...state, search: isEnding ? search : { ...search, stage: "answered" } });
     }
     case "rejected":
-      return endSearch(state, { error: event.error, isFinal: true }, { isRejected: true });
+      return endSearch(state, { error: event.error, isFinal: true }, { isQuiet: true });
     case "hopeless":
       return onHopeless(state, event.reason, nowMs);
     case "failed":
       return endSearch(state, { error: event.error, isFinal: false });
     case "finished":
-      return endSearch(state, event.hasMoved ? null : { error: lostAtOnceError(), isFinal: false });
+      return endSearch(
+        state,
+        event.hasMoved ? null : { error: lostAtOnceError(), isFinal: false },
+        { isQuiet: state.phase === "reconnecting" }, // the next request tells the other side enough
+      );
     case "search ended":
       return onSearchEnded(state, event.random, nowMs);
     case "path":
       return onPath({ ...state, path: event.isRelayed ? "relayed" : "direct" }, nowMs);
     case "path lost":
-      return onPathLost({ ...state, path: "none" }, event.random, nowMs);
+      return onPathLost({ ...state, path: "none" }, event, nowMs);
     case "stop":
       return onStop(state, event.reason);
     case "time":
@@ -232,7 +238,7 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
 function endSearch(
   state: DialerState,
   failure: SearchFailure | null,
-  { isRejected = false } = {},
+  { isQuiet = false } = {},
 ): DialerStep {
   const { search } = state;
   if (search === null) return stay(state);
@@ -240,7 +246,7 @@ function endSearch(
     // A reason that ends all searches replaces the reason that ended this one.
     return stay(failure?.isFinal ? { ...state, search: { ...search, failure } } : state);
   }
-  const cancels = failure !== null && !isRejected;
+  const cancels = failure !== null && !isQuiet;
   return {
     state: { ...state, search: { ...search, stage: "ending", failure } },
     actions: [
@@ -283,10 +289,19 @@ function onPath(state: DialerState, nowMs: number): DialerStep {
   return { state: { ...state, phase: "connected", improvement }, actions: [{ kind: "succeed" }] };
 }
 
-function onPathLost(state: DialerState, random: number, nowMs: number): DialerStep {
+function onPathLost(
+  state: DialerState,
+  { wasUsed, random }: { readonly wasUsed: boolean; readonly random: number },
+  nowMs: number,
+): DialerStep {
   const check: DialerAction = { kind: "check signaling" };
   if (state.phase !== "connected") return { state, actions: [check] };
   const { reconnectMs, retryMs } = state.settings;
+  // The search that found the path goes on, and has the next one sooner than a new search would.
+  if (!wasUsed && state.search?.stage === "answered" && state.search.wants === "any") {
+    const reconnectByMs = nowMs + reconnectMs;
+    return { state: { ...state, phase: "reconnecting", reconnectByMs }, actions: [check] };
+  }
   // At once, unless each path is lost as soon as it is found.
   const isRare = nowMs - state.retry.startedAtMs >= MAX_RETRY_FACTOR * retryMs;
   const retry = { ...state.retry, waitMs: isRare ? 0 : state.retry.waitMs };
@@ -318,7 +333,9 @@ function onStop(state: DialerState, reason: unknown): DialerStep {
 function onTime(state: DialerState, nowMs: number): DialerStep {
   const { search, retry, improvement, settings } = state;
   if (state.reconnectByMs <= nowMs) {
-    const error = new NoResponseError(`no path was found in ${settings.reconnectMs / 1000} s`);
+    const remedy = "Check the connections of both sides to the network, and connect again";
+    const seconds = settings.reconnectMs / 1000;
+    const error = new NoResponseError(`no path was found in ${seconds} s`, { remedy });
     if (search === null) return over(state, [{ kind: "abandon", error }]);
     return endSearch({ ...state, reconnectByMs: Infinity }, { error, isFinal: true });
   }
@@ -327,6 +344,7 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
       `Cannot connect: no answer in ${
         settings.answerMs / 1000
       } s; the peer may be offline, or its ticket may have changed`,
+      { remedy: STILL_THERE },
     );
     return endSearch(state, { error, isFinal: false });
   }
@@ -393,6 +411,9 @@ function over(state: DialerState, actions: readonly DialerAction[]): DialerStep 
 function stay(state: DialerState): DialerStep {
   return { state, actions: [] };
 }
+
+const STILL_THERE =
+  "Check that the peer still listens on the other machine, and use the ticket that it shows now";
 
 /** Chosen by us: a few round trips over most signaling servers. */
 export const REQUEST_INTERVAL_MS = 1000;

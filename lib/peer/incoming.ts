@@ -5,14 +5,15 @@
  */
 
 import { toBase64url, toHex } from "../base/bytes.ts";
-import { NetworkError } from "../base/errors.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
-import { PeerConnection } from "./connection.ts";
+import { PeerConnection, TICKET_GONE, TICKET_GONE_TEXT } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
+import { REJECTION_CODES } from "./dialer.ts";
 import {
   initialRequestState,
   type PlacedRequest,
@@ -72,7 +73,8 @@ export class IncomingConnection {
    * @throws {NetworkError} `closed` if the request was decided before or the peer is closed; `timed-out` if the other side
    * no longer waits; `reset` if it has given up, or its path was lost at once
    * @throws {MalformedMessageError} if the other side violates the protocol
-   * @throws the signal's reason on abort
+   * @throws the signal's reason on abort. The other side is told that this one has given up; or that it is busy, if the
+   * reason is a {@linkcode RefusedError} with the code {@linkcode REJECTION_CODES}`.busy`
    */
   async accept(options: { signal?: AbortSignal } = {}): Promise<PeerConnection> {
     options.signal?.throwIfAborted();
@@ -118,6 +120,8 @@ export interface IncomingRequestOptions {
   readonly show: (incoming: IncomingConnection) => boolean;
   /** Takes a request back that the application has not seen yet. */
   readonly withdraw: (incoming: IncomingConnection) => void;
+  /** Takes note of a connection before the application gets it. */
+  readonly onAccepted: (connection: PeerConnection) => void;
   readonly onClosed: () => void;
 }
 
@@ -210,8 +214,11 @@ export class IncomingRequest {
     const { state, actions } = stepRequest(this.#state, event, performance.now());
     this.#state = state;
     for (const action of actions) this.#perform(action);
-    const isCancelled = event.kind === "cancelled" && this.#isWaiting;
-    if (event.kind === "path" || isCancelled) this.#leaveAdmission();
+    const isCancelled = event.kind === "cancelled";
+    if (event.kind === "path" || (isCancelled && this.#isWaiting)) this.#leaveAdmission();
+    else if (isCancelled && this.#admission !== undefined) {
+      this.#options.connections.admission.cancelled(this.#admission);
+    }
     if (this.#state.phase === "over") {
       this.#options.context.closed.removeEventListener("abort", this.#onPeerClosed);
       this.#options.ticket.revoked.removeEventListener("abort", this.#onRevoked);
@@ -268,7 +275,7 @@ export class IncomingRequest {
     if (protocol !== undefined && request.protocol !== protocol) return "wrong-protocol";
     if (request.resumes === null) return "new";
     this.#connection = connections.find(request.resumes, this.#remoteKey);
-    return this.#connection === undefined ? "unknown" : "known";
+    return connections.whyNotResumed(request.resumes, this.#remoteKey) ?? "known";
   }
 
   /** Lets the application decide. */
@@ -283,7 +290,14 @@ export class IncomingRequest {
   }
 
   async #accept(signal: AbortSignal | undefined): Promise<PeerConnection> {
-    const onAbort = () => this.#dispatch({ kind: "aborted", reason: signal?.reason });
+    const onAbort = () => {
+      const reason: unknown = signal?.reason;
+      const isBusy = reason instanceof RefusedError && reason.code === REJECTION_CODES.busy;
+      if (isBusy && this.#connection !== undefined) {
+        this.#options.connections.turnAway(this.#connection);
+      }
+      this.#dispatch({ kind: "aborted", reason, isBusy });
+    };
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const { connections, ticket } = this.#options;
@@ -296,7 +310,9 @@ export class IncomingRequest {
       connections.admission.remember(this.#remoteKey);
       const { closed } = this.#options.context;
       const ended = signal === undefined ? closed : AbortSignal.any([closed, signal]);
-      return await useTicket(ticket, connection, ended);
+      await useTicket(ticket, connection, ended);
+      this.#options.onAccepted(connection);
+      return connection;
     } finally {
       signal?.removeEventListener("abort", onAbort); // now the connection belongs to the caller
     }
@@ -404,10 +420,17 @@ export class IncomingRequest {
     });
     tasks.run(async (signal) => {
       const hopeless = this.#hopeless.promise;
-      const role = "controlled" as const;
       const { signalingUrls } = context;
-      const search = { session, role, wants, signalingUrls, connection, hopeless, signal } as const;
-      await searchPaths(context, search);
+      await searchPaths(context, {
+        session,
+        role: "controlled",
+        wants,
+        signalingUrls,
+        connection,
+        mayFallBack: this.#mayReturn,
+        hopeless,
+        signal,
+      });
       this.#endSearch();
     });
   }
@@ -431,19 +454,18 @@ async function useTicket(
   ticket: ListenedTicket,
   connection: PeerConnection,
   signal: AbortSignal,
-): Promise<PeerConnection> {
+): Promise<void> {
   try {
     await ticket.use(signal);
-    return connection;
   } catch (error) {
-    connection.reset();
+    connection.reset(TICKET_GONE);
     throw error;
   }
 }
 
 /** A ticket that is taken back takes the connections with it that were made with it. */
 function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket): void {
-  const onRevoked = () => connection.abandon(revoked.reason);
+  const onRevoked = () => connection.abandon(revoked.reason, TICKET_GONE);
   const forget = () => revoked.removeEventListener("abort", onRevoked);
   revoked.addEventListener("abort", onRevoked, { once: true });
   connection.finished.then(forget, forget);
@@ -451,8 +473,12 @@ function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket)
 
 function noRoomError(ticket: ListenedTicket): NetworkError {
   return ticket.isValid
-    ? new NetworkError("Cannot accept: there are too many connections", "other")
-    : new NetworkError("Cannot accept: the ticket is used up, expired or revoked", "closed");
+    ? new NetworkError("Cannot accept: there are too many connections", "other", {
+      remedy: "Close connections that are no longer needed",
+    })
+    : new NetworkError(`Cannot accept: ${TICKET_GONE_TEXT}`, "closed", {
+      remedy: "Give the other side another ticket",
+    });
 }
 
 /** Chosen by us: as many as a ticket names. */

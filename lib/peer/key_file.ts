@@ -31,7 +31,12 @@ export async function openKeyFile(path: string, logger?: Logger): Promise<Uint8A
   }
 }
 
-async function readKeyFile(path: string, logger?: Logger): Promise<Uint8Array | undefined> {
+/**
+ * As {@linkcode openKeyFile}, but does not create one.
+ *
+ * @returns `undefined` if there is no such file
+ */
+export async function readKeyFile(path: string, logger?: Logger): Promise<Uint8Array | undefined> {
   const notAKey = `Cannot use ${path}: a key file holds one line, ${KEY_LENGTH} bytes in base64url`;
   let file: SmallFile;
   try {

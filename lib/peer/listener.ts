@@ -12,6 +12,7 @@ import { readClocks } from "../base/timers.ts";
 import { generateKeyPair } from "../noise/handshake.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { AcceptedConnections } from "./accepted_connections.ts";
+import type { PeerConnection } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
 import { type IncomingConnection, IncomingRequest } from "./incoming.ts";
 import { type PlacedRequest, requestsToDisplace } from "./listener_engine.ts";
@@ -40,6 +41,8 @@ export interface ListenerOptions {
   readonly show: (incoming: IncomingConnection) => boolean;
   /** Takes a request back that the application has not seen yet. */
   readonly withdraw: (incoming: IncomingConnection) => void;
+  /** Takes note of a connection before the application gets it. */
+  readonly onAccepted: (connection: PeerConnection) => void;
 }
 
 /** Receives connection requests until the peer is closed. */
@@ -166,7 +169,7 @@ export class Listener {
     if (this.#options.allows.atOnce(remoteKey) === false) return "refused";
     // A connection goes on after its ticket is used or expired.
     if (resumes !== null) {
-      return this.#connections.find(resumes, remoteKey) === undefined ? "unknown" : undefined;
+      return this.#connections.whyNotResumed(resumes, remoteKey);
     }
     if (!ticket.isValid) return "refused";
     return this.#connections.hasRoomFor(remoteKey) ? undefined : "busy";

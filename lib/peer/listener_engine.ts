@@ -15,6 +15,7 @@
  * | searching          | path                       | `accept()` succeeds; the search goes on                                |
  * |                    | cancelled                  | half a second later, end the search                                    |
  * |                    | cancelled: found nothing   | half a second later, finish the search                                 |
+ * |                    | displaced, and cancelled   | end the search, then over                                              |
  * |                    | aborted or displaced       | end the search; if `accept()` waits: rejecting, cancelled or busy      |
  * |                    | ended, stop                | end the search, then over: `accept()` fails if it waits                |
  * |                    | search over, none awaited  | over: `accept()` has succeeded, or a known connection was searched for |
@@ -82,8 +83,8 @@ export type RequestEvent =
   | { readonly kind: "path" }
   /** The other side has given up; `hopeless` is the reason if it has found nothing. */
   | { readonly kind: "cancelled"; readonly hopeless: Error | null }
-  /** The caller of `accept()` gave up. */
-  | { readonly kind: "aborted"; readonly reason: unknown }
+  /** The caller of `accept()` gave up; for another connection, if it is busy. */
+  | { readonly kind: "aborted"; readonly reason: unknown; readonly isBusy?: boolean }
   /** Another request takes its place. */
   | { readonly kind: "displaced" }
   /** The connection has ended. */
@@ -95,7 +96,7 @@ export type RequestEvent =
   | { readonly kind: "time" };
 
 /** Whether a request is allowed, and what it asks for. */
-export type RequestCheck = "refused" | "wrong-protocol" | "new" | "known" | "unknown";
+export type RequestCheck = "refused" | "wrong-protocol" | "new" | "known" | "unknown" | "busy";
 
 /** Something to do. */
 export type RequestAction =
@@ -160,9 +161,12 @@ export function stepRequest(state: RequestState, event: RequestEvent, nowMs: num
       if (phase !== "searching") return go(state);
       return go({ ...state, untilMs: nowMs + LAST_WORD_MS, hopeless: event.hopeless });
     case "aborted":
-      return state.isAwaited ? stop(state, { reason: event.reason, tell: "cancelled" }) : go(state);
+      if (!state.isAwaited) return go(state);
+      return stop(state, { reason: event.reason, tell: event.isBusy ? "busy" : "cancelled" });
     case "displaced":
-      return stop(state, { reason: displacedError(), tell: "busy" });
+      return phase === "searching" && hasGivenUp(state)
+        ? stop(state, { reason: cancelledError(), tell: null })
+        : stop(state, { reason: displacedError(), tell: "busy" });
     case "ended": // a failed `accept()` ends its connection, but the other side may not know yet
       if (phase === "rejecting") return go(state);
       return stop(state, { reason: event.reason, tell: null });
@@ -182,7 +186,8 @@ function onChecked(state: RequestState, check: RequestCheck, nowMs: number): Req
     case "wrong-protocol":
       return reject(state, "protocol", nowMs);
     case "unknown":
-      return reject(state, "unknown", nowMs);
+    case "busy":
+      return reject(state, check, nowMs);
     case "known":
       return startSearch(state);
     case "new": {
@@ -235,7 +240,7 @@ function onSearchEnded(
       { kind: "fail", error },
     );
   }
-  const isCancelled = state.hopeless !== null || state.untilMs !== Infinity;
+  const isCancelled = hasGivenUp(state);
   if (stopped === null && !isCancelled && settings.mayCancel && error instanceof UnreachableError) {
     return go(
       rejecting({ ...state, isAwaited: false }, nowMs),
@@ -252,6 +257,11 @@ function onSearchEnded(
   }
   const untilMs = nowMs + settings.returnMs;
   return go({ ...state, phase: "returning", untilMs });
+}
+
+/** Whether the other side has cancelled the search that runs. */
+function hasGivenUp({ hopeless, untilMs }: RequestState): boolean {
+  return hopeless !== null || untilMs !== Infinity;
 }
 
 function onTime(state: RequestState): RequestStep {
@@ -390,18 +400,23 @@ export function mayHaveConnection(
 }
 
 function cancelledError(): NetworkError {
-  return new NetworkError("Cannot connect: the other side has given up", "reset");
+  return new NetworkError("Cannot connect: the other side has given up", "reset", {
+    remedy: "Ask the other side to connect again",
+  });
 }
 
 function displacedError(): NetworkError {
   return new NetworkError(
     "Cannot accept: others wanted to connect, and this peer had not got through",
     "timed-out",
+    { remedy: "Ask the other side to connect again" },
   );
 }
 
 function tooLateError(): NetworkError {
-  return new NetworkError("Cannot accept: the other side no longer waits", "timed-out");
+  return new NetworkError("Cannot accept: the other side no longer waits", "timed-out", {
+    remedy: "Ask the other side to connect again",
+  });
 }
 
 /** Chosen by us: each holds a handshake and, once it is accepted, the sockets of a punch. */

@@ -29,6 +29,7 @@ export {
   type NetworkErrorReason,
   NoResponseError,
   PunchlineError,
+  type PunchlineErrorOptions,
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
@@ -65,7 +66,12 @@ export type {
 export type { LongTermCredential } from "../stun/credentials.ts";
 export type { CodeEvent } from "../code/offer.ts";
 export type { CodeOffer } from "./codes.ts";
-export { PeerConnection, type PeerEvent, type PeerPath } from "./connection.ts";
+export {
+  type ConnectionEvent,
+  PeerConnection,
+  type PeerEvent,
+  type PeerPath,
+} from "./connection.ts";
 export { REJECTION_CODES } from "./dialer.ts";
 export { IncomingConnection } from "./incoming.ts";
 export {

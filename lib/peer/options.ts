@@ -41,7 +41,10 @@ export interface PeerOptions {
   readonly allow?: readonly Uint8Array[] | ((remoteKey: Uint8Array) => boolean | Promise<boolean>);
   /** The application's protocol, such as `"chat/1"`: requested when connecting, and required of others. Default: any. */
   readonly protocol?: string;
-  /** STUN servers that speak TCP, `HOST[:PORT]`. Default: a few public ones. */
+  /**
+   * STUN servers that speak TCP and UDP at the same port, `HOST[:PORT]`. Default: a few public ones. `[]`: none; then UDP is
+   * used only if `strategies` names it.
+   */
   readonly servers?: readonly string[];
   /** The TCP part of a report of {@linkcode testNat}, which makes for better plans. */
   readonly report?: FamilyReport | null;
@@ -161,7 +164,9 @@ export const STRATEGIES: readonly Strategy[] = [...PATH_KINDS, "punch"];
 
 /** The kinds of path that strategies stand for. */
 export function pathKindsOf(strategies: readonly Strategy[]): ReadonlySet<PathKind> {
-  return new Set(strategies.map((each) => each === "punch" ? "punch-tcp" : each));
+  return new Set(
+    strategies.flatMap((each) => each === "punch" ? ["punch-tcp", "punch-udp"] as const : [each]),
+  );
 }
 
 /**

@@ -17,18 +17,27 @@ import {
   UnreachableError,
 } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-import { optionalResolvers } from "../base/tasks.ts";
+import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
-import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
+import {
+  type BaseSocket,
+  type PunchedConn,
+  type PunchPlan,
+  type PunchRole,
+  punchWithin,
+} from "../punch/punch.ts";
+import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
+import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
+import { isStunErrorCode } from "./relay_message.ts";
 import { openRelayPath } from "./relay_path.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
-import { pathKeys } from "./ticket.ts";
+import { datagramKeys, pathKeys } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What to search for. */
@@ -41,6 +50,8 @@ export interface PathSearchOptions {
   readonly signalingUrls: readonly string[];
   /** What the paths are for. */
   readonly connection: PathUser;
+  /** Whether the connection outlives a path that is lost before it carries a byte. */
+  readonly mayFallBack: boolean;
   /** Resolves, with the reason, when the other side has searched and found nothing: then waiting is of no use. */
   readonly hopeless: Promise<Error>;
   readonly signal: AbortSignal;
@@ -62,16 +73,18 @@ export interface PathUser {
 export interface FoundPath extends PathReport {
   /** Encrypted, with the peer at the other end. */
   readonly connection: SecureConnection;
+  /** Carries datagrams beside the stream, if it can. */
+  readonly datagrams?: DatagramPath;
 }
 
 /** How a path was found. */
 export interface PathReport {
   /** The kind of path. */
   readonly kind: PathKind;
-  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"`. */
+  /** How it got through the filters of both sides; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`. */
   readonly method: PunchMethodName | null;
   /** The transport protocol. */
-  readonly transport: "tcp";
+  readonly transport: "tcp" | "udp";
   /** Whether a relay carries it. */
   readonly isRelayed: boolean;
   /** How long it took once the addresses of both sides were known, in milliseconds. */
@@ -94,7 +107,9 @@ export async function searchPaths(
   const { session } = options;
   if (session.isManual && context.baseSockets === undefined) {
     const message = "Cannot connect manually: that needs direct paths, and all are ruled out";
-    throw new UnreachableError(message, []);
+    throw new UnreachableError(message, [], {
+      remedy: "Leave `strategies` out, and `relayOnly`",
+    });
   }
   return await new PathSearch(context, options).run();
 }
@@ -105,17 +120,30 @@ class PathSearch {
   readonly #timeoutMs: number;
   readonly #base: Promise<BaseSocket> | undefined;
   readonly #budget: DialBudget;
+  /** The punch by UDP beside the one by TCP, if there is one. */
+  readonly #udp: UdpRace | undefined;
+  /** Set once there is a path over UDP: how long TCP has to find one that may be better. */
+  readonly #tcpTimer = new ResettableTimer(() => void this.#tcp.stop(TCP_IS_LATE));
+  readonly #tcp = new TaskGroup(() => {}); // for its signal: punch() has no other task
+  /** The path that this search has found, if any. */
+  #best: Omit<PathReport, "attempts"> | undefined;
   /** Ends the search for a relayed path alone; what it throws after that does not count. */
   readonly #directFound = new AbortController();
   /** Ends both searches, which then report what they have tried. */
   readonly #hopeless = new AbortController();
   /** Resolves when it is time to try a relay. */
   readonly #relayTurn = optionalResolvers<void>();
+  /** Resolves once a relay is open, or there will be none. */
+  readonly #relaySettled = optionalResolvers<void>();
   readonly #relayTimer = new ResettableTimer(() => this.#relayTurn.resolve());
+  /** Ends both searches a while after a direct path was lost: by then one of the two sides starts over. */
+  readonly #lostTimer = new ResettableTimer(() => this.#hopeless.abort(lostError()));
   readonly #relayAttempts: AttemptRecord[] = [];
   #directAttempts: readonly ConnectionAttempt[] = [];
   /** Whether the connection moved to each of the paths. */
   readonly #moves: Promise<boolean>[] = [];
+  /** The same of the direct path that was found last. */
+  #directMove: Promise<boolean> | undefined;
 
   constructor(context: PeerContext, options: PathSearchOptions) {
     const { session, signal, hopeless } = options;
@@ -129,28 +157,49 @@ class PathSearch {
     this.#base = baseSockets?.take(signal);
     const { remoteKey } = options.connection;
     this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
+    this.#udp = this.#base === undefined || session.isManual ? undefined : context.udp?.race({
+      network: context.network,
+      role: options.role,
+      pathKinds: context.punchOptions.pathKinds ?? new Set(),
+      budget: this.#budget,
+      onPath: (path) => void this.#useUdp(path),
+      onConfirmed: () => this.#onUdpConfirmed(),
+    });
   }
 
   async run(): Promise<boolean> {
-    const { session, wants, signal } = this.#options;
-    // Manual signaling carries one message each way, which is too little for relays.
-    const mayRelay = this.#context.mayRelay && wants === "any" && !session.isManual;
+    const { signal } = this.#options;
+    const mayRelay = this.#mayRelay;
+    const stopUdp = () => this.#udp?.stop();
+    const either = AbortSignal.any([signal, this.#hopeless.signal]);
+    either.addEventListener("abort", stopUdp, { once: true });
     const searches: Promise<void>[] = [];
     if (this.#base === undefined) {
       this.#relayTurn.resolve();
       await this.#answer();
     } else searches.push(this.#findDirect(this.#base));
-    if (mayRelay) searches.push(this.#findRelayed());
+    if (mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
+    else this.#relaySettled.resolve();
     const results = await Promise.allSettled(searches);
     this.#relayTimer.clear();
+    this.#lostTimer.clear();
+    this.#tcpTimer.clear();
+    either.removeEventListener("abort", stopUdp);
     signal.throwIfAborted();
     if (this.#moves.length === 0) throw this.#failure(results);
     // On abort, the connection itself completes a move under way.
     return (await abortable(Promise.all(this.#moves), signal)).includes(true);
   }
 
+  /** Manual signaling carries one message each way, which is too little for relays. */
+  get #mayRelay(): boolean {
+    const { session, wants } = this.#options;
+    return this.#context.mayRelay && wants === "any" && !session.isManual;
+  }
+
   get #attempts(): ConnectionAttempt[] {
-    return [...this.#directAttempts, ...this.#relayAttempts.map((each) => each.toAttempt())];
+    const relayed = this.#relayAttempts.map((each) => each.toAttempt());
+    return [...this.#directAttempts, ...this.#udp?.attempts ?? [], ...relayed];
   }
 
   #failure(results: readonly PromiseSettledResult<void>[]): unknown {
@@ -163,33 +212,59 @@ class PathSearch {
     return new UnreachableError(message, this.#attempts, { cause });
   }
 
+  /** A path may die before it carries a byte: only one over which the other side was heard ends the search for others. */
   async #findDirect(readyBase: Promise<BaseSocket>): Promise<void> {
-    const { network, punchOptions } = this.#context;
-    const { session, role, signal } = this.#options;
+    const { signal } = this.#options;
+    const udpTimer = new ResettableTimer(() => this.#udp?.stop());
     try {
-      const base = await this.#orAnswer(readyBase);
-      const connection = await punchWithin(this.#budget, {
-        ...punchOptions,
-        network,
-        role,
-        base,
-        timeoutMs: this.#timeoutMs,
-        channel: session.channel(CHANNELS.punch),
-        onPlan: (plan) => this.#onPlan(plan),
-        until: this.#hopeless.signal,
-        signal,
-      });
-      const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
-      this.#directAttempts = attempts;
-      this.#directFound.abort(); // before the first await: a relayed path that is found now is too late
-      const report = { kind, method, transport, punchMs, isRelayed: false };
-      await this.#use(connection, channelBinding, report);
+      let base: BaseSocket | undefined = await this.#orAnswer(readyBase);
+      udpTimer.set(this.#timeoutMs);
+      for (let punches = 0; punches < MAX_PUNCHES; punches++) {
+        const connection = await this.#punch(base);
+        this.#udp?.yield(); // if the path dies at once, the next punch tries UDP again
+        base = undefined; // it is used up
+        const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
+        this.#directAttempts = [...this.#directAttempts, ...attempts];
+        const report = { kind, method, transport, punchMs, isRelayed: false };
+        this.#directMove = this.#use(connection, channelBinding, report);
+        if (await abortable(this.#directMove, signal) || !this.#options.mayFallBack) {
+          return this.#directFound.abort();
+        }
+        if (this.#best?.transport === "udp") return; // that is the better one
+        this.#relayTurn.resolve();
+        if (punches === 0) this.#lostTimer.set(AFTER_LOSS_MS);
+      }
     } catch (error) {
-      if (error instanceof UnreachableError) this.#directAttempts = error.attempts;
-      throw error;
+      if (error instanceof UnreachableError) {
+        this.#directAttempts = [...this.#directAttempts, ...error.attempts];
+      }
+      await this.#udp?.end(); // it may still find a path
+      if (this.#best?.transport !== "udp") throw error;
     } finally {
+      udpTimer.clear();
+      this.#udp?.stop();
+      await this.#udp?.end();
       this.#relayTurn.resolve();
     }
+  }
+
+  #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
+    const { network, punchOptions } = this.#context;
+    const { session, role, signal } = this.#options;
+    return punchWithin(this.#budget, {
+      ...punchOptions,
+      network,
+      role,
+      base,
+      timeoutMs: this.#timeoutMs,
+      channel: session.channel(CHANNELS.punch),
+      onPlan: (plan) => this.#onPlan(plan),
+      beforeSpray: this.#mayRelay ? () => this.#relayFirst() : undefined,
+      udp: this.#udp,
+      udpPunching: this.#context.udp,
+      until: AbortSignal.any([this.#hopeless.signal, this.#tcp.signal]),
+      signal,
+    });
   }
 
   /** The responder's first offer is its answer. Without a base socket there is no offer: answer without one. */
@@ -207,9 +282,19 @@ class PathSearch {
     if (role === "controlled" && !session.isOpen) await sendEmpty(session);
   }
 
-  /** If the plan is unlikely to work, the relay does not wait for it to fail. */
+  /** A NAT may have no session left for a relay once many sockets have dialled. */
+  async #relayFirst(): Promise<void> {
+    using deadline = new Deadline(RELAY_FIRST_MS, this.#options.signal);
+    try {
+      await abortable(this.#relaySettled.promise, deadline.signal);
+    } catch { /* it takes too long, or the search is over */ }
+  }
+
+  /** If the plan is unlikely to work, or takes many sessions, the relay does not wait for it to fail. */
   #onPlan({ method, successEstimate }: PunchPlan): void {
-    if (method === "impossible" || successEstimate < LIKELY) this.#relayTurn.resolve();
+    const udp = this.#udp?.successEstimate ?? 0;
+    const isFirst = method === "birthday" || Math.max(successEstimate, udp) < LIKELY;
+    if (isFirst) this.#relayTurn.resolve();
     else if (!this.#relayTimer.isSet) this.#relayTimer.set(RELAY_AFTER_MS);
   }
 
@@ -237,7 +322,7 @@ class PathSearch {
         onAttempt: (attempt) => this.#relayAttempts.push(attempt),
         signal: deadline.signal,
       });
-      if (signal.aborted) return connection.reset(); // a direct path was found at the same moment
+      if (await this.#isDirectUsed(signal)) return connection.reset(); // it was found at the same moment
       await this.#use(connection, channelBinding, {
         kind: "relay",
         method: null,
@@ -258,19 +343,70 @@ class PathSearch {
     }
   }
 
-  /** Moves the connection to a path, encrypted with keys of its own. */
+  /** Uses a path over UDP at once; TCP may still find a better one. */
+  async #useUdp({ connection, channelBinding, ...found }: FoundUdpPath): Promise<void> {
+    const { kind, method, punchMs } = found;
+    const report = { kind, method, transport: "udp", punchMs, isRelayed: false } as const;
+    const { inBackground, closed } = this.#context;
+    inBackground(() => releasedSoon(connection, closed));
+    try {
+      const { connectionKey } = await this.#options.session.ready;
+      const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
+      const datagrams = this.#context.udp!.datagrams(connection, keys);
+      this.#directMove = this.#use(connection, channelBinding, report, datagrams);
+      await this.#directMove;
+    } catch (error) {
+      connection.reset();
+      this.#context.logger?.debug(`connect: ${error}`); // the session has ended
+    }
+  }
+
+  #onUdpConfirmed(): void {
+    this.#directFound.abort();
+    this.#tcpTimer.set(TCP_MS);
+  }
+
+  /** Whether a direct path that was found carries bytes; one that has not for a while does not count. */
+  async #isDirectUsed(signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted || this.#directMove === undefined) return signal.aborted;
+    using deadline = new Deadline(UNUSED_MS, signal);
+    try {
+      return await abortable(this.#directMove, deadline.signal);
+    } catch {
+      return signal.aborted;
+    }
+  }
+
+  /**
+   * Moves the connection to a path, encrypted with keys of its own, unless there is a better one; resolves with whether it
+   * did.
+   */
   async #use(
     connection: TcpConnection,
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
-  ): Promise<void> {
+    datagrams?: DatagramPath,
+  ): Promise<boolean> {
     const { session, role } = this.#options;
     const { remoteKey } = this.#options.connection;
+    // The controlling side decides; its end of a path that is not better is reset.
+    const isWanted = role === "controlled" || this.#best === undefined ||
+      isBetter(report, this.#best);
+    if (!isWanted) {
+      connection.reset();
+      return false;
+    }
+    this.#best = report;
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
-    const path = { ...report, connection: encrypted, attempts: this.#attempts };
-    this.#moves.push(this.#move(path));
+    const path = { ...report, connection: encrypted, datagrams, attempts: this.#attempts };
+    const move = this.#move(path).then((hasMoved) => {
+      if (!hasMoved && this.#best === report) this.#best = undefined; // another one may take its place
+      return hasMoved;
+    });
+    this.#moves.push(move);
+    return await move;
   }
 
   /** Fails if a better path was faster, the path was lost, or the connection has ended. */
@@ -295,12 +431,40 @@ class PathSearch {
   }
 }
 
+/**
+ * Whether a path is better than another one of the same search: direct before relayed, near before far, then TCP before UDP,
+ * because the system's congestion control costs less than ours, and firewalls keep its sessions for longer.
+ */
+export function isBetter(
+  found: Pick<PathReport, "kind" | "transport" | "isRelayed">,
+  other: Pick<PathReport, "kind" | "transport" | "isRelayed">,
+): boolean {
+  if (found.isRelayed !== other.isRelayed) return !found.isRelayed;
+  if (distanceOf(found) !== distanceOf(other)) return distanceOf(found) < distanceOf(other);
+  return found.transport === "tcp" && other.transport === "udp";
+}
+
+function distanceOf({ kind }: Pick<PathReport, "kind">): number {
+  return kind === "host" ? 0 : kind === "lan" ? 1 : 2;
+}
+
+/** Waits until a path over UDP needs its socket no more. Once the peer is closed, that does not take long. */
+async function releasedSoon(connection: UdpConnection, closed: AbortSignal): Promise<void> {
+  const timer = new ResettableTimer(() => connection.reset());
+  const onClosed = () => timer.set(LINGER_MS);
+  closed.addEventListener("abort", onClosed, { once: true });
+  if (closed.aborted) onClosed();
+  await connection.released;
+  closed.removeEventListener("abort", onClosed);
+  timer.clear();
+}
+
 /** What a search that has failed tells the other side about it; `undefined` if it failed in another way. */
 export function foundNothing(error: unknown): FoundNothing | undefined {
   if (!(error instanceof UnreachableError)) return undefined;
   for (let cause: unknown = error; cause instanceof PunchlineError; cause = cause.cause) {
     if (!(cause instanceof RefusedError)) continue;
-    return { relayCode: cause.code >= 300 && cause.code <= 699 ? cause.code : null };
+    return { relayCode: isStunErrorCode(cause.code) ? cause.code : null };
   }
   return { relayCode: null };
 }
@@ -308,7 +472,15 @@ export function foundNothing(error: unknown): FoundNothing | undefined {
 /** The reason for a search to end, after the other side's has found nothing. */
 export function hopelessError({ relayCode }: FoundNothing): Error {
   const why = relayCode === null ? "" : `: its relay server refused it (${relayCode})`;
-  return new NetworkError(`the other side has found no path${why}`, "closed");
+  return new NetworkError(`the other side has found no path${why}`, "closed", {
+    remedy: relayCode === null
+      ? "Name a TURN relay in `turn` on either side, for when no direct path works"
+      : "Check the relay's URL and login on the other side",
+  });
+}
+
+function lostError(): NetworkError {
+  return new NetworkError("the path was lost before it could be used", "reset");
 }
 
 /** Whether a relay on the internet can see the address. */
@@ -316,6 +488,26 @@ function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
   return scope === "global" || scope === "documentation";
 }
+
+/** Chosen by us: two retransmissions of a SYN, or the round trips of a proof over a slow path. */
+const TCP_MS = 2000;
+
+/** How long a closed peer delivers over UDP what was written. Chosen by us: a few losses. TCP leaves that to the system. */
+const LINGER_MS = 2000;
+
+/** Why the search by TCP ends before its time. */
+const TCP_IS_LATE = new DOMException("UDP has found a path", "AbortError");
+/** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */
+const RELAY_FIRST_MS = 2000;
+
+/** Chosen by us: a path that dies at once twice in a row does so for a reason. */
+const MAX_PUNCHES = 3;
+
+/** How long the search goes on after that. Chosen by us: a relay takes a few round trips, a punch a second. */
+const AFTER_LOSS_MS = 3000;
+
+/** How long a direct path has to prove its use while a relayed one is ready. Chosen by us: two of the longest round trips. */
+const UNUSED_MS = 600;
 
 /** Chosen by us: with a plan less likely than this, a relay is as likely to be needed as not. */
 const LIKELY = 0.5;

@@ -13,8 +13,8 @@ import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
-import type { PeerConnection } from "./connection.ts";
-import { allowing, makeContext, type PeerContext } from "./context.ts";
+import { type ConnectionEvent, OpenConnections, type PeerConnection } from "./connection.ts";
+import { allowing, loadUdp, makeContext, type PeerContext } from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
@@ -53,11 +53,16 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #options: PeerOptions;
   readonly #context: PeerContext;
   readonly #incoming = new WaitQueue<IncomingConnection>(MAX_INCOMING);
+  readonly #connections = new OpenConnections();
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   readonly #codes = new Set<CodeOffer>();
   #closing: Promise<void> | undefined;
 
-  private constructor(options: PeerOptions, secretKey: Uint8Array) {
+  private constructor(
+    options: PeerOptions,
+    secretKey: Uint8Array,
+    udp: PeerContext["udp"],
+  ) {
     this.#options = options;
     const staticKey = new KeyPair(secretKey);
     this.publicKey = staticKey.publicKey.slice();
@@ -67,6 +72,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#tickets = new Tickets(identity, secretKey, options.tickets);
     this.#context = makeContext(options, {
       staticKey,
+      udp,
       closed: this.#jobs.signal,
       inBackground: (job) => this.#jobs.run(job),
     });
@@ -84,7 +90,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH)) } = options;
     const { signaling = DEFAULT_SIGNALING, listen = signaling.length > 0, signal } = options;
     signal?.throwIfAborted();
-    const peer = new Peer({ ...options, signaling }, secretKey);
+    const udp = await loadUdp(options);
+    signal?.throwIfAborted();
+    const peer = new Peer({ ...options, signaling }, secretKey, udp);
     try {
       peer.#context.baseSockets?.warm();
       if (listen) await peer.#listen(signal);
@@ -164,13 +172,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       },
     );
     this.#codes.add(offer);
-    try {
-      await (options.signal ? abortable(offer.ready, options.signal) : offer.ready);
-      return offer;
-    } catch (error) {
-      await offer[Symbol.asyncDispose]();
-      throw error;
-    }
+    return await offer.ready(options.signal);
   }
 
   /**
@@ -217,7 +219,30 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
-    return await dialPeer(this.#context, target, { protocol, reconnects: reconnect, signal });
+    const reconnects = reconnect;
+    const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
+    this.#connections.add(connection);
+    return connection;
+  }
+
+  /** The open connections, requested by either side; the oldest first. */
+  get connections(): readonly PeerConnection[] {
+    return [...this.#connections.all];
+  }
+
+  /**
+   * Connections that come and go, from the first call until the peer is closed: the members of a room, for example. For
+   * one reader; a slow one misses the newest of more than 2048.
+   *
+   * @example
+   * ```ts ignore
+   * for await (const { event, connection } of peer.events) {
+   *   console.log(event, connection.remoteId, peer.connections.length); // opened, ended
+   * }
+   * ```
+   */
+  get events(): AsyncIterable<ConnectionEvent> {
+    return this.#connections.events;
   }
 
   /**
@@ -253,6 +278,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const reason = new NetworkError("Cannot use the peer: it is closed", "closed");
     const stopped = this.#jobs.stop(reason);
     this.#incoming.close(reason);
+    this.#connections.close(reason);
     await Promise.all([...this.#codes].map((each) => each[Symbol.asyncDispose]()));
     const signalingClosed = this.#context.signaling[Symbol.asyncDispose](); // some jobs wait for one to open
     await stopped;
@@ -282,6 +308,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       reconnects: reconnect,
       show: (incoming) => this.#incoming.push(incoming),
       withdraw: (incoming) => this.#incoming.remove(incoming),
+      onAccepted: (connection) => this.#connections.add(connection),
     });
     const opened = this.#signalingUrls.map((url) => this.#listenOn(url, listener, either));
     for (const [index, url] of this.#signalingUrls.entries()) {

@@ -7,6 +7,7 @@
 
 import { Semaphore } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
+import { NoMappingError } from "../portmap/mapper.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
 import type { BaseSocket } from "../punch/punch.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
@@ -16,8 +17,15 @@ import { abortable } from "@std/async/abortable";
 export interface BaseSocketPoolOptions {
   /** Opens a base socket. */
   prepare(signal: AbortSignal): Promise<BaseSocket>;
-  /** Asks a router to forward its port. Left out if routers must not be asked. */
-  readonly map?: (internalPort: number, signal: AbortSignal) => Promise<PortMapping>;
+  /**
+   * Asks a router to forward a port of it, for TCP or UDP; `undefined` if there is no router to ask. Left out if routers
+   * must not be asked.
+   */
+  readonly map?: (
+    protocol: "tcp" | "udp",
+    internalPort: number,
+    signal: AbortSignal,
+  ) => Promise<PortMapping | undefined>;
 }
 
 /** Keeps one base socket ready. */
@@ -26,6 +34,8 @@ export class BaseSocketPool implements AsyncDisposable {
   /** Aborted when the pool is disposed of. */
   readonly #disposed = new AbortController();
   #ready: Promise<BaseSocket> | undefined;
+  /** Calls of the router that are not over; each may have opened a port. */
+  readonly #mappings = new Set<Promise<unknown>>();
 
   constructor(options: BaseSocketPoolOptions) {
     this.#options = options;
@@ -59,6 +69,7 @@ export class BaseSocketPool implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed.abort(new DOMException("The peer is closed", "AbortError"));
     if (this.#ready !== undefined) await disposeOnceReady(this.#ready);
+    await Promise.all(this.#mappings); // which never reject
   }
 
   async #putBack(base: Promise<BaseSocket>): Promise<void> {
@@ -70,23 +81,66 @@ export class BaseSocketPool implements AsyncDisposable {
   async #prepare(signal: AbortSignal): Promise<BaseSocket> {
     const base = await this.#options.prepare(signal);
     // If the external port is known already, a mapping adds nothing: leave the router alone.
-    if (!base.needsMapping || this.#options.map === undefined) return base;
+    const { map } = this.#options;
+    const needy = [base, base.udp].filter((each) => each?.needsMapping);
+    if (needy.length === 0 || map === undefined) return base;
+    const mappings = needy.map((each) =>
+      this.#addMapping(each!, each === base ? "tcp" : "udp", map)
+    );
+    const adding: Promise<unknown> = Promise.all(mappings)
+      .finally(() => this.#mappings.delete(adding));
+    this.#mappings.add(adding);
     using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
     try {
-      await abortable(this.#addMapping(base, this.#options.map), deadline.signal);
+      await abortable(adding, deadline.signal);
     } catch { /* too late for the first offer, but not for a later one */ }
     return base;
   }
 
   /** Never rejects. */
   async #addMapping(
-    base: BaseSocket,
+    base: Pick<BaseSocket, "description" | "addMapped">,
+    protocol: "tcp" | "udp",
     map: NonNullable<BaseSocketPoolOptions["map"]>,
   ): Promise<void> {
     try {
-      const mapping = await map(base.description.punchPort, this.#disposed.signal);
-      await base.addMapped(mapping.external, mapping);
+      const { punchPort } = base.description;
+      const mapping = await map(protocol, punchPort, this.#disposed.signal);
+      if (mapping !== undefined) await base.addMapped(mapping.external, mapping);
     } catch { /* most routers forward no ports */ }
+  }
+}
+
+/**
+ * Remembers that no router answers on this network, so that no connection waits for one there, until one does answer or the
+ * network changes.
+ */
+export class RouterMemory {
+  /** The addresses of this host on the network without a router. */
+  #absentOn: string | undefined;
+
+  /**
+   * Maps a port, unless no router is known to answer here.
+   *
+   * @param here this host's addresses
+   * @param map rejects with `attempts` that all timed out if no router answers
+   */
+  async map(
+    here: () => Promise<string>,
+    map: () => Promise<PortMapping>,
+  ): Promise<PortMapping | undefined> {
+    const addresses = await here();
+    if (this.#absentOn === addresses) return undefined;
+    try {
+      const mapping = await map();
+      this.#absentOn = undefined;
+      return mapping;
+    } catch (error) {
+      const isSilent = error instanceof NoMappingError &&
+        error.attempts.every(({ outcome }) => outcome === "timed-out");
+      this.#absentOn = isSilent ? addresses : undefined;
+      throw error;
+    }
   }
 }
 
@@ -226,5 +280,5 @@ export class TopicSubscriptions {
   }
 }
 
-/** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. */
+/** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. What takes longer is added when it comes. */
 const MAPPING_TIMEOUT_MS = 300;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { parseJsonObject } from "../base/bytes.ts";
 import { malformed } from "../base/errors.ts";
 import {
   formatTransportAddress,
@@ -19,6 +20,8 @@ export interface RelayState {
   readonly nonce: string;
   /** Whether this side has a relay, or may still get one. */
   readonly mayOffer: boolean;
+  /** The error code of this side's TURN server, if that has refused it; `null` otherwise. */
+  readonly refusalCode: number | null;
   /** Grows with each change. */
   readonly version: number;
   /** The newest version that this side has received; 0 before the first. */
@@ -39,11 +42,11 @@ export interface RelayRendezvous {
   readonly rttMs: number | null;
 }
 
-/** Encodes a state. In the JSON, `acknowledged` is called `heard`. Peers before version 0.2 ignore `rendezvous`. */
+/** Encodes a state. In the JSON, `acknowledged` is called `heard`. Peers before version 0.2 ignore `rendezvous` and `refusalCode`. */
 export function encodeRelayState(state: RelayState): Uint8Array<ArrayBuffer> {
-  const { nonce, mayOffer, version, acknowledged, ips, rendezvous } = state;
+  const { nonce, mayOffer, version, acknowledged: heard, ips, rendezvous, refusalCode } = state;
   const relayed = state.relayed.map(formatTransportAddress);
-  const fields = { nonce, mayOffer, version, heard: acknowledged, ips, relayed, rendezvous };
+  const fields = { nonce, mayOffer, version, heard, ips, relayed, rendezvous, refusalCode };
   return new TextEncoder().encode(JSON.stringify(fields));
 }
 
@@ -53,13 +56,18 @@ export function encodeRelayState(state: RelayState): Uint8Array<ArrayBuffer> {
  * @throws {MalformedMessageError} if a field is missing or invalid
  */
 export function decodeRelayState(bytes: Uint8Array): RelayState {
-  const { nonce, mayOffer, version, heard, ips, relayed, rendezvous } = parseJson(bytes);
+  const { nonce, mayOffer, version, heard, ips, relayed, rendezvous, refusalCode } =
+    parseJsonObject(
+      bytes,
+      WHAT,
+    );
   if (typeof nonce !== "string" || !/^[0-9a-f]{32}$/.test(nonce)) {
     throw malformed(WHAT, "nonce is 16 bytes in hexadecimal digits");
   }
   return {
     nonce,
     mayOffer: mayOffer === true,
+    refusalCode: asErrorCode(refusalCode ?? null),
     version: asCount(version, "version"),
     acknowledged: asCount(heard, "heard"),
     ips: asTexts(ips, "ips").map(asIp),
@@ -68,19 +76,21 @@ export function decodeRelayState(bytes: Uint8Array): RelayState {
   };
 }
 
-function parseJson(bytes: Uint8Array): Record<string, unknown> {
-  try {
-    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    if (typeof value === "object" && value !== null) return value;
-  } catch (cause) {
-    throw malformed(WHAT, "content is a JSON object", cause);
-  }
-  throw malformed(WHAT, "content is a JSON object");
+/** Whether it may be the code of an ERROR-CODE attribute: RFC 8489 §14.8. */
+export function isStunErrorCode(code: number): boolean {
+  return Number.isInteger(code) && code >= 300 && code <= 699;
 }
 
 function asCount(value: unknown, field: string): number {
   if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
   throw malformed(WHAT, `${field} is a whole number`);
+}
+
+function asErrorCode(value: unknown): number | null {
+  if (value === null) return null;
+  const code = asCount(value, "refusalCode");
+  if (isStunErrorCode(code)) return code;
+  throw malformed(WHAT, "refusalCode is an error code of STUN");
 }
 
 function asTexts(value: unknown, field: string): string[] {

@@ -42,7 +42,7 @@ export class RelayExchange {
   ) {
     this.#channel = channel;
     this.#onState = onState;
-    this.#ours = { ...own, version: 1, acknowledged: 0, relayed: [] };
+    this.#ours = { ...own, version: 1, acknowledged: 0, relayed: [], refusalCode: null };
   }
 
   /** Whether the other side knows this side's newest state. */
@@ -51,7 +51,11 @@ export class RelayExchange {
   }
 
   /** Changes this side's state. */
-  update(change: Partial<Pick<RelayState, "ips" | "relayed" | "mayOffer" | "rendezvous">>): void {
+  update(
+    change: Partial<
+      Pick<RelayState, "ips" | "relayed" | "mayOffer" | "rendezvous" | "refusalCode">
+    >,
+  ): void {
     this.#ours = { ...this.#ours, ...change, version: this.#ours.version + 1 };
     this.#repetition = afterChange(this.#repetition);
     this.#delay.wake();

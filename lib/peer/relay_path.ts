@@ -24,7 +24,12 @@ import { AttemptRecord, type DialBudget, Nomination } from "../punch/nomination.
 import type { PunchRole } from "../punch/punch.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { RelayedConnection, type StreamRelay } from "../turn/stream_relay.ts";
-import { MAX_ADDRESSES, MAX_RENDEZVOUS, type RelayState } from "./relay_message.ts";
+import {
+  isStunErrorCode,
+  MAX_ADDRESSES,
+  MAX_RENDEZVOUS,
+  type RelayState,
+} from "./relay_message.ts";
 import { RelayExchange } from "./relay_offer.ts";
 import {
   initialRelayPathState,
@@ -108,6 +113,8 @@ class RelayPath {
   readonly #own = new Map<number, OwnRelay>();
   /** Why this side's relays failed. */
   readonly #failures: unknown[] = [];
+  /** Why rendezvous servers relay nothing: a TURN server's reason says more. */
+  readonly #refusals: unknown[] = [];
   /** The record of all dials of one address. */
   readonly #dials = new Map<string, AttemptRecord>();
   readonly #judged = new Map<string, Promise<string | null>>();
@@ -117,6 +124,7 @@ class RelayPath {
   #state: ReturnType<typeof initialRelayPathState>;
   #nomination: Nomination | undefined;
   #theirNonce = "";
+  #theirRefusalCode: number | null = null;
 
   constructor(options: RelayPathOptions) {
     const { channel, ips, isHidden, relays, signal, connectionKey } = options;
@@ -178,7 +186,7 @@ class RelayPath {
   #perform(action: RelayPathAction): void {
     switch (action.kind) {
       case "publish":
-        return this.#exchange.update(action.change);
+        return this.#exchange.update({ ...action.change, refusalCode: this.#refusalCode });
       case "start proving":
         return this.#startProving(action.theirNonce);
       case "permit": {
@@ -194,12 +202,20 @@ class RelayPath {
         return this.#tasks.run(() => this.#join(action.id, action.afterMs));
       case "give up": {
         this.#tasks.run(() => this.#exchange.acknowledge());
-        return this.#result.reject(noRelayError(this.#failures));
+        return this.#result.reject(
+          noRelayError([...this.#failures, ...this.#refusals], this.#theirRefusalCode),
+        );
       }
     }
   }
 
+  /** Why this side's TURN servers relay nothing, if one has said so. */
+  get #refusalCode(): number | null {
+    return this.#failures.find(isTurnRefusal)?.code ?? null;
+  }
+
   #onState(theirs: RelayState): void {
+    this.#theirRefusalCode = theirs.refusalCode;
     const { isAcknowledged } = this.#exchange;
     this.#dispatch({ kind: "state", theirs, isAcknowledged });
   }
@@ -294,7 +310,7 @@ class RelayPath {
     } catch (error) {
       if (this.#signal.aborted || !(error instanceof PunchlineError)) throw error;
       isFinal = error instanceof RefusedError && !BUSY.has(error.code);
-      if (isFinal) this.#failures.push(error);
+      if (isFinal) this.#refusals.push(error);
       attempt.end(isFinal ? "refused" : "unreachable", null, error.message);
     }
     this.#dispatch({ kind: "join failed", id, isFinal });
@@ -389,9 +405,20 @@ function rendezvousId(connectionKey: Uint8Array, url: string): string {
   return toHex(id.subarray(0, 8));
 }
 
-function noRelayError(failures: readonly unknown[]): UnreachableError {
+function isTurnRefusal(error: unknown): error is RefusedError {
+  return error instanceof RefusedError && isStunErrorCode(error.code);
+}
+
+function noRelayError(
+  failures: readonly unknown[],
+  theirRefusalCode: number | null,
+): UnreachableError {
   const message = "Cannot relay: neither side has a relay";
+  const theirs = "the other side has found no path: its relay server refused it";
   const [cause] = failures;
+  if (theirRefusalCode !== null && !failures.some(isTurnRefusal)) {
+    return new UnreachableError(`${message}; ${theirs} (${theirRefusalCode})`, [], { cause });
+  }
   if (cause === undefined) return new UnreachableError(message, []);
   const why = messageOf(cause).replace(/^Cannot [^:]*: /, "");
   return new UnreachableError(`${message}: ${why}`, [], { cause });

@@ -10,7 +10,7 @@
  * @module
  */
 
-import { ChaChaPolyOpener, ChaChaPolySealer, equalSecrets } from "../base/crypto.ts";
+import { ChaChaPolyOpener, ChaChaPolySealer, equalSecrets, ReplayWindow } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 import { HandshakeState, KEY_LENGTH, type KeyPair, type Role } from "../noise/handshake.ts";
 import {
@@ -180,29 +180,6 @@ export class TransportCipher {
   }
 }
 
-/** Remembers which of the last messages have arrived: the sliding window of RFC 6479. */
-class ReplayWindow {
-  /** One more than the highest counter so far. */
-  #end = 0n;
-  /** The counters below the end that have arrived; bit 0 is the highest. */
-  #seen = 0n;
-
-  mayAccept(counter: bigint): boolean {
-    if (counter >= this.#end) return true;
-    const age = this.#end - 1n - counter;
-    return age < WINDOW && (this.#seen >> age & 1n) === 0n;
-  }
-
-  accept(counter: bigint): void {
-    if (counter >= this.#end) {
-      const shift = counter + 1n - this.#end;
-      this.#seen = shift >= WINDOW ? 0n : this.#seen << shift & (1n << WINDOW) - 1n;
-      this.#end = counter + 1n;
-    }
-    this.#seen |= 1n << this.#end - 1n - counter;
-  }
-}
-
 function handshakeState(
   role: Role,
   { secrets, staticKey, ephemeralKey }: SignalingKeys,
@@ -241,6 +218,3 @@ const PROLOGUE = new TextEncoder().encode("punchline 1");
 const NO_ASSOCIATED_DATA = new Uint8Array(0);
 const NONCE_LENGTH = 12;
 const TAG_LENGTH = 16;
-
-/** Chosen by us: a message that is overtaken by more than this is lost. */
-const WINDOW = 256n;

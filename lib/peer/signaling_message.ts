@@ -15,7 +15,7 @@
  * @module
  */
 
-import { ByteReader, concat } from "../base/bytes.ts";
+import { ByteReader, concat, parseJsonObject } from "../base/bytes.ts";
 import { malformed } from "../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 import { MAC_LENGTH } from "./ticket.ts";
@@ -224,7 +224,7 @@ export function decodeConnectionRequest(bytes: Uint8Array): ConnectionRequest {
   const reader = new ByteReader(bytes, what);
   if (bytes[0] === COMPACT) return decodeCompactRequest(reader, what);
   const header = reader.bytes(reader.uint16("length of the header"), "header");
-  const { sentAtMs, ageMs = null, protocol, resumes, wants } = parseJson(header, what);
+  const { sentAtMs, ageMs = null, protocol, resumes, wants } = parseJsonObject(header, what);
   if (typeof sentAtMs !== "number" || !Number.isSafeInteger(sentAtMs)) {
     throw malformed(what, "sentAtMs is a time in milliseconds");
   }
@@ -286,7 +286,7 @@ export function encodeRejection(
  * @throws {MalformedMessageError} if a field is missing or invalid
  */
 export function decodeRejection(bytes: Uint8Array): Rejection {
-  const { why, timeMs, foundNothing } = parseJson(bytes, "rejection");
+  const { why, timeMs, foundNothing } = parseJsonObject(bytes, "rejection");
   const reason = REJECTION_REASONS.find((each) => reasonOnTheWire(each) === why);
   if (reason === undefined) {
     const known = REJECTION_REASONS.map(reasonOnTheWire).join(", ");
@@ -313,16 +313,6 @@ function asFoundNothing(value: unknown): FoundNothing {
 /** The value of `why`, which is part of the protocol: `cancelled` is written as `withdrawn`. */
 function reasonOnTheWire(reason: Rejection["reason"]): string {
   return reason === "cancelled" ? "withdrawn" : reason;
-}
-
-function parseJson(bytes: Uint8Array, what: string): Record<string, unknown> {
-  try {
-    const value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    if (typeof value === "object" && value !== null) return value;
-  } catch (cause) {
-    throw malformed(what, "header is a JSON object", cause);
-  }
-  throw malformed(what, "header is a JSON object");
 }
 
 const KINDS = { request: 1, answer: 2, transport: 3 } as const;

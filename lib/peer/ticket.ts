@@ -97,7 +97,7 @@ export function decodeTicket(text: string): Ticket {
   const bytes = toBytes(text);
   const content = bytes.subarray(0, Math.max(0, bytes.length - CHECKSUM_LENGTH));
   if (!equalBytes(bytes.subarray(content.length), checksum(content))) {
-    throw malformed("ticket", "the checksum is wrong; copy the ticket again");
+    throw malformed("ticket", "the checksum is wrong");
   }
   const reader = new ByteReader(content, "ticket");
   const version = reader.uint8("version");
@@ -193,6 +193,17 @@ export function pathKeys(
   };
 }
 
+/** The keys for datagrams over a path, which share nothing with those for its stream. */
+export function datagramKeys(
+  connectionKey: Uint8Array,
+  channelBinding: Uint8Array,
+  role: "controlling" | "controlled",
+): Pick<PathKeys, "sendKey" | "receiveKey"> {
+  const { sendKey, receiveKey } = pathKeys(connectionKey, channelBinding, role);
+  const derive = (key: Uint8Array) => hmac("sha256", key, utf8("datagrams"));
+  return { sendKey: derive(sendKey), receiveKey: derive(receiveKey) };
+}
+
 /** Names a connection to both sides when it has to be resumed: 32 hexadecimal digits; secret. */
 export function resumptionId(connectionKey: Uint8Array): string {
   return toHex(hmac("sha256", connectionKey, utf8("resumption")).subarray(0, 16));
@@ -212,7 +223,11 @@ function toBytes(text: string): Uint8Array<ArrayBuffer> {
   const digits = compact.slice(PREFIX.length);
   const isFromQr = compact.startsWith(PREFIX.toUpperCase()) && /^[A-Z2-7]+$/.test(digits);
   const bytes = isFromQr ? fromBase32(digits) : fromBase64url(digits);
-  if (bytes === undefined) throw malformed("ticket", `base64url has to follow ${PREFIX}`);
+  if (bytes === undefined) {
+    const isCut = /^[\w-]*$/.test(digits);
+    const rule = isCut ? "it is cut off" : `only letters, digits, - and _ may follow ${PREFIX}`;
+    throw malformed("ticket", rule);
+  }
   return bytes;
 }
 

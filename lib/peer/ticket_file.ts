@@ -12,7 +12,7 @@ import { decodeTicketList, encodeTicketList } from "./ticket_list_message.ts";
 import type { TicketSource } from "./tickets.ts";
 import { EMPTY_TICKET_LIST, type TicketList, useTicket } from "./tickets_engine.ts";
 
-/** The list beside a key file cannot be used; the message says what to do. */
+/** The list beside a key file cannot be used. */
 export class TicketFileError extends PunchlineError {
   /** `"TicketFileError"`. */
   override readonly name = "TicketFileError";
@@ -168,19 +168,21 @@ async function lock(file: Deno.FsFile, keyPath: string, signal?: AbortSignal): P
   const untilMs = performance.now() + LOCK_WAIT_MS;
   while (!await file.tryLock(true)) {
     if (performance.now() >= untilMs) {
-      const why = "another program holds the list of tickets; end it, and try again";
-      throw new TicketFileError(`Cannot change ${listPath(keyPath)}: ${why}`);
+      const why = "another program holds the list of tickets";
+      const remedy = "End that program, and try again";
+      throw new TicketFileError(`Cannot change ${listPath(keyPath)}: ${why}`, { remedy });
     }
     await retry.wait(LOCK_RETRY_MS, signal);
   }
 }
 
 function unusable(path: string, why: string, cause?: unknown): TicketFileError {
-  return new TicketFileError(
-    `Cannot use ${path}: ${why}; restore it from a backup, or remove it, ` +
-      "which revokes all further tickets of this key and makes its first own ticket valid again",
-    { cause },
-  );
+  return new TicketFileError(`Cannot use ${path}: ${why}`, {
+    cause,
+    remedy:
+      "Restore it from a backup, or remove it, which revokes all further tickets of this key " +
+      "and makes its first own ticket valid again",
+  });
 }
 
 /** Writes a new file beside the old one, and gives it its name once everything is on the disk. */

@@ -94,6 +94,7 @@ export class ListenedTicket {
     throw new NetworkError(
       "Cannot accept: the ticket was good for one connection, and there was one",
       "closed",
+      { remedy: "Give the other side another ticket" },
     );
   }
 
@@ -108,7 +109,11 @@ export class ListenedTicket {
 
   /** Makes it open nothing any more, and ends what was begun with it. */
   revoke(): void {
-    this.#revoked.abort(new NetworkError("Cannot connect: the ticket was revoked", "closed"));
+    this.#revoked.abort(
+      new NetworkError("Cannot connect: the ticket was revoked", "closed", {
+        remedy: "Use another ticket of this peer",
+      }),
+    );
   }
 }
 

@@ -120,7 +120,7 @@ function requireFreeName(list: TicketList, name: string): void {
   if (!TICKET_NAME.test(name) || /^\d+$/.test(name) || name === OWN_TICKET_NAME) {
     throw new RangeError(
       `Cannot call a ticket ${
-        JSON.stringify(name)
+        JSON.stringify(name.slice(0, MAX_SHOWN))
       }: a name has at most 64 letters, digits and marks, and is no number`,
     );
   }
@@ -140,3 +140,6 @@ export const TICKET_NAME = /^[\p{L}\p{N}\p{P}\p{S}]{1,64}$/u;
 
 /** Chosen by us: a peer listens to three topics for each, and a rendezvous allows it 64. */
 export const MAX_TICKETS = 16;
+
+/** Chosen by us: one line of a message can hold it. */
+const MAX_SHOWN = 64;

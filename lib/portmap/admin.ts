@@ -12,7 +12,7 @@ import { formatTransportAddress, ipFamily } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import { checkExternalAddress } from "./external_address_check.ts";
-import { findGateways, type Gateway, INTERACTIVE_WAITS_MS } from "./gateway.ts";
+import { findGateways, type Gateway, INTERACTIVE_WAITS_MS, PATIENT_WAITS_MS } from "./gateway.ts";
 import {
   type MapperName,
   type MappingAttempt,
@@ -175,7 +175,7 @@ export interface GatewayReport {
 }
 
 /**
- * Asks all gateways by all protocols at once, in about two seconds, without changing anything.
+ * Asks all gateways by all protocols at once, in five seconds at most if they do not answer, without changing anything.
  *
  * @throws {TypeError} if the gateway or a server is not an address
  * @throws {NetworkError} if this host's network cannot be used
@@ -291,7 +291,7 @@ async function probeGateway(
   const { ip, localIp } = gateway;
   const isIpv4 = ipFamily(ip) === 4;
   const probe = (mapper: PortMapper) => mapper.probe({ signal });
-  const waitsMs = INTERACTIVE_WAITS_MS;
+  const waitsMs = PATIENT_WAITS_MS;
   const [pcp, natPmp, upnp] = await Promise.all([
     probe(pcpMapper(ip, { network, localIp, waitsMs })),
     isIpv4 ? probe(natPmpMapper(ip, { network, waitsMs })) : undefined,

@@ -4,10 +4,24 @@
  * @module
  */
 
+import { MalformedMessageError } from "../base/errors.ts";
+import { WakeableDelay } from "../base/timers.ts";
 import { ipFamily, ipScope } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { type Gateway, guessGateways, INTERACTIVE_WAITS_MS, isSameIp } from "./gateway.ts";
-import type { MapperName, MappingGrant, MappingRequest, PortMapper } from "./mapper.ts";
+import {
+  type Gateway,
+  guessGateways,
+  INTERACTIVE_WAITS_MS,
+  isSameIp,
+  PATIENT_WAITS_MS,
+} from "./gateway.ts";
+import {
+  type MapperName,
+  type MappingGrant,
+  MappingRefusedError,
+  type MappingRequest,
+  type PortMapper,
+} from "./mapper.ts";
 import { natPmpMapper } from "./nat_pmp/client.ts";
 import { PCP_ANYCAST, pcpMapper } from "./pcp/client.ts";
 import { pcpFirst } from "./pcp/nat_pmp_fallback.ts";
@@ -25,7 +39,12 @@ export interface CandidateMapperOptions {
   readonly secret: Uint8Array;
   /** Whether to use NAT-PMP only with gateways that turn out not to speak PCP: RFC 6887 appendix A. */
   readonly strict: boolean;
+  /** Whether PCP by anycast has worked on this network; each address is tried only once. Without it, none is tried. */
+  readonly anycast?: AnycastMemory;
 }
+
+/** Whether the PCP server behind an anycast address has granted a port, by this host's address. */
+export type AnycastMemory = Map<string, boolean>;
 
 /**
  * All protocols with all gateways, in the order of asking.
@@ -66,12 +85,82 @@ function pcpCandidates(
   options: CandidateMapperOptions,
 ): CandidateMapper[] {
   const { network, secret, strict } = options;
-  return gateways.map((gateway): CandidateMapper => {
+  const patience = new Map(gateways.map(({ localIp }) => [localIp, new GatewayPatience()]));
+  const candidates = gateways.map((gateway): CandidateMapper => {
     const { ip, localIp } = gateway;
-    const pcp = pcpMapper(ip, { network, localIp, secret, waitsMs: INTERACTIVE_WAITS_MS });
+    const pcp = pcpMapper(ip, { network, localIp, secret, waitsMs: PATIENT_WAITS_MS });
     const fallsBack = strict && asksBoth(options) && ipFamily(ip) === 4;
     const mapper = fallsBack ? pcpFirst(pcp, interactiveNatPmp(ip, network)) : pcp;
-    return { protocol: "pcp", gateway, ready: () => Promise.resolve(mapper) };
+    const noting = noticing(mapper, () => patience.get(localIp)!.end());
+    return { protocol: "pcp", gateway, ready: () => Promise.resolve(noting) };
+  });
+  return [...candidates, ...anycastCandidates(patience, options)];
+}
+
+/** How long a gateway has to answer before others are asked. */
+class GatewayPatience {
+  readonly #delay = new WakeableDelay();
+  #hasAnswered = false;
+
+  /** The gateway has answered. */
+  end(): void {
+    this.#hasAnswered = true;
+    this.#delay.wake();
+  }
+
+  /** Whether the gateway has answered, as soon as it has, or is late. */
+  async hasAnswered(signal: AbortSignal): Promise<boolean> {
+    await this.#delay.wait(ANYCAST_DELAY_MS, signal);
+    return this.#hasAnswered;
+  }
+}
+
+/** Calls back as soon as the gateway answers a request for a mapping, whatever it answers. */
+function noticing(mapper: PortMapper, onAnswer: () => void): PortMapper {
+  return {
+    ...mapper,
+    map: async (request, options) => {
+      try {
+        const grant = await mapper.map(request, options);
+        onAnswer();
+        return grant;
+      } catch (error) {
+        if (error instanceof MappingRefusedError || error instanceof MalformedMessageError) {
+          onAnswer();
+        }
+        throw error;
+      }
+    },
+  };
+}
+
+/** The nearest PCP server on the path, such as a carrier's: RFC 7723. Asked once, after the gateway's own was silent. */
+function anycastCandidates(
+  patience: ReadonlyMap<string, GatewayPatience>,
+  { network, secret, anycast }: CandidateMapperOptions,
+): CandidateMapper[] {
+  if (anycast === undefined) return [];
+  const untried = [...patience].filter(([localIp]) => anycast.get(localIp) !== false);
+  return untried.map(([localIp, gateway]): CandidateMapper => {
+    const ip = ipFamily(localIp) === 4 ? PCP_ANYCAST.ipv4 : PCP_ANYCAST.ipv6;
+    const pcp = pcpMapper(ip, { network, localIp, secret, waitsMs: INTERACTIVE_WAITS_MS });
+    return {
+      protocol: "pcp",
+      gateway: { ip, localIp, source: "guess" },
+      silenceRemedy: ANYCAST_REMEDY,
+      ready: async (signal) => {
+        if (await gateway.hasAnswered(signal)) return undefined;
+        anycast.set(localIp, false);
+        return {
+          ...pcp,
+          map: async (request, options) => {
+            const grant = await pcp.map(request, options);
+            anycast.set(localIp, true);
+            return grant;
+          },
+        };
+      },
+    };
   });
 }
 
@@ -96,7 +185,7 @@ function asksBoth({ protocols }: CandidateMapperOptions): boolean {
 }
 
 function interactiveNatPmp(ip: string, network: Network): PortMapper {
-  return natPmpMapper(ip, { network, waitsMs: INTERACTIVE_WAITS_MS });
+  return natPmpMapper(ip, { network, waitsMs: PATIENT_WAITS_MS });
 }
 
 /** Gives PCP the time to answer, if the gateway speaks it. */
@@ -235,8 +324,13 @@ function networkSeenAs(
 /** Chosen by us: a router that still speaks the preferred protocol answers earlier, and one that does not costs no more. */
 const PREFERRED_HEAD_START_MS = 500;
 
-/** Chosen by us: with 1.75 s of asking after it, a silent gateway has cost less than 2 s. */
+/** Chosen by us: gateways answer within a millisecond or two. */
 const PCP_HEAD_START_MS = 200;
+
+const ANYCAST_REMEDY = "Nothing: only some providers answer PCP at this address";
+
+/** Chosen by us: the gateway has been asked four times by then. */
+const ANYCAST_DELAY_MS = 2000;
 
 /** Chosen by us: both answers of a gateway arrive within a millisecond or two of each other. */
 const PCP_GRACE_MS = 5;

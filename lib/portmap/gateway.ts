@@ -13,7 +13,7 @@ import {
   type TransportAddress,
 } from "../net/address.ts";
 import { discoverLocalIpv4 } from "../net/local_address.ts";
-import type { LocalAddress, Network } from "../net/network.ts";
+import type { DefaultGateway, LocalAddress, Network } from "../net/network.ts";
 import { exchangeWithServer } from "../net/retransmit.ts";
 
 /** A gateway that may open ports. */
@@ -47,21 +47,20 @@ export interface FindGatewaysOptions {
  */
 export async function findGateways(options: FindGatewaysOptions): Promise<Gateway[]> {
   const { network, known = [], signal } = options;
-  const addresses = await network.localAddresses();
+  const addresses = await localAddressesOf(network);
   const defaults = known.length > 0
     ? known.map((ip) => ({ ip, interfaceName: undefined }))
-    : await network.defaultGateways();
+    : await defaultGatewaysOf(network);
   // The kernel is asked for its source address only once, and only if nothing else names it.
   let found: Promise<string | undefined> | undefined;
   const localIpv4 = () => found ??= discoverLocalIpv4(network, { signal, throwsIfDenied: true });
 
-  if (defaults === undefined) {
-    return guessGateways(await localIpv4s(addresses, localIpv4));
-  }
   const gateways: Gateway[] = [];
-  for (const { ip, interfaceName } of defaults) {
+  for (const { ip, interfaceName } of defaults ?? []) {
     const localIp = addresses === undefined
-      ? ipFamily(ip) === 4 ? await localIpv4() : undefined
+      ? ipFamily(ip) === 4
+        ? await localIpv4() ?? await addressTowards(network, ip, known)
+        : undefined
       : nearestAddress(
         ip,
         addresses.filter((one) => {
@@ -71,7 +70,45 @@ export async function findGateways(options: FindGatewaysOptions): Promise<Gatewa
     if (localIp === undefined) continue;
     gateways.push({ ip, localIp, source: known.length > 0 ? "caller" : "routes" });
   }
-  return gateways;
+  // Android keeps its routes where programs do not see them, and a VPN may have taken the default route.
+  const hasIpv4 = (defaults ?? []).some(({ ip }) => ipFamily(ip) === 4);
+  if (hasIpv4 || known.length > 0) return gateways;
+  return [...guessGateways(await localIpv4s(addresses, localIpv4)), ...gateways];
+}
+
+/** `undefined` where the system does not list them, such as on Android. */
+async function localAddressesOf(network: Network): Promise<LocalAddress[] | undefined> {
+  try {
+    return await network.localAddresses();
+  } catch {
+    return undefined;
+  }
+}
+
+/** `undefined` where the system does not list them. */
+async function defaultGatewaysOf(network: Network): Promise<DefaultGateway[] | undefined> {
+  try {
+    return await network.defaultGateways();
+  } catch {
+    return undefined;
+  }
+}
+
+/** The address that a connection to a gateway that the user named comes from; `undefined` if it takes none. */
+async function addressTowards(
+  network: Network,
+  ip: string,
+  known: readonly string[],
+): Promise<string | undefined> {
+  if (!known.includes(ip)) return undefined;
+  try {
+    using connection = await network.connectTcp({ ip, port: 80 }, {
+      signal: AbortSignal.timeout(ADDRESS_TIMEOUT_MS),
+    });
+    return connection.local.ip;
+  } catch {
+    return undefined; // nothing listens there
+  }
 }
 
 /**
@@ -142,7 +179,7 @@ export function withJitter(waitsMs: readonly number[], random: () => number): nu
  * Whether a datagram is from the address and port that were asked. The system reports sources without a zone, which a
  * link-local gateway cannot be asked without.
  */
-export function isFrom(source: TransportAddress, asked: TransportAddress): boolean {
+function isFrom(source: TransportAddress, asked: TransportAddress): boolean {
   return source.port === asked.port && isSameIp(source.ip, asked.ip);
 }
 
@@ -223,6 +260,12 @@ export const RFC6887_WAITS_MS: readonly number[] = [
  * background use the waits of the RFC.
  */
 export const INTERACTIVE_WAITS_MS: readonly number[] = RFC6886_WAITS_MS.slice(0, 3);
+
+/** For a mapping: as many requests, and another one, but five seconds for a first answer. Chosen by us, as for UPnP. */
+export const PATIENT_WAITS_MS: readonly number[] = [...INTERACTIVE_WAITS_MS, 3250];
+
+/** Chosen by us: a gateway accepts a connection within a few milliseconds, if it does. */
+const ADDRESS_TIMEOUT_MS = 500;
 
 const USUAL_HOSTS = [1, 254];
 

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ipFamily } from "../net/address.ts";
+import { formatTransportAddress, ipFamily } from "../net/address.ts";
 import { isEpochConsistent } from "./epoch.ts";
 import { isSameOutside, type LeaseFinding, RESTARTED } from "./lease_engine.ts";
 import type { MappingGrant, PortMapper } from "./mapper.ts";
@@ -80,18 +80,19 @@ async function checkIgdEntry(
   grant: MappingGrant,
   signal: AbortSignal,
 ): Promise<LeaseFinding> {
-  const { protocol, internal, external } = grant;
-  const entry = await mapper.readMapping({ protocol, externalPort: external.port }, { signal });
+  const { internal, external } = grant;
+  const { entry, externalIp: ip } = await mapper.checkMapping(grant, { signal });
   if (entry === undefined) {
     return { kind: "lost", reason: "it is no longer in the gateway's table", hasRestarted: false };
   }
+  // Its description does not matter: some gateways write their own.
   const isTaken = entry !== "unknown" && entry.internalClient !== "0.0.0.0" &&
-    entry.internalClient !== internal.ip;
+    (entry.internalClient !== internal.ip || entry.internalPort !== internal.port);
   if (isTaken) {
-    const reason = `the gateway has given the port to ${entry.internalClient}`;
+    const owner = formatTransportAddress({ ip: entry.internalClient, port: entry.internalPort });
+    const reason = `the gateway has given the port to ${owner}`;
     return { kind: "lost", reason, hasRestarted: false };
   }
-  const ip = await mapper.externalIp({ signal });
   const now = { ...grant, external: { ...external, ip } };
   return isSameOutside(grant, now) ? { kind: "fine", grant } : { kind: "changed", grant: now };
 }

@@ -20,7 +20,10 @@
  * |             | failed                         | `repairing`                                                 |
  * | `repairing` | another race was won           | `waiting`; listens to the gateway of the winner             |
  * |             | failed                         | `waiting`; tries again after growing delays                 |
+ * | any of these three | the lease expires       | the same; the owner is told                                 |
  * | any         | left, released                 | `left`, `released`                                          |
+ *
+ * What happens within one UPnP request, from reading the table to the grant, is the table of `upnp/mapping_engine.ts`.
  *
  * @module
  */
@@ -72,6 +75,8 @@ export interface LeaseTerms {
 export type LeaseEvent =
   /** The time of a `wait` has come. Too early does no harm. */
   | { readonly kind: "time" }
+  /** The lease ends while the gateway is being asked; at any other time `time` says so. */
+  | { readonly kind: "expired" }
   /** The gateway announced that it has restarted, or has another external address. */
   | { readonly kind: "announced"; readonly mapper: MapperName; readonly epoch: GatewayEpoch }
   /** The answer to `check`. */
@@ -110,6 +115,8 @@ export type LeaseAction =
   /** Listen to the announcements of this grant's gateway, and of no other. */
   | { readonly kind: "listen"; readonly grant: MappingGrant }
   | { readonly kind: "report"; readonly news: LeaseNews }
+  /** Release a grant that another one of the same gateway has replaced, on another external port. */
+  | { readonly kind: "drop"; readonly grant: MappingGrant }
   /** Release the grants in this order. In many routers duplicates are one entry with the first. */
   | { readonly kind: "release"; readonly grants: readonly MappingGrant[] };
 
@@ -150,6 +157,10 @@ export function stepLease(state: LeaseState, event: LeaseEvent, moment: LeaseMom
   switch (event.kind) {
     case "time":
       return onTime(state, moment);
+    case "expired":
+      return isAsking(state) && moment.nowMs >= expiryMs(state.grant)
+        ? lose(state, EXPIRED, moment)
+        : stay(state);
     case "announced":
       return onAnnounced(state, event, moment);
     case "checked":
@@ -167,6 +178,11 @@ export function stepLease(state: LeaseState, event: LeaseEvent, moment: LeaseMom
     case "release":
       return onRelease(state);
   }
+}
+
+/** When the lease ends, on the clock of `performance.now()`. */
+export function expiryMs({ lifetimeSeconds, grantedAtMs }: Lease): number {
+  return grantedAtMs + lifetimeSeconds * 1000;
 }
 
 /** Whether two grants look the same from outside. An address that the gateway does not report counts as the same. */
@@ -332,8 +348,20 @@ function adopt(
   before: readonly LeaseAction[] = [],
 ): LeaseStep {
   const news = newsOf(state, grant);
+  const dropped: LeaseAction[] = leavesPort(state.grant, grant)
+    ? [{ kind: "drop", grant: state.grant }]
+    : [];
   const after: LeaseState = { ...state, phase: "waiting", ...held(grant, state.terms, moment) };
-  return wait(after, [...before, { kind: "report", news }]);
+  return wait(after, [...before, { kind: "report", news }, ...dropped]);
+}
+
+/**
+ * Whether the gateway may have both ports open now. By PCP and NAT-PMP, a port of this host has one external port, and the
+ * new one has replaced the old.
+ */
+function leavesPort(before: MappingGrant, after: MappingGrant): boolean {
+  return before.mapper === "upnp" && isFromSameMapper(before, after) &&
+    before.external.port !== after.external.port;
 }
 
 function newsOf({ isLost, grant: before }: LeaseState, after: MappingGrant): LeaseNews {
@@ -439,8 +467,8 @@ function isFromSameMapper(a: MappingGrant, b: MappingGrant): boolean {
   return a.mapper === b.mapper && a.gateway === b.gateway;
 }
 
-function expiryMs({ lifetimeSeconds, grantedAtMs }: Lease): number {
-  return grantedAtMs + lifetimeSeconds * 1000;
+function isAsking({ phase }: LeaseState): boolean {
+  return phase === "checking" || phase === "renewing" || phase === "repairing";
 }
 
 const EXPIRED = "the lease has expired";

@@ -7,11 +7,12 @@
 import { messageOf, PunchlineError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
-import { WakeableDelay } from "../base/timers.ts";
+import { MAX_TIMER_MS, ResettableTimer, WakeableDelay } from "../base/timers.ts";
 import type { Network } from "../net/network.ts";
 import { followAnnouncements, type GatewayAnnouncement } from "./announcements.ts";
 import { checkLease } from "./lease_check.ts";
 import {
+  expiryMs,
   type LeaseAction,
   type LeaseEvent,
   type LeaseMoment,
@@ -32,8 +33,8 @@ export interface LeaseRenewerOptions {
   readonly checkSeconds: number;
   /** Whether to listen to announcements, which do not arrive from other links. */
   readonly listens: boolean;
-  /** Gets a new mapping by whatever works now. */
-  readonly race: (signal: AbortSignal) => Promise<RaceResult>;
+  /** Gets a new mapping by whatever works now; `held` is what this one was granted before, the latest grant first. */
+  readonly race: (signal: AbortSignal, held: readonly MappingGrant[]) => Promise<RaceResult>;
   /** Called with what happens to the mapping. */
   readonly onNews: (news: LeaseNews) => void;
   readonly logger?: Logger;
@@ -84,16 +85,19 @@ export class LeaseRenewer implements AsyncDisposable {
     this.#step({ kind: "leave" });
   }
 
-  /** Closes the mapping, and its duplicates; whether the gateway confirmed it. */
-  async release(): Promise<boolean> {
+  /**
+   * Closes the mapping, and its duplicates.
+   *
+   * @returns why the port may still be open; `undefined` if the gateway has closed it
+   */
+  async release(): Promise<string | undefined> {
     await this.leave();
     const actions = this.#step({ kind: "release" });
     const grants = actions.flatMap((action) => action.kind === "release" ? action.grants : []);
     const [own, ...duplicates] = grants.map((grant) => this.#heldOf(grant));
-    const isReleased = own === undefined ||
-      await releaseGrant(own, (problem) => this.#warn(problem));
+    const problem = own && await releaseGrant(own, (problem) => this.#warn(problem));
     for (const duplicate of duplicates) await releaseGrant(duplicate);
-    return isReleased || this.isLost;
+    return this.isLost ? undefined : problem;
   }
 
   /** As {@linkcode LeaseRenewer.release}. */
@@ -135,12 +139,19 @@ export class LeaseRenewer implements AsyncDisposable {
         });
       case "race":
         return await this.#ask(signal, async () => {
-          return { kind: "won", grant: this.#hold(await this.#options.race(signal)) };
+          const { grant, duplicates } = this.#state;
+          const result = await this.#options.race(signal, [grant, ...duplicates]);
+          return { kind: "won", grant: this.#hold(result) };
         });
       case "listen":
         return this.#listen(action.grant);
       case "report":
         return void this.#options.onNews(action.news);
+      case "drop": {
+        const held = this.#heldOf(action.grant);
+        this.#endings.run(() => releaseGrant(held, (problem) => this.#warn(problem)));
+        return undefined;
+      }
       case "release": // release() carries it out
         return undefined;
     }
@@ -156,6 +167,13 @@ export class LeaseRenewer implements AsyncDisposable {
   }
 
   async #ask(signal: AbortSignal, ask: () => Promise<LeaseEvent>): Promise<LeaseEvent> {
+    const expiry = new ResettableTimer(() => {
+      for (const action of this.#step({ kind: "expired" })) {
+        if (action.kind === "report") this.#options.onNews(action.news);
+      }
+    });
+    const leftMs = expiryMs(this.#state.grant) - performance.now();
+    if (leftMs > 0 && leftMs < MAX_TIMER_MS) expiry.set(Math.ceil(leftMs));
     try {
       return await ask();
     } catch (error) {
@@ -163,6 +181,8 @@ export class LeaseRenewer implements AsyncDisposable {
       if (!(error instanceof PunchlineError)) throw error;
       this.#warn(error);
       return { kind: "failed" };
+    } finally {
+      expiry.clear();
     }
   }
 

@@ -70,7 +70,10 @@ export interface MapPortOptions {
   readonly outerGateway?: OuterGateway;
   /** How often to check that the mapping is still there; 60 by default, `Infinity` for never. */
   readonly checkSeconds?: number;
-  /** How long to wait for the mapping; 15,000 by default. It takes 2000 if no gateway answers. */
+  /**
+   * How long to wait for the mapping; 30,000 by default. It takes 5000 if no gateway answers, and longer only while one is
+   * answering, sending its description or opening the port.
+   */
   readonly timeoutMs?: number;
   /** Aborts the call, and later releases the mapping. */
   readonly signal?: AbortSignal;
@@ -119,28 +122,33 @@ export async function mapPort(options: MapPortOptions): Promise<PortMapping> {
     ...settings,
     mutex: routerMutexOf(network),
     listens: true,
-    race: (signal) => raceGateways(settings, signal),
+    race: (signal, held) => raceGateways(settings, signal, held),
     raceUpstream: (inner, verdict, signal) => raceUpstream(settings, { inner, verdict, signal }),
     checkExternalAddress: check,
   });
 }
 
 /** All gateways and protocols at once, but one caller at a time. */
-async function raceGateways(settings: Settings, signal: AbortSignal): Promise<RaceResult> {
+async function raceGateways(
+  settings: Settings,
+  signal: AbortSignal,
+  held: readonly MappingGrant[] = [],
+): Promise<RaceResult> {
   const { network, protocols, secret, strict } = settings;
   const gateways = await gatewaysFor(settings, signal);
-  const candidates = candidateMappers(gateways, { network, protocols, secret, strict });
+  const mutex = routerMutexOf(network);
+  const { anycast } = mutex;
+  const candidates = candidateMappers(gateways, { network, protocols, secret, strict, anycast });
   if (candidates.length === 0) {
     throw new NoMappingError(
       `map ${settings.protocol.toUpperCase()} port ${settings.internalPort}`,
       [],
     );
   }
-  const mutex = routerMutexOf(network);
   return await mutex.through(async () => {
     const racing = withPreferred(candidates, mutex.preferredProtocol);
     mutex.preferredProtocol = undefined; // until it has granted again
-    const request = (gateway: Gateway) => requestFor(settings, gateway);
+    const request = (gateway: Gateway) => requestFor(settings, gateway, held);
     const result = await raceForGrant(racing, raceOptions(settings, request, signal));
     const { mapper } = result.winner.grant;
     // The others send a packet or two before UPnP, and are faster.
@@ -178,11 +186,22 @@ function raceOptions(
   };
 }
 
-function requestFor(settings: Settings, { localIp }: Gateway): MappingRequest {
-  const { protocol, internalPort, externalPort, exactExternalPort } = settings;
-  const { lifetimeSeconds, description } = settings;
-  const internal = { ip: localIp, port: internalPort };
-  return { protocol, internal, externalPort, exactExternalPort, lifetimeSeconds, description };
+/** @param held what this mapping was granted before, the latest grant first: it keeps its external port */
+function requestFor(
+  settings: Settings,
+  { localIp }: Gateway,
+  held: readonly MappingGrant[] = [],
+): MappingRequest {
+  const { protocol, internalPort, exactExternalPort, lifetimeSeconds, description } = settings;
+  return {
+    protocol,
+    internal: { ip: localIp, port: internalPort },
+    externalPort: held[0]?.external.port ?? settings.externalPort,
+    exactExternalPort,
+    lifetimeSeconds,
+    description,
+    held,
+  };
 }
 
 /** The gateways of one family: the one that was named, those of the routing table, or guesses. */
@@ -247,5 +266,5 @@ const DEFAULT_LIFETIME_SECONDS = 3600;
 /** Chosen by us: a packet or two a minute, and a mapping that the router has lost is back within one. */
 const DEFAULT_CHECK_SECONDS = 60;
 
-/** Chosen by us: UPnP devices that rewrite their firewall for each mapping take seconds for each of several calls. */
-const DEFAULT_TIMEOUT_MS = 15_000;
+/** Chosen by us: UPnP devices that rewrite their firewall for each mapping take up to ten seconds for each of two calls. */
+const DEFAULT_TIMEOUT_MS = 30_000;

@@ -38,6 +38,8 @@ export interface MappingRequest {
   readonly lifetimeSeconds: number;
   /** Shown in the router's table of mappings. Protocols without such a field leave it out. */
   readonly description: string;
+  /** What this run was granted before and still holds: mappings that a request may replace. None by default. */
+  readonly held?: readonly MappingGrant[];
 }
 
 /** What a gateway granted, which may differ from what was requested. */
@@ -145,7 +147,7 @@ export class MappingRefusedError extends RefusedError {
   /** The code's name in the specification, such as `NOT_AUTHORIZED`. */
   readonly reason: string;
   /** What the user can do about it, in one plain sentence without a period. */
-  readonly remedy: string;
+  declare readonly remedy: string;
   /** For how long it is pointless to ask again, if the gateway said so. */
   readonly retryAfterSeconds: number | undefined;
 
@@ -164,10 +166,9 @@ export class MappingRefusedError extends RefusedError {
       readonly retryAfterSeconds?: number;
     },
   ) {
-    super(message, options.code, options);
+    super(message, options.code, { cause: options.cause, remedy: options.remedy });
     this.mapper = options.mapper;
     this.reason = options.reason;
-    this.remedy = options.remedy;
     this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }
@@ -194,7 +195,10 @@ export class NoMappingError extends UnreachableError<MappingAttempt> {
    * @param attempts everything that was tried
    */
   constructor(action: string, attempts: readonly MappingAttempt[]) {
-    super(messageFor(action, attempts), attempts, { cause: attempts[0]?.reason });
+    super(messageFor(action, attempts), attempts, {
+      cause: attempts[0]?.reason,
+      remedy: mostTelling(attempts)?.remedy ?? "Name the router in `gateway`",
+    });
   }
 }
 
@@ -258,7 +262,8 @@ export function sameAgain(
   lifetimeSeconds: number = grant.lifetimeSeconds,
 ): MappingRequest {
   const { protocol, internal, external } = grant;
-  return { protocol, internal, externalPort: external.port, lifetimeSeconds, description: "" };
+  const { port: externalPort } = external;
+  return { protocol, internal, externalPort, lifetimeSeconds, description: "", held: [grant] };
 }
 
 function checkRange(what: string, value: number, least: number, most: number): void {
@@ -275,12 +280,17 @@ function outcomeOf(
     return { outcome: "failed", remedy: "Update the router's firmware, or restart it" };
   }
   if (error instanceof NetworkError && error.reason === "not-permitted") {
-    return { outcome: "unreachable", remedy: "Grant this program access to the network" };
+    return { outcome: "unreachable", remedy: error.remedy ?? "Run the program with --allow-net" };
   }
   if (error instanceof NetworkError) {
     return { outcome: "unreachable", remedy: "Check this device's connection" };
   }
   return { outcome: "timed-out", remedy: SILENCE_REMEDIES[protocol] };
+}
+
+/** One that was refused says most. */
+function mostTelling(attempts: readonly MappingAttempt[]): MappingAttempt | undefined {
+  return attempts.find(({ outcome }) => outcome === "refused") ?? attempts[0];
 }
 
 function messageFor(action: string, attempts: readonly MappingAttempt[]): string {
@@ -305,11 +315,12 @@ export const PROTOCOL_NAMES: Readonly<Record<MapperName, string>> = {
   "upnp": "UPnP",
 };
 
-/** What to do if a gateway does not answer. */
+/** What to do if a gateway does not answer, which does not show why. */
 export const SILENCE_REMEDIES: Readonly<Record<MapperName, string>> = {
-  "pcp": "PCP is off or unknown to the router: enable it there",
-  "nat-pmp": "NAT-PMP is off or unknown to the router: enable it there",
-  "upnp": "UPnP is off: enable it in the router",
+  "pcp": "Enable PCP in the router if it has it; NAT-PMP or UPnP will do as well",
+  "nat-pmp": "Enable NAT-PMP in the router if it has it; PCP or UPnP will do as well",
+  "upnp":
+    "Enable UPnP in the router if it is off, and let answers through this device's firewall (UDP port 1900)",
 };
 
 const OUTCOMES: Partial<Record<Attempt["outcome"], string>> = {

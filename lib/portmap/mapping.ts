@@ -150,7 +150,8 @@ export class ManagedMapping implements PortMapping {
   }
 
   get external(): TransportAddress {
-    return (this.#outer ?? this.#inner).held.grant.external;
+    const { external } = (this.#outer ?? this.#inner).held.grant;
+    return { ...external, ip: this.#verdict.correctedIp ?? external.ip };
   }
 
   get lifetimeSeconds(): number {
@@ -201,8 +202,7 @@ export class ManagedMapping implements PortMapping {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end ??= this.#finish(async (lease) => {
-      const isReleased = await this.#options.mutex.through(() => lease.release());
-      return isReleased ? undefined : "the gateway did not confirm it";
+      return await this.#options.mutex.through(() => lease.release());
     });
     await this.#end;
   }

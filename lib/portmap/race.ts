@@ -17,6 +17,7 @@ import {
   type MappingAttempt,
   mappingAttempt,
   type MappingGrant,
+  MappingRefusedError,
   type MappingRequest,
   NoMappingError,
   type PortMapper,
@@ -26,8 +27,10 @@ import {
 export interface CandidateMapper {
   readonly protocol: MapperName;
   readonly gateway: Gateway;
-  /** Gets ready to ask, without opening anything. */
-  ready(signal: AbortSignal): Promise<PortMapper>;
+  /** What to do if it does not answer, if that is not what the protocol suggests. */
+  readonly silenceRemedy?: string;
+  /** Gets ready to ask, without opening anything; `undefined` if it turns out that there is nothing to ask. */
+  ready(signal: AbortSignal): Promise<PortMapper | undefined>;
 }
 
 /** A grant, with the mapper that can renew and release it. */
@@ -72,7 +75,7 @@ export async function raceForGrant(
   options: RaceOptions,
 ): Promise<RaceResult> {
   const race = new Race(options);
-  const asked = Promise.allSettled(candidates.map((candidate) => race.ask(candidate)))
+  const asked = Promise.allSettled(candidates.map((candidate, index) => race.ask(candidate, index)))
     .finally(() => race.end());
   await Promise.race([race.won, asked]);
   if (race.winner === undefined) throwFault(await asked);
@@ -85,19 +88,25 @@ export async function raceForGrant(
   throw new NoMappingError(`map ${protocol.toUpperCase()} port ${internal.port}`, race.attempts);
 }
 
-/** Releases a grant, and gives up after 4 s, because the program may be ending; whether the gateway confirmed it. */
+/**
+ * Releases a grant, and gives up after a few seconds, because the program may be ending.
+ *
+ * @returns why the port may still be open; `undefined` if the gateway has closed it
+ */
 export async function releaseGrant(
   { mapper, grant }: HeldGrant,
   onProblem: (problem: unknown) => void = () => {},
-): Promise<boolean> {
-  const signal = AbortSignal.timeout(RELEASE_MS);
+): Promise<string | undefined> {
+  const signal = AbortSignal.timeout(mapper.name === "upnp" ? UPNP_RELEASE_MS : RELEASE_MS);
   try {
     await mapper.release(grant, { signal });
-    return true;
+    return undefined;
   } catch (error) {
     if (error !== signal.reason && !(error instanceof PunchlineError)) throw error;
     onProblem(error);
-    return false;
+    return error instanceof MappingRefusedError
+      ? `the gateway did not close it: ${error.reason}`
+      : "the gateway did not confirm it";
   }
 }
 
@@ -105,6 +114,8 @@ export async function releaseGrant(
 export class RouterMutex {
   /** The protocol that granted last. */
   preferredProtocol: MapperName | undefined;
+  /** Whether PCP by anycast has worked, by this host's address: each address asks only once. */
+  readonly anycast = new Map<string, boolean>();
   #isLocked = false;
   readonly #waiting = new Set<() => void>();
 
@@ -154,7 +165,7 @@ export function routerMutexOf(network: Network): RouterMutex {
 }
 
 class Race {
-  readonly attempts: MappingAttempt[] = [];
+  readonly #attempts = new Map<number, MappingAttempt>();
   /** Grants that came too late, or are not usable. */
   readonly spares: HeldGrant[] = [];
   readonly won: Promise<void>;
@@ -167,22 +178,32 @@ class Race {
   /** Ends candidates that have asked, a while later. */
   readonly #over = new AbortController();
   readonly #timer = new ResettableTimer(() => this.#onTimer());
+  /** The protocols of the candidates that have asked, and have not been answered. */
+  readonly #asking: MapperName[] = [];
 
   constructor(options: RaceOptions) {
     this.#options = options;
     ({ promise: this.won, resolve: this.#win } = Promise.withResolvers<void>());
-    this.#timer.set(Math.max(0, options.timeoutMs - LATE_ANSWER_MS));
-    options.signal.addEventListener("abort", this.#decide, { once: true });
-    if (options.signal.aborted) this.#decide();
+    const { timeoutMs } = options;
+    this.#timer.set(timeoutMs - Math.min(LATE_ANSWER_MS + CLOSING_MS, timeoutMs / 2));
+    options.signal.addEventListener("abort", this.#onAbort, { once: true });
+    if (options.signal.aborted) this.#onAbort();
   }
 
-  async ask(candidate: CandidateMapper): Promise<void> {
-    const { protocol, gateway } = candidate;
+  /** How the candidates failed, in their order. */
+  get attempts(): MappingAttempt[] {
+    return [...this.#attempts].sort(([a], [b]) => a - b).map(([, attempt]) => attempt);
+  }
+
+  /** @param index the candidate's place in the list */
+  async ask(candidate: CandidateMapper, index: number): Promise<void> {
+    const { protocol, gateway, silenceRemedy } = candidate;
     try {
       const mapper = await candidate.ready(this.#decided.signal);
       this.#decided.signal.throwIfAborted();
+      if (mapper === undefined) return;
       const request = this.#options.request(gateway);
-      const grant = await mapper.map(request, { signal: this.#over.signal });
+      const grant = await this.#map(mapper, request);
       this.#onGrant({ mapper, grant, gateway });
     } catch (error) {
       const isEnded = error === DECIDED || error === OVER;
@@ -192,14 +213,26 @@ class Race {
       }
       const elapsedMs = performance.now() - this.#startMs;
       const call = { protocol, gateway, elapsedMs };
-      this.attempts.push(mappingAttempt(call, isEnded ? unfinished(elapsedMs) : error));
+      const attempt = mappingAttempt(call, isEnded ? unfinished(elapsedMs) : error);
+      const isSilent = attempt.outcome === "timed-out";
+      const remedy = isSilent && silenceRemedy !== undefined ? silenceRemedy : attempt.remedy;
+      this.#attempts.set(index, { ...attempt, remedy });
     }
   }
 
   /** All candidates are done. */
   end(): void {
     this.#timer.clear();
-    this.#options.signal.removeEventListener("abort", this.#decide);
+    this.#options.signal.removeEventListener("abort", this.#onAbort);
+  }
+
+  async #map(mapper: PortMapper, request: MappingRequest): Promise<MappingGrant> {
+    this.#asking.push(mapper.name);
+    try {
+      return await mapper.map(request, { signal: this.#over.signal });
+    } finally {
+      this.#asking.splice(this.#asking.indexOf(mapper.name), 1);
+    }
   }
 
   #onGrant(held: HeldGrant): void {
@@ -212,10 +245,16 @@ class Race {
     this.#win();
   }
 
-  readonly #decide = (): void => {
+  #decide(): void {
     if (this.#decided.signal.aborted) return;
     this.#decided.abort(DECIDED);
     this.#timer.set(LATE_ANSWER_MS);
+  }
+
+  /** PCP and UPnP close what an aborted request may have opened; NAT-PMP cannot tell its port from another program's. */
+  readonly #onAbort = (): void => {
+    this.#decide();
+    if (!this.#asking.includes("nat-pmp")) this.#timer.set(ABORTED_MS);
   };
 
   #onTimer(): void {
@@ -261,8 +300,15 @@ const NO_GATEWAY: Gateway = { ip: "0.0.0.0", localIp: "0.0.0.0", source: "guess"
 /** Chosen by us: how long to wait for a gateway's late answer, which would leave a port open. */
 const LATE_ANSWER_MS = 1000;
 
-/** Chosen by us: how long a release may take. */
+/** Chosen by us: how long a mapper may take to close what an unanswered request may have opened, when time is up. */
+const CLOSING_MS = 2000;
+
+/** Chosen by us: answers that are on their way arrive within this time. */
+const ABORTED_MS = 100;
+
+/** Chosen by us: how long a release may take. By UPnP it is three calls: reading the entry, deleting it, reading again. */
 const RELEASE_MS = 4000;
+const UPNP_RELEASE_MS = 8000;
 
 /** Chosen by us: enough for a hundred callers of a router that takes 80 ms for each. */
 const MAX_WAIT_MS = 10_000;

@@ -34,6 +34,10 @@ export const NAT_PMP_RESULT = {
   UNSUPPORTED_OPCODE: 5,
 } as const;
 
+/** What to do if a gateway grants a port for no time, which both protocols use to close it. */
+export const LIFETIME_0_REMEDY =
+  "Restart the router, or use UPnP: it grants the port for no time at all";
+
 /** A request that was refused. */
 export interface GatewayRefusal {
   /** The start of the message, such as `Cannot map TCP port 80`. */

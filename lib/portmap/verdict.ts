@@ -21,6 +21,8 @@ export interface MappingVerdict {
   readonly evidence: string;
   /** What the user can do about it. */
   readonly remedy?: string;
+  /** Where the internet reaches the gateway, if the gateway reports that wrongly. */
+  readonly correctedIp?: string;
 }
 
 /** What is known about the external address. */
@@ -36,10 +38,13 @@ export function mappingVerdict({ externalIp, seenIps }: ExternalAddressEvidence)
   const scope = ipScope(externalIp);
   const seen = seenIps.filter((ip) => ipFamily(ip) === ipFamily(externalIp));
   const [other] = seen;
+  const beside = other === undefined || other === externalIp ? "" : `; servers see ${other}`;
   if (CARRIER_SCOPES.includes(scope)) {
     return {
       kind: "cgnat",
-      evidence: `the router's external address ${externalIp} is the provider's (${RANGES[scope]})`,
+      evidence: `the router's external address ${externalIp} is the provider's (${
+        RANGES[scope]
+      })${beside}`,
       remedy: "Ask the provider for a public address, or use IPv6",
     };
   }
@@ -47,20 +52,30 @@ export function mappingVerdict({ externalIp, seenIps }: ExternalAddressEvidence)
     return {
       kind: "double-nat",
       evidence:
-        `the router's external address ${externalIp} is private: there is a second NAT upstream`,
+        `the router's external address ${externalIp} is private: there is a second NAT upstream${beside}`,
       remedy: "Open the port on the upstream router too, or switch one of the two to bridge mode",
     };
   }
   if (!isPlausibleExternalIp(externalIp)) {
     return {
       kind: "unverified",
-      evidence: other === undefined
-        ? "the router does not report its external address"
-        : `the router does not report its external address; servers see ${other}`,
+      evidence: `the router does not report its external address${beside}`,
+      remedy: other === undefined
+        ? "Check the router's internet connection: it may have none"
+        : "Test the port from outside: only that shows whether it is open",
     };
   }
   if (seen.includes(externalIp)) {
     return { kind: "public", evidence: `servers see ${externalIp}, as the router reports` };
+  }
+  const reversed = seen.find((ip) => ip === reversedIp(externalIp));
+  if (reversed !== undefined) {
+    return {
+      kind: "public",
+      evidence:
+        `servers see ${reversed}; the router reports ${externalIp}, which is that in reverse order`,
+      correctedIp: reversed,
+    };
   }
   if (other !== undefined) {
     return {
@@ -74,6 +89,11 @@ export function mappingVerdict({ externalIp, seenIps }: ExternalAddressEvidence)
     kind: "unverified",
     evidence: `the router reports ${externalIp}; no server outside has confirmed it`,
   };
+}
+
+/** Some routers report their address in the wrong byte order. */
+function reversedIp(ip: string): string {
+  return ip.split(".").reverse().join(".");
 }
 
 /** Whether an external address makes sense: routers without one report all kinds of things. */

@@ -7,7 +7,7 @@
 
 import { portBlock } from "../nat/allocation.ts";
 import type { PunchLimits } from "./limits.ts";
-import type { NatProfile } from "./nat_profile.ts";
+import { chanceOfAddress, keepsOutCrossing, type NatProfile } from "./nat_profile.ts";
 
 /** How many dials each side makes. */
 export interface BirthdaySplit {
@@ -36,7 +36,10 @@ export interface BirthdayPlan {
  *
  * The random side goes first, because its mappings must exist when the other side's SYNs arrive. If the known side's
  * NAT answers those first SYNs with resets, the known side goes first, and its SYNs wait at the random side's NAT. If
- * both NATs reset, neither side can wait: only SYNs that cross on their way get through.
+ * both NATs reset, neither side can wait: only SYNs that cross on their way get through. The same holds if the known NAT
+ * resets early SYNs and keeps out those that cross its own.
+ *
+ * A NAT with a pool of addresses gives only some of the sockets the address at which their ports are dialled.
  *
  * @param known the NAT whose external address is known
  * @param random the NAT that chooses ports at random
@@ -50,13 +53,15 @@ export function planBirthday(
   const space = block[1] - block[0] + 1;
   const inTime = Math.floor(limits.maxSynsPerSecond * SENDING_SHARE * limits.birthdayMs / 1000);
   const split = splitForChance(ENOUGH, space, {
-    sockets: limits.maxSockets,
-    ports: limits.maxBirthdayPorts,
+    sockets: Math.min(limits.maxSockets, shareOf(random)),
+    ports: Math.min(limits.maxBirthdayPorts, shareOf(known)),
     sum: Math.min(limits.maxSyns, inTime),
   });
-  const chance = UNDISTURBED * hitProbability(split, space);
+  const atAddress = split.sockets * chanceOfAddress(random);
+  const chance = UNDISTURBED * hitProbability({ ...split, sockets: atAddress }, space);
   const knownResets = known.unsolicitedSyn === "reset";
-  if (!knownResets || random.unsolicitedSyn !== "reset") {
+  const mayGoFirst = random.unsolicitedSyn !== "reset" && !keepsOutCrossing(known);
+  if (!knownResets || mayGoFirst) {
     const spacingMs = 1000 / limits.maxSynsPerSecond;
     return {
       split,
@@ -67,7 +72,7 @@ export function planBirthday(
     };
   }
   const burstMs = Math.max(rttMs / 2, split.ports * MIN_SPACING_MS);
-  const crossing = split.sockets * shareOfCrossing(rttMs / 2 / burstMs);
+  const crossing = atAddress * shareOfCrossing(rttMs / 2 / burstMs);
   return {
     split,
     block,
@@ -110,10 +115,18 @@ export function splitForChance(
   return { sockets: maxSockets, ports: maxPorts };
 }
 
+/** How many sessions a punch may take of a NAT that was seen to be full. */
+function shareOf({ sessionLimit = Infinity }: NatProfile): number {
+  return Math.floor(SESSION_SHARE * sessionLimit);
+}
+
 /** The share of pairs of SYNs, sent by two sides within one burst, that are less than `delay` bursts apart. */
 function shareOfCrossing(delay: number): number {
   return delay >= 1 ? 1 : 1 - (1 - delay) ** 2;
 }
+
+/** Chosen by us: the rest is for everything else that runs through the NAT. */
+const SESSION_SHARE = 0.5;
 
 /** The chance beyond which more dials cost more than they gain. Chosen by us. */
 const ENOUGH = 0.99;

@@ -43,6 +43,10 @@ export interface PunchDescription {
   readonly punchPort: number;
   /** Whether it can listen on the punch port while it dials from it. */
   readonly canListenBeside: boolean;
+  /** Whether it has a relay opened before many sockets take the NAT's sessions; if both sides do, both wait for it. */
+  readonly relaysFirst?: boolean;
+  /** Whether it is about to learn what SYNs from outside get; another description follows, without this. */
+  readonly isLearning?: boolean;
 }
 
 /** What this host knows by itself, whatever the peer says. */
@@ -90,11 +94,20 @@ export function dialContext(
   };
 }
 
-/** Whether the peer says that it is on this host: it names the very same interfaces. It still has to prove that. */
+/**
+ * Whether the peer says that it is on this host: it names the same interfaces, or some of them and no others, as a program
+ * does that may not read them. It still has to prove that.
+ */
 export function claimsSameHost(local: PunchDescription, remote: PunchDescription): boolean {
   const [ownIps, peerIps] = [hostIps(local), hostIps(remote)];
-  return local.profile.externalIp === remote.profile.externalIp && ownIps.length > 0 &&
-    ownIps.join() === peerIps.join();
+  if (local.profile.externalIp !== remote.profile.externalIp) return false;
+  return ownIps.length > 0 && peerIps.length > 0 &&
+    (areAmong(ownIps, peerIps) || areAmong(peerIps, ownIps));
+}
+
+/** Every host has loopback addresses, named or not. */
+function areAmong(ips: readonly string[], others: readonly string[]): boolean {
+  return ips.every((ip) => ipScope(ip) === "loopback" || others.includes(ip));
 }
 
 /**
@@ -212,7 +225,7 @@ export function allowedTargets(
 }
 
 /** The IP addresses of the interfaces that a side offers, without duplicates. */
-export function hostIps({ candidates }: PunchDescription): string[] {
+export function hostIps({ candidates }: Pick<PunchDescription, "candidates">): string[] {
   const ips = candidates.filter(({ kind }) => kind === "host").map(({ address }) => address.ip);
   return [...new Set(ips)].sort();
 }

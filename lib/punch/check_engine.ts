@@ -102,6 +102,8 @@ export type ChecksEvent =
   }
   /** The other side is known to have this side's offer. */
   | { readonly kind: "confirmed" }
+  /** The NAT opens no more sessions. */
+  | { readonly kind: "exhausted" }
   | { readonly kind: "time" }
   | { readonly kind: "stopped" };
 
@@ -223,6 +225,13 @@ function apply(
     }
     case "confirmed":
       return { ...state, confirmedAtMs: state.confirmedAtMs ?? nowMs };
+    case "exhausted":
+      return {
+        ...state,
+        checks: state.checks.map((each) =>
+          each.phase === "waiting" && each.tries === 0 ? { ...each, phase: "ended" } : each
+        ),
+      };
     case "time":
       return state;
     case "stopped":

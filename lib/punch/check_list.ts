@@ -18,7 +18,7 @@ import {
   type PunchDescription,
 } from "./candidates.ts";
 import { type PunchLimits, punchLimits, triesFor } from "./limits.ts";
-import { followsLocalPort } from "./nat_profile.ts";
+import { followsLocalPort, keepsOutCrossing } from "./nat_profile.ts";
 import type { CheckListEntry, PunchPlan } from "./plan_types.ts";
 import {
   chooseMethod,
@@ -106,9 +106,12 @@ function choose(
   const [a, b] = sides;
   const views = [view(b, a, contextOf), view(a, b, contextOf)] as const;
   const choice = chooseMethod(views, { limits, rttMs: rttMs || undefined });
+  // The method has considered what servers saw, which is the address of an interface if there is no NAT.
   const hosts = [
-    ...allowedHosts(b, contextOf(a, b), limits.maxHostTargets),
-    ...allowedHosts(a, contextOf(b, a), limits.maxHostTargets),
+    ...allowedHosts(b, contextOf(a, b), limits.maxHostTargets)
+      .filter(({ ip }) => ip !== b.profile.externalIp),
+    ...allowedHosts(a, contextOf(b, a), limits.maxHostTargets)
+      .filter(({ ip }) => ip !== a.profile.externalIp),
   ];
   if (hosts.length === 0) return choice;
   const { sharesExternalIp, isSameHost } = contextOf(a, b);
@@ -228,6 +231,7 @@ function methodChecks(context: CheckContext): CheckListEntry[] {
   const { choice, party } = context;
   switch (choice.method) {
     case "direct":
+      return dialDirectly(context, choice.reachable);
     case "simultaneous-open":
       return [dialRemote(context)];
     case "one-sided-open":
@@ -247,11 +251,39 @@ function dialRemote(context: CheckContext): CheckListEntry {
   return entryFor(context, remoteAddress === undefined ? [] : [remoteAddress]);
 }
 
-/** One SYN to the peer's address. If its port is unknown any port does, because the filter goes by addresses. */
+/**
+ * A side whose NAT keeps out SYNs that cross its own must not send one to a peer that can reach it, and waits with it while
+ * that is not known. Without a listener beside its dials it cannot wait.
+ */
+function dialDirectly(context: CheckContext, reachable: readonly Party[]): CheckListEntry[] {
+  const { party, local, remote } = context;
+  const entry = dialRemote(context);
+  const isDialled = reachable.includes(party) && (party === 1 || !reachable.includes(other(party)));
+  if (!isDialled) return [entry];
+  const isAwaited = reachable.includes(other(party)) ? [local, remote] : [local];
+  if (isAwaited.some(({ profile }) => keepsOutCrossing(profile))) return [];
+  const isKnown = isAwaited.every(({ profile }) => profile.crossingSyn === "accepted");
+  if (isKnown || !local.canListenBeside) return [entry];
+  return [{ ...entry, startMs: entry.startMs + REACHABLE_LATER_MS }];
+}
+
+/**
+ * One SYN to the peer's address; to each that was seen, if a NAT with a pool draws from several. If the peer's port is
+ * unknown any port does, because the filter goes by addresses. It must be another one if the SYNs must not cross.
+ */
 function openFilter(context: CheckContext): CheckListEntry {
-  const { remote, remoteAddress } = context;
-  const target = remoteAddress ?? externalAddress(remote, remote.punchPort);
-  return { ...entryFor(context, [target]), startMs: 0 };
+  const { local, remote, remoteAddress } = context;
+  if (remoteAddress !== undefined && keepsOutCrossing(local.profile)) {
+    const { ip, port } = remoteAddress;
+    return {
+      ...entryFor(context, [{ ip, port: port === 65_535 ? port - 1 : port + 1 }]),
+      startMs: 0,
+    };
+  }
+  if (remoteAddress !== undefined) return { ...entryFor(context, [remoteAddress]), startMs: 0 };
+  const { externalIp, externalIps = [externalIp!] } = remote.profile;
+  const targets = externalIps.map((ip) => ({ ip, port: remote.punchPort }));
+  return { ...entryFor(context, targets), startMs: 0 };
 }
 
 /**
@@ -430,6 +462,9 @@ const CHANCE_OF_INTERFACES = 0.9;
  * LAN.
  */
 const LAN_FIRST_MS = 20;
+
+/** Chosen by us: the peer reaches this side within a few round trips, unless what is known of a filter is wrong. */
+const REACHABLE_LATER_MS = 600;
 
 /** One per address family. */
 const MAX_MAPPED = 2;

@@ -25,9 +25,9 @@ import {
   isReset,
   stepChecks,
 } from "./check_engine.ts";
-import type { DialBudget, DialTarget } from "./limits.ts";
+import type { DialBudget, DialTarget, SessionBudget } from "./limits.ts";
 import { AttemptRecord } from "./nomination.ts";
-import type { NominationOutcome } from "./nomination_engine.ts";
+import type { ConnectionOrigin, NominationOutcome } from "./nomination_engine.ts";
 import {
   acceptedKindOf,
   type DirectPathKind,
@@ -44,10 +44,17 @@ export interface ConnectivityChecksOptions extends ChecksOptions {
   readonly context: PathContext;
   /** What the peer may still make this host send. */
   readonly budget: DialBudget;
+  /** Whether the NAT still opens sessions. */
+  readonly hasRoom: () => Promise<boolean>;
+  /** Called once it does not, with the number of dials by then. */
+  readonly onExhausted: (dials: number) => void;
   /** Accepted connections of other kinds are reset. */
   readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** Takes over a connection, and resolves once it is settled. */
-  readonly onConnection: (connection: TcpConnection) => Promise<NominationOutcome>;
+  readonly onConnection: (
+    connection: TcpConnection,
+    origin: ConnectionOrigin,
+  ) => Promise<NominationOutcome>;
 }
 
 /** The connectivity checks of one plan. */
@@ -64,6 +71,9 @@ export class ConnectivityChecks {
   readonly #kinds = new WeakMap<TcpConnection, DirectPathKind>();
   #state: ChecksState;
   #error: { readonly cause: unknown } | undefined;
+  /** Dials of a birthday attempt so far. */
+  #sprayed = 0;
+  #isExhausted = false;
 
   constructor(plan: PunchPlan, options: ConnectivityChecksOptions) {
     this.#plan = plan;
@@ -134,9 +144,16 @@ export class ConnectivityChecks {
     const planned = this.#plan.dials[entry]!;
     const record = this.#recordOf(check);
     const dial = new BudgetedDial(this.#options.budget, this.#targetOf(target, planned));
+    using session = planned.from === "fresh"
+      ? new SessionHold(this.#options.budget.sessions)
+      : null;
     try {
+      if (session?.isOpen === false) throw NOTHING_LEFT;
       if (!dial.start(planned, this.#signalOf(entry))) throw NOTHING_LEFT;
       record.tries++;
+      if (this.#plan.method === "birthday" && ROOM_CHECKS.includes(++this.#sprayed)) {
+        void this.#checkRoom();
+      }
       const connection = await network.connectTcp(target, {
         local: { ip: ipFamily(target.ip) === 4 ? "0.0.0.0" : "::", port: localPort },
         reusePort: planned.from === "punch" && canListenBeside,
@@ -145,7 +162,7 @@ export class ConnectivityChecks {
       dial.end(false);
       this.#kinds.set(connection, pathKindOf(target, this.#options.context));
       this.#dispatch({ kind: "connected", check });
-      const outcome = await this.#settle(connection, record);
+      const outcome = await this.#settle(connection, record, "dialled");
       this.#dispatch({ kind: "settled", check, outcome, random: Math.random() });
     } catch (error) {
       const reason = this.#reasonOf(error, entry);
@@ -154,6 +171,18 @@ export class ConnectivityChecks {
       await null; // the engine has not finished with the step that started the dial
       this.#dispatch({ kind: "failed", check, reason, random: Math.random() });
     }
+  }
+
+  /** A NAT that is full would stay so for minutes, for everyone behind it. */
+  async #checkRoom(): Promise<void> {
+    try {
+      if (await this.#options.hasRoom() || this.#isExhausted) return;
+    } catch (error) {
+      return this.#fail(error);
+    }
+    this.#isExhausted = true;
+    this.#options.onExhausted(this.#sprayed);
+    this.#dispatch({ kind: "exhausted" });
   }
 
   #targetOf(target: TransportAddress, entry: CheckListEntry): DialTarget {
@@ -217,15 +246,27 @@ export class ConnectivityChecks {
     if (this.#accepted.length < MAX_ACCEPTED_RECORDS) this.#accepted.push(record);
     this.#dispatch({ kind: "accepted" });
     try {
-      await this.#settle(connection, record);
+      await this.#settle(connection, record, this.#originOf(connection));
     } catch (error) {
       this.#fail(error);
     }
     this.#dispatch({ kind: "accepted-settled" });
   }
 
-  async #settle(connection: TcpConnection, record: AttemptRecord): Promise<NominationOutcome> {
-    const outcome = await this.#options.onConnection(connection);
+  /** Whether an accepted connection comes from an address that the peer named. */
+  #originOf({ remote: { ip } }: TcpConnection): ConnectionOrigin {
+    const { remote: { profile, candidates } } = this.#options.context;
+    const isNamed = ip === profile.externalIp ||
+      candidates.some(({ address }) => address.ip === ip);
+    return isNamed ? "peer" : "elsewhere";
+  }
+
+  async #settle(
+    connection: TcpConnection,
+    record: AttemptRecord,
+    origin: ConnectionOrigin,
+  ): Promise<NominationOutcome> {
+    const outcome = await this.#options.onConnection(connection, origin);
     const { ip, port } = connection.remote;
     const { budget, context } = this.#options;
     if (outcome === "nominated") {
@@ -269,6 +310,22 @@ export class ConnectivityChecks {
   #fail(cause: unknown): void {
     this.#error ??= { cause };
     this.stop();
+  }
+}
+
+/** One of the fresh ports that this host may have open, until its dial has ended and its connection is settled. */
+class SessionHold implements Disposable {
+  readonly #sessions: SessionBudget;
+  /** Whether there was one left. */
+  readonly isOpen: boolean;
+
+  constructor(sessions: SessionBudget) {
+    this.#sessions = sessions;
+    this.isOpen = sessions.take();
+  }
+
+  [Symbol.dispose](): void {
+    if (this.isOpen) this.#sessions.giveBack();
   }
 }
 
@@ -332,6 +389,9 @@ const EVEN_REPEATS = 5;
 
 /** How long before the system's repetition a dial ends. Chosen by us: timers may be late. */
 const EARLY_MS = 20;
+
+/** After how many dials of a birthday attempt to see whether the NAT is full. Chosen by us: small quotas are 64 to 512. */
+const ROOM_CHECKS: readonly number[] = [32, 64, 128, 256, 512];
 
 /** An entry with more dials than this shares one record. Chosen by us. */
 const MAX_OWN_RECORDS = 32;

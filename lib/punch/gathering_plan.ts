@@ -9,6 +9,7 @@ import { type AllocationVerdict, classifyAllocation } from "../nat/allocation.ts
 import type { Behavior } from "../nat/behavior.ts";
 import { classifyMapping, differsByDestination } from "../nat/mapping.ts";
 import {
+  externalIpsOf,
   type MappingSample,
   mappingSamples,
   portSamples,
@@ -54,6 +55,8 @@ export interface Gathered {
   readonly mapping: Behavior;
   readonly allocation: AllocationVerdict;
   readonly external: TransportAddress | null;
+  /** The IP addresses that mappings were seen at, that of `external` first. */
+  readonly externalIps: readonly string[];
   readonly samples: readonly PortPair[];
 }
 
@@ -82,6 +85,7 @@ export function nextGatheringStep(gathering: Gathering, nowMs: number): Gatherin
       mapping: mapping === "unknown" ? reported : mapping,
       allocation,
       external: samples[0]?.mapped ?? null,
+      externalIps: externalIpsOf(probes),
       samples: pairs.flatMap(({ localPort, externalPort }) =>
         externalPort === null ? [] : [{ localPort, externalPort }]
       ),

@@ -27,6 +27,7 @@ export {
   type Attempt,
   type ConnectionAttempt,
   PunchlineError,
+  type PunchlineErrorOptions,
   UnreachableError,
 } from "../base/errors.ts";
 export type { Logger } from "../base/logger.ts";

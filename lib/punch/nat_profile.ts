@@ -15,12 +15,18 @@ export interface NatProfile {
   readonly filtering: Behavior;
   /** What happens to the SYNs that it does not let in. */
   readonly unsolicitedSyn: UnsolicitedSyn;
+  /** What happens to a SYN that crosses one from inside to the same peer; left out if it is not known. */
+  readonly crossingSyn?: UnsolicitedSyn;
   /** How the NAT chooses external ports. */
   readonly allocation: PortAllocation;
   /** Whether `allocation.delta` holds only between neighbouring local ports. */
   readonly onlyForNeighbours: boolean;
   /** The external IP address; `null` if no server answered. */
   readonly externalIp: string | null;
+  /** The external addresses that mappings were seen at, if there are several: mappings do not share one (RFC 4787 §4.1). */
+  readonly externalIps?: readonly string[];
+  /** At how many sessions of one punch the NAT was seen to open no more; left out if it never was. */
+  readonly sessionLimit?: number;
   /** Mappings made just before the profile was sent, oldest first; port prediction starts from them. */
   readonly samples: readonly PortPair[];
 }
@@ -41,6 +47,16 @@ export function dependsOnDestination({ mapping }: Pick<NatProfile, "mapping">): 
 /** Whether anyone may connect from outside. */
 export function letsAnyoneIn({ filtering }: Pick<NatProfile, "filtering">): boolean {
   return filtering === "endpoint-independent" || filtering === "none";
+}
+
+/** The chance that a mapping which is not known has the address that is, 0 to 1: a NAT with a pool draws one at random. */
+export function chanceOfAddress(profile: Pick<NatProfile, "mapping" | "externalIps">): number {
+  return dependsOnDestination(profile) ? 1 / Math.max(1, profile.externalIps?.length ?? 1) : 1;
+}
+
+/** Whether a SYN that crosses one from inside is kept out, so that two such sides cannot open simultaneously. */
+export function keepsOutCrossing({ crossingSyn }: Pick<NatProfile, "crossingSyn">): boolean {
+  return crossingSyn === "dropped" || crossingSyn === "reset";
 }
 
 /** Whether the external ports of new mappings follow from the local port or from earlier mappings. */
@@ -84,7 +100,13 @@ export function nameNat(profile: NatProfile): string {
   const name = dependsOnDestination(profile)
     ? `symmetric${symmetricFilterName(profile)}, ${allocationName(profile)}`
     : namePlain(profile);
-  return profile.unsolicitedSyn === "reset" && !letsAnyoneIn(profile) ? `${name} (resets)` : name;
+  const pool = profile.externalIps?.length ?? 1;
+  const notes = [
+    ...pool > 1 ? [`a pool of ${pool} addresses`] : [],
+    ...profile.unsolicitedSyn === "reset" && !letsAnyoneIn(profile) ? ["resets"] : [],
+    ...keepsOutCrossing(profile) ? ["keeps out crossing SYNs"] : [],
+  ];
+  return notes.length > 0 ? `${name} (${notes.join(", ")})` : name;
 }
 
 /** One profile of each kind of NAT that {@linkcode nameNat} tells apart. */

@@ -16,6 +16,7 @@ import { writeAll } from "../base/reader.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import {
+  type ConnectionOrigin,
   initialNominationState,
   type NominationAction,
   type NominationEvent,
@@ -28,7 +29,7 @@ import type { PunchOffer, PunchRole } from "./offer.ts";
 // What peers need of a punch besides punch().
 export { whyNotRelay } from "./candidates.ts";
 export { type DialBudget, DialBudgets, type DialTarget } from "./limits.ts";
-export type { NominationOutcome } from "./nomination_engine.ts";
+export type { ConnectionOrigin, NominationOutcome } from "./nomination_engine.ts";
 
 /** The connection that both sides agreed on. */
 export interface NominatedConnection {
@@ -79,13 +80,17 @@ export class Nomination implements AsyncDisposable {
   /**
    * Takes over a connection. Resolves with what became of it: unless it was nominated it is reset by then.
    *
+   * @param origin which room it takes up while nothing is proved
    * @throws whatever else than the network or the other end goes wrong
    */
-  async add(connection: TcpConnection): Promise<NominationOutcome> {
+  async add(
+    connection: TcpConnection,
+    origin: ConnectionOrigin = "elsewhere",
+  ): Promise<NominationOutcome> {
     const id = this.#added++;
     const settled = Promise.withResolvers<NominationOutcome>();
     this.#entries.set(id, { connection, settled, establishedAtMs: performance.now() });
-    this.#dispatch({ kind: "opened", id });
+    this.#dispatch({ kind: "opened", id, origin });
     return await settled.promise;
   }
 
@@ -160,13 +165,14 @@ export class Nomination implements AsyncDisposable {
 
 /** The record of one dial, of many dials that belong together, or of a connection that was accepted. */
 export class AttemptRecord {
-  /** SYNs sent so far. */
+  /** SYNs, or probes by UDP, sent so far. */
   tries = 0;
   /** How many of them were reset. */
   resets = 0;
   readonly #kind: PathKind;
   readonly #method: PunchMethodName | null;
   readonly #remote: string;
+  readonly #transport: "tcp" | "udp";
   readonly #startedAtMs = performance.now();
   #local: string | null = null;
   #outcome: ConnectionAttempt["outcome"] = "abandoned";
@@ -177,10 +183,16 @@ export class AttemptRecord {
    * Starts a record.
    *
    * @param remote the address that is dialled, or a description of several
-   * @param method how filters are punched; `null` unless `kind` is `"punch-tcp"`
+   * @param method how filters are punched; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`
    */
-  constructor(kind: PathKind, remote: string, method: PunchMethodName | null = null) {
+  constructor(
+    kind: PathKind,
+    remote: string,
+    method: PunchMethodName | null = null,
+    transport: "tcp" | "udp" = "tcp",
+  ) {
     this.#kind = kind;
+    this.#transport = transport;
     this.#remote = remote;
     this.#method = method;
   }
@@ -214,7 +226,7 @@ export class AttemptRecord {
     return {
       kind: this.#kind,
       method: this.#method,
-      transport: "tcp",
+      transport: this.#transport,
       local: this.#local,
       remote: this.#remote,
       outcome: this.#outcome,
@@ -222,6 +234,7 @@ export class AttemptRecord {
       resets: this.resets,
       elapsedMs: this.#elapsedMs ?? performance.now() - this.#startedAtMs,
       reason: this.#reason,
+      remedy: FAILURES.has(this.#outcome) ? ATTEMPT_REMEDIES[this.#kind] : undefined,
     };
   }
 }
@@ -234,7 +247,7 @@ interface Entry {
 }
 
 /** The other end of a connection is not the peer, or is the peer in another attempt. */
-export class UnauthenticatedPeerError extends Error {
+class UnauthenticatedPeerError extends Error {
   /** `"UnauthenticatedPeerError"`. */
   override readonly name = "UnauthenticatedPeerError";
 }
@@ -319,4 +332,23 @@ const OUTCOMES: Readonly<Record<NominationOutcome, ConnectionAttempt["outcome"]>
   "not-nominated": "abandoned",
   "not-authenticated": "not-authenticated",
   "broken": "failed",
+};
+
+/** Outcomes that the network decided: with the others, there is nothing to mend there. */
+const FAILURES: ReadonlySet<ConnectionAttempt["outcome"]> = new Set([
+  "refused",
+  "unreachable",
+  "timed-out",
+  "failed",
+]);
+
+const ATTEMPT_REMEDIES: Readonly<Record<PathKind, string>> = {
+  "host": "Let the firewall of this machine accept connections from itself",
+  "lan": "Let the firewalls of both machines accept connections from the local network",
+  "ipv6": "Let the firewalls in front of both machines accept IPv6 connections",
+  "direct": "Let the firewall in front of that address accept connections",
+  "mapped": "Check the port mapping on the other side's router",
+  "punch-tcp": "Forward a port on one side's router, or name a TURN relay in `turn`",
+  "punch-udp": "Allow outgoing UDP in the firewall of each side, or name a TURN relay in `turn`",
+  "relay": "Check the relay's URL and login, and that its firewall lets both sides in",
 };

@@ -8,7 +8,11 @@
  * ```
  *
  * The controlling side nominates the first connection whose other end has proved itself; the controlled side waits for
- * the nomination. Connections that prove nothing take up room only until others need it.
+ * the nomination.
+ *
+ * No cap ends a connection that may be the peer's. What this side dialled is bounded by its plan. What it accepted takes
+ * up room, of which connections from the peer's own addresses and from anywhere else each have a part of their own;
+ * in either, those that prove nothing make room for others.
  *
  * @module
  */
@@ -37,11 +41,15 @@ export interface OpenConnection {
   readonly phase: "proving" | "agreeing";
   /** Whether it was reset because its other end took too long, or others needed the room. */
   readonly isEvicted: boolean;
+  readonly origin: ConnectionOrigin;
 }
+
+/** Where a connection comes from: this side dialled it, or accepted it from an address that the peer named, or another. */
+export type ConnectionOrigin = "dialled" | "peer" | "elsewhere";
 
 /** What happens to a connection. */
 export type NominationEvent =
-  | { readonly kind: "opened"; readonly id: number }
+  | { readonly kind: "opened"; readonly id: number; readonly origin: ConnectionOrigin }
   /** Its other end has proved itself. */
   | { readonly kind: "proved"; readonly id: number }
   /** The nomination was sent (controlling side) or received (controlled side). */
@@ -79,7 +87,7 @@ export function stepNomination(
 ): { readonly state: NominationState; readonly actions: readonly NominationAction[] } {
   switch (event.kind) {
     case "opened":
-      return opened(state, event.id);
+      return opened(state, event);
     case "proved":
       return proved(state, event.id);
     case "agreed":
@@ -103,18 +111,25 @@ export function stepNomination(
 type Step = ReturnType<typeof stepNomination>;
 
 /** The peer proves itself at once: of the connections that have not, the oldest is the least likely to be the peer's. */
-function opened(state: NominationState, id: number): Step {
+function opened(
+  state: NominationState,
+  { id, origin }: { readonly id: number; readonly origin: ConnectionOrigin },
+): Step {
   if (isDecided(state) || state.isClosed) return settle(state, id, "not-nominated");
   const actions: NominationAction[] = [];
   let next = state;
-  if (state.open.size >= MAX_OPEN) {
-    const oldest = oldestProving(state);
+  const sharing = [...state.open].filter(([_, each]) => each.origin === origin);
+  if (sharing.length >= MAX_OPEN[origin]) {
+    const oldest = sharing.find(([_, { phase, isEvicted }]) => phase === "proving" && !isEvicted);
     if (oldest === undefined) return settle(state, id, "not-nominated");
-    next = evict(state, oldest);
-    actions.push({ kind: "reset", id: oldest });
+    next = evict(state, oldest[0]);
+    actions.push({ kind: "reset", id: oldest[0] });
   }
   actions.push({ kind: "prove", id });
-  return { state: withOpen(next, id, { phase: "proving", isEvicted: false }), actions };
+  return {
+    state: withOpen(next, id, { phase: "proving", isEvicted: false, origin }),
+    actions,
+  };
 }
 
 function proved(state: NominationState, id: number): Step {
@@ -147,20 +162,27 @@ function settle(state: NominationState, id: number, outcome: NominationOutcome):
   return { state: { ...state, open }, actions: [{ kind: "settle", id, outcome }] };
 }
 
-function oldestProving({ open }: NominationState): number | undefined {
-  for (const [id, { phase, isEvicted }] of open) {
-    if (phase === "proving" && !isEvicted) return id;
-  }
-  return undefined;
-}
-
 function evict(state: NominationState, id: number): NominationState {
-  return withOpen(state, id, { phase: "proving", isEvicted: true });
+  return withOpen(state, id, { isEvicted: true });
 }
 
-function withOpen(state: NominationState, id: number, changed: OpenConnection): NominationState {
-  return { ...state, open: new Map(state.open).set(id, changed) };
+function withOpen(
+  state: NominationState,
+  id: number,
+  changes: Partial<OpenConnection>,
+): NominationState {
+  const before = state.open.get(id) ?? NEW;
+  return { ...state, open: new Map(state.open).set(id, { ...before, ...changes }) };
 }
 
-/** Connections at a time that are not settled. Chosen by us. */
-const MAX_OPEN = 64;
+const NEW: OpenConnection = { phase: "proving", isEvicted: false, origin: "elsewhere" };
+
+/**
+ * Connections at a time that are not settled. Chosen by us: a peer opens at most 208 sockets at once, so twice that many
+ * leave it room beside hosts behind the same NAT. What comes from elsewhere is rarely the peer.
+ */
+const MAX_OPEN: Readonly<Record<ConnectionOrigin, number>> = {
+  dialled: Infinity,
+  peer: 416,
+  elsewhere: 64,
+};

@@ -10,13 +10,18 @@
  * @module
  */
 
-import { concat, toHex } from "../base/bytes.ts";
+import { concat, parseJson, toHex } from "../base/bytes.ts";
 import { equalSecrets, hash, hmac } from "../base/crypto.ts";
 import { malformed, type MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 import type { Candidate, PunchDescription } from "./candidates.ts";
-import { type NatProfile, needsFreshSamples, type PortPair } from "./nat_profile.ts";
+import {
+  dependsOnDestination,
+  type NatProfile,
+  needsFreshSamples,
+  type PortPair,
+} from "./nat_profile.ts";
 
 /** Which side nominates the connection (RFC 8445 §2.3); the other side is `"controlled"`. */
 export type PunchRole = "controlling" | "controlled";
@@ -36,6 +41,8 @@ export interface PunchOffer {
   readonly sampleAgeMs: number;
   /** The description of the side that sends the offer. */
   readonly side: PunchDescription;
+  /** Its description for UDP. Left out if it does not punch by UDP; older versions ignore it. */
+  readonly udp?: PunchDescription;
 }
 
 /** A key that follows from 16 random bytes, which are shorter for people to copy; as hexadecimal digits. */
@@ -65,7 +72,7 @@ export function decodeOffer(bytes: Uint8Array, sharedSecret: Uint8Array): PunchO
   if (!equalSecrets(bytes.subarray(0, AUTHENTICATOR_DIGITS), expected)) {
     throw malformed("offer", "it was not authenticated with the shared secret");
   }
-  const root = asObject(parse(json), "offer");
+  const root = asObject(parseJson(json, "offer"), "offer");
   if (root.punch !== VERSION) throw invalid("punch", `version ${VERSION}`);
   const key = asKey(root.key, "key");
   return {
@@ -76,6 +83,7 @@ export function decodeOffer(bytes: Uint8Array, sharedSecret: Uint8Array): PunchO
     sampleAgeMs: asAge(root.sampleAgeMs),
     round: asInteger(root.round, 1, MAX_ROUNDS, "round"),
     side: asDescription(root.side),
+    ...(root.udp === undefined ? {} : { udp: asDescription(root.udp) }),
   };
 }
 
@@ -84,16 +92,17 @@ export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sample
   return needsFreshSamples(side.profile) && sampleAgeMs > STALE_MS;
 }
 
-function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {
-  return toHex(hmac("sha256", sharedSecret, utf8("punchline offer "), json));
+/**
+ * Whether a plan has to wait for another offer of either side, which tells what SYNs from outside get. That decides about
+ * a pair only if one of the two external ports cannot be known; so both sides wait, or neither.
+ */
+export function mustLearn(one: PunchDescription, other: PunchDescription): boolean {
+  const isHard = [one, other].some(({ profile }) => dependsOnDestination(profile));
+  return isHard && (one.isLearning === true || other.isLearning === true);
 }
 
-function parse(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw malformed("offer", "it is not JSON", cause);
-  }
+function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {
+  return toHex(hmac("sha256", sharedSecret, utf8("punchline offer "), json));
 }
 
 function asDescription(value: unknown): PunchDescription {
@@ -103,6 +112,8 @@ function asDescription(value: unknown): PunchDescription {
     candidates: asList(side.candidates, MAX_CANDIDATES, "candidates").map(asCandidate),
     punchPort: asPort(side.punchPort, "punchPort"),
     canListenBeside: side.canListenBeside === true,
+    ...side.relaysFirst === true && { relaysFirst: true },
+    ...side.isLearning === true && { isLearning: true },
   };
 }
 
@@ -120,11 +131,10 @@ function asProfile(value: unknown): NatProfile {
   return {
     mapping: oneOf(profile.mapping, BEHAVIORS, "mapping"),
     filtering: oneOf(profile.filtering, BEHAVIORS, "filtering"),
-    unsolicitedSyn: oneOf(
-      profile.unsolicitedSyn,
-      ["dropped", "reset", "accepted", "unknown"],
-      "unsolicitedSyn",
-    ),
+    unsolicitedSyn: oneOf(profile.unsolicitedSyn, SYNS, "unsolicitedSyn"),
+    ...profile.crossingSyn !== undefined && {
+      crossingSyn: oneOf(profile.crossingSyn, SYNS, "crossingSyn"),
+    },
     allocation: {
       kind: oneOf(
         allocation.kind,
@@ -136,6 +146,12 @@ function asProfile(value: unknown): NatProfile {
     },
     onlyForNeighbours: profile.onlyForNeighbours === true,
     externalIp: profile.externalIp === null ? null : asIp(profile.externalIp),
+    ...profile.externalIps !== undefined && {
+      externalIps: asList(profile.externalIps, MAX_EXTERNAL_IPS, "externalIps").map(asIp),
+    },
+    ...profile.sessionLimit !== undefined && {
+      sessionLimit: asInteger(profile.sessionLimit, 1, 65535, "sessionLimit"),
+    },
     samples: asList(profile.samples, MAX_SAMPLES, "samples").map(asPortPair),
   };
 }
@@ -224,12 +240,20 @@ const AUTHENTICATOR_DIGITS = 64;
 /** Chosen by us: what a host with a few interfaces has, and what fits a signaling message. */
 export const MAX_CANDIDATES = 12;
 export const MAX_SAMPLES = 16;
+export const MAX_EXTERNAL_IPS = 4;
+
+/** Chosen by us: both descriptions have to fit a signaling message. */
+export const MAX_UDP_CANDIDATES = 8;
+export const MAX_UDP_SAMPLES = 8;
 
 /**
  * Chosen by us: other hosts behind the NAT make a few mappings per second, and the window of predicted ports absorbs
  * those of 750 ms.
  */
 const STALE_MS = 750;
+
+/** What a SYN may get. */
+const SYNS = ["dropped", "reset", "accepted", "unknown"] as const;
 
 /** How a NAT may behave; their places are part of the format of compact offers. */
 export const BEHAVIORS = [

@@ -21,6 +21,7 @@ import {
   encodeOffer,
   isStale,
   keyFromSeed,
+  mustLearn,
   type PunchOffer,
   type PunchRole,
   SEED_BYTES,
@@ -29,10 +30,14 @@ import {
 /** What this side would offer now. */
 export interface OfferSource {
   readonly description: PunchDescription;
+  /** The same for UDP, if this side punches by UDP. */
+  readonly udp?: PunchDescription;
   /** How long ago the samples in its profile were taken, in milliseconds. */
   readonly sampleAgeMs: number;
   /** Takes new samples if the last ones are too old to predict from; resolves with whether it did. */
   refresh(signal: AbortSignal): Promise<boolean>;
+  /** Waits for what the description says is being learned; resolves with whether that has ended. */
+  learned(signal: AbortSignal): Promise<boolean>;
 }
 
 /** What an exchange needs. */
@@ -72,7 +77,9 @@ export class OfferExchange {
   /** An offer in this side's own role. */
   #conflicting: PunchOffer | undefined;
   #isConfirmed = false;
+  /** When this side's first offer was sent that tells what it has learned, or else the last one. */
   #firstSentAtMs: number | undefined;
+  #wasLearning = false;
 
   constructor(options: OfferExchangeOptions) {
     this.#options = options;
@@ -93,6 +100,7 @@ export class OfferExchange {
       round,
       sampleAgeMs: source.sampleAgeMs,
       side: source.description,
+      ...(source.udp === undefined ? {} : { udp: source.udp }),
     };
   }
 
@@ -115,7 +123,10 @@ export class OfferExchange {
    */
   async run(signal: AbortSignal): Promise<never> {
     const { isManual } = this.#options.channel;
-    if (isManual) await this.#exchangeOnce(signal);
+    if (isManual) {
+      await this.#options.source.learned(signal);
+      await this.#exchangeOnce(signal);
+    }
     for (;;) {
       if (!isManual && this.#isWaiting && this.#repetition.dueMs <= performance.now()) {
         await this.#send();
@@ -135,7 +146,14 @@ export class OfferExchange {
   }
 
   get #isWaiting(): boolean {
-    return this.#theirs === undefined || isStale(this.#theirs);
+    return this.#theirs === undefined || this.#isUnfinished(this.#theirs);
+  }
+
+  /** Whether another offer of the other side follows, without which there is no good plan. */
+  #isUnfinished(theirs: PunchOffer): boolean {
+    const { description } = this.#options.source;
+    return isStale(theirs) ||
+      theirs.side.isLearning === true && mustLearn(theirs.side, description);
   }
 
   /** The next message; `undefined` when the offer is due again. */
@@ -167,7 +185,7 @@ export class OfferExchange {
     const isNew = offer.key !== this.#theirs?.key;
     // An old offer that arrives late, or one from a peer that has started over and waits for this side's.
     if (isNew && !this.#mayTake(offer, isAnswer)) return await this.#answer(offer);
-    const isWanted = isNew || (this.#isWaiting && !isStale(offer));
+    const isWanted = isNew || (this.#isWaiting && !this.#isUnfinished(offer));
     if (isNew) {
       this.#taken.add(offer.key);
       this.#takenCount++;
@@ -177,11 +195,26 @@ export class OfferExchange {
       this.#isConfirmed = true;
       onConfirmed();
     }
+    const isLearned = await this.#learn(offer, signal);
     // After a long wait the samples are old: this side takes new ones, plans with them, and sends them to the peer.
     const isRefreshed = await source.refresh(signal);
-    if (isWanted && !isStale(offer)) onOffer(offer);
-    if (isNew || isRefreshed) await this.#send();
-    else await this.#answer(offer);
+    if (isWanted && !this.#isUnfinished(offer)) onOffer(offer);
+    if (isRefreshed || isNew && !isLearned) await this.#send();
+    else if (!isLearned) await this.#answer(offer);
+  }
+
+  /** If both sides have to wait for what this one learns, the other side has to know that, and then what was learned. */
+  async #learn({ side }: PunchOffer, signal: AbortSignal): Promise<boolean> {
+    const { source } = this.#options;
+    const isOver = this.#wasLearning && !source.description.isLearning; // since the last offer
+    if (!isOver && !source.description.isLearning) return false;
+    if (!mustLearn({ ...source.description, isLearning: true }, side)) return false;
+    if (!isOver) {
+      await this.#send();
+      await source.learned(signal);
+    }
+    await this.#send();
+    return true;
   }
 
   #mayTake({ key }: PunchOffer, isAnswer: boolean): boolean {
@@ -201,7 +234,7 @@ export class OfferExchange {
     await this.#send(); // the other side must learn it too
     const other = offer.role === "controlling" ? "controlled" : "controlling";
     const message = `Cannot punch: both sides are ${offer.role}, and one must be ${other}`;
-    throw new UnreachableError(message, []);
+    throw new UnreachableError(message, [], { remedy: `Make one of the sides ${other}` });
   }
 
   async #send(): Promise<void> {
@@ -209,7 +242,8 @@ export class OfferExchange {
     if (channel.isManual && this.#firstSentAtMs !== undefined) return;
     const nowMs = performance.now();
     this.#repetition = afterSending(this.#repetition, nowMs);
-    this.#firstSentAtMs ??= nowMs;
+    if (this.#firstSentAtMs === undefined || this.#wasLearning) this.#firstSentAtMs = nowMs;
+    this.#wasLearning = this.#options.source.description.isLearning === true;
     const encode = channel.isManual
       ? (await import("./offer_message.ts")).encodeCompactOffer
       : encodeOffer;

@@ -24,6 +24,17 @@ export const DIRECT_PATH_KINDS: readonly DirectPathKind[] = PATH_KINDS.filter((k
   kind !== "relay"
 );
 
+/** The kinds of path that a punch by UDP looks for, named as those of a punch by TCP: this file knows one punch only. */
+export function asTcpKinds(pathKinds: ReadonlySet<DirectPathKind>): ReadonlySet<DirectPathKind> {
+  const shared = [...pathKinds].filter((kind) => kind !== "punch-tcp" && kind !== "punch-udp");
+  return new Set(pathKinds.has("punch-udp") ? [...shared, "punch-tcp"] : shared);
+}
+
+/** The name of a kind of path over UDP. */
+export function asUdpKind(kind: DirectPathKind): DirectPathKind {
+  return kind === "punch-tcp" ? "punch-udp" : kind;
+}
+
 /** Both descriptions and the method that was planned from them. */
 export interface PathContext {
   /** This side. */
@@ -84,7 +95,8 @@ export function acceptedKindOf(source: TransportAddress, context: PathContext): 
 
 /** The method that a path of a kind came about by; `null` if no filter had to be punched. */
 export function methodOf(kind: PathKind, method: PunchMethod): PunchMethodName | null {
-  return kind === "punch-tcp" && method !== "direct" && method !== "impossible" ? method : null;
+  const isPunch = kind === "punch-tcp" || kind === "punch-udp";
+  return isPunch && method !== "direct" && method !== "impossible" ? method : null;
 }
 
 /** The description without the candidates that serve only other kinds of path. */

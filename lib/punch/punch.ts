@@ -16,15 +16,16 @@ import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { BaseSocket } from "./gathering.ts";
+import { BaseSocket, type KnownNetworks } from "./gathering.ts";
 import { DialBudget, PUNCH_LIMITS } from "./limits.ts";
 import { MANUAL_TIMEOUT_MS } from "./manual.ts";
 import { MAX_ROUNDS, type PunchRole } from "./offer.ts";
 import { DIRECT_PATH_KINDS, type DirectPathKind, methodOf } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import { type ConnectedAttempt, countSyns, runRound } from "./round.ts";
+import { type ConnectedAttempt, countSyns, runRound, type UdpRival } from "./round.ts";
+import type { UdpPunching } from "./udp_punch.ts";
 
-export type { BaseSocket } from "./gathering.ts";
+export type { BaseSocket, KnownNetworks } from "./gathering.ts";
 export { MANUAL_TIMEOUT_MS } from "./manual.ts";
 export type { PunchRole } from "./offer.ts";
 export type { DirectPathKind } from "./path_kinds.ts";
@@ -38,6 +39,10 @@ export interface PreparePunchOptions {
   readonly report?: FamilyReport | null;
   /** External addresses that a router forwards to the punch port. */
   readonly mapped?: readonly TransportAddress[];
+  /** Servers that may dial back to this host, to learn about filters and resets. Default: `servers`. */
+  readonly dialBackServers?: readonly string[];
+  /** @ignore what was learned of networks before */
+  readonly knownNetworks?: KnownNetworks;
   /** The network to use. Default: the system's. */
   readonly network?: Network;
   /** Aborts the preparation or the punch. */
@@ -60,6 +65,8 @@ export interface PunchOptions extends PreparePunchOptions {
   readonly sharedSecret?: Uint8Array;
   /** The kinds of path to try. Default: all of {@linkcode DIRECT_PATH_KINDS}. */
   readonly pathKinds?: ReadonlySet<DirectPathKind>;
+  /** @ignore what to wait for before many sockets take the NAT's sessions, if the peer waits as well; never rejects */
+  readonly beforeSpray?: () => Promise<void>;
   /** Called with each plan as soon as both offers are known, even if the plan is that a punch is impossible. */
   readonly onPlan?: (plan: PunchPlan) => void;
   /** How long the punch may take, in milliseconds. Default: 30 000, or ten minutes if the channel is `isManual`. */
@@ -107,17 +114,31 @@ export interface PunchReport {
  * @throws {NetworkError} `not-permitted`
  */
 export async function preparePunch(options: PreparePunchOptions = {}): Promise<BaseSocket> {
+  return await prepareWith(undefined, options);
+}
+
+/** As {@linkcode preparePunch}, for a punch by UDP as well. */
+export async function prepareWith(
+  udp: UdpPunching | undefined,
+  options: PreparePunchOptions,
+): Promise<BaseSocket> {
   const { network = systemNetwork, signal } = options;
-  const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
-    parseHostPort(server, 3478)
-  );
+  const hosts = (options.servers ?? chooseServers(Math.random)).map(parseServer);
+  const dialBackHosts = options.dialBackServers?.map(parseServer);
+  const [servers, dialBackServers] = await Promise.all([
+    resolveAll(network, hosts, signal),
+    dialBackHosts && resolveAll(network, dialBackHosts, signal),
+  ]);
   return await BaseSocket.open({
     network,
-    servers: await resolveAll(network, hosts, signal),
+    servers,
+    dialBackServers,
+    knownNetworks: options.knownNetworks,
     family: 4,
     ipv6Hosts: hosts,
     report: options.report,
     mapped: options.mapped,
+    openUdp: hosts.length > 0 || udp?.isWanted ? udp?.open : undefined,
     signal,
   });
 }
@@ -154,11 +175,15 @@ export async function punchWithin(
   options: PunchOptions & {
     /** Ends the punch like a timeout: with everything that was tried by then. */
     readonly until?: AbortSignal;
+    /** The punch by UDP that runs beside it. */
+    readonly udp?: UdpRival;
+    /** What prepares base sockets for it. */
+    readonly udpPunching?: UdpPunching;
   },
 ): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
   const { isManual } = channel;
-  const { until } = options;
+  const { until, knownNetworks = new Map() } = options;
   const { timeoutMs = isManual ? MANUAL_TIMEOUT_MS : DEFAULT_TIMEOUT_MS } = options;
   const maxRounds = isManual ? 1 : MAX_ROUNDS;
   const startedAtMs = performance.now();
@@ -172,7 +197,7 @@ export async function punchWithin(
     for (let round = 1; round <= maxRounds && countSyns(attempts) < MAX_SYNS;) {
       await using base = round === 1 && options.base !== undefined
         ? await options.base.renew(signal)
-        : await preparePunch({ ...options, signal });
+        : await prepareWith(options.udpPunching, { ...options, knownNetworks, signal });
       await base.refresh(signal);
       using _keptAlive = isManual ? base.keepAlive() : undefined;
       const result = await runRound({
@@ -181,8 +206,10 @@ export async function punchWithin(
         role,
         sharedSecret: options.sharedSecret ?? new Uint8Array(0),
         pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
+        beforeSpray: options.beforeSpray,
         onPlan: options.onPlan,
         budget,
+        udp: options.udp,
         round,
         base,
         maxSyns: MAX_SYNS - countSyns(attempts),
@@ -237,6 +264,10 @@ function punchedConn(
     channelBinding,
   };
   return Object.assign(toDenoConn(nominated.connection), { punch });
+}
+
+function parseServer(server: string): { host: string; port: number } {
+  return parseHostPort(server, 3478);
 }
 
 /** The addresses of the hosts that resolve. */

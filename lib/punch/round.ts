@@ -12,9 +12,9 @@ import { ipFamily } from "../net/address.ts";
 import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { claimsSameHost, type DialFacts, hostIps } from "./candidates.ts";
+import { claimsSameHost, type DialFacts, hostIps, type PunchDescription } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
-import { ConnectivityChecks } from "./checks.ts";
+import { ConnectivityChecks, type ConnectivityChecksOptions } from "./checks.ts";
 import type { BaseSocket } from "./gathering.ts";
 import { type DialBudget, PUNCH_LIMITS } from "./limits.ts";
 import { manualLimits, withoutPredictions } from "./manual.ts";
@@ -22,6 +22,7 @@ import { type NominatedConnection, Nomination, punchSecret } from "./nomination.
 import type { PunchOffer, PunchRole } from "./offer.ts";
 import { OfferExchange, type OfferSource } from "./offer_exchange.ts";
 import {
+  asTcpKinds,
   type DirectPathKind,
   type PathContext,
   planWithPathKinds,
@@ -41,11 +42,11 @@ import { isOnSameHost } from "./same_host.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What a round needs. */
-export interface RoundOptions extends Omit<PunchAttemptOptions, "isManual" | "facts"> {
+export interface RoundOptions
+  extends Omit<PunchAttemptOptions, "isManual" | "facts" | "hasRoom" | "onExhausted"> {
   readonly channel: SignalChannel;
   /** Which round it is, from 1. */
   readonly round: number;
-  readonly base: BaseSocket;
   /** Once this many SYNs have been sent, no further attempt starts. */
   readonly maxSyns: number;
   readonly signal: AbortSignal;
@@ -156,7 +157,13 @@ class Round {
     const { localOffer: local, headStartMs } = this.#exchange;
     const isManual = this.#options.channel.isManual ?? false;
     const offers = { local, remote, headStartMs };
-    const options = { ...this.#options, isManual };
+    const { base } = this.#options;
+    const options = {
+      ...this.#options,
+      isManual,
+      hasRoom: () => base.hasRoom(),
+      onExhausted: (dials: number) => base.noteExhausted(dials),
+    };
     const preparing = new AbortController(); // another offer of the peer ends this attempt alone
     this.#preparing = preparing;
     const signal = AbortSignal.any([ended, preparing.signal]);
@@ -174,7 +181,7 @@ class Round {
   /** If people carry the offers, the other side may start minutes later, and prove only then that it is on this host. */
   async #attemptWith(
     facts: DialFacts,
-    options: RoundOptions & { readonly isManual: boolean },
+    options: RoundOptions & Omit<PunchAttemptOptions, "facts">,
     offers: BothOffers,
     signal: AbortSignal,
   ): Promise<AttemptOutcome> {
@@ -216,10 +223,9 @@ async function factsAbout(
   signal: AbortSignal,
 ): Promise<DialFacts> {
   const { network, base, isManual } = options;
-  const { candidates, profile: { externalIp } } = offers.remote.side;
-  const offered = candidates.map(({ address }) => address.ip);
+  const { side, udp } = offers.remote;
   const known = new Set(hostIps(offers.local.side));
-  const ips = [...new Set(externalIp === null ? offered : [externalIp, ...offered])]
+  const ips = [...new Set([side, udp].flatMap((each) => each === undefined ? [] : ipsOf(each)))]
     .filter((ip) => !known.has(ip));
   const hasIpv6 = ips.some((ip) => ipFamily(ip) === 6);
   const [areOwn, isSameHost, nat64Prefixes] = await Promise.all([
@@ -228,6 +234,12 @@ async function factsAbout(
     hasIpv6 ? base.nat64Prefixes() : [],
   ]);
   return { ownIps: ips.filter((_, index) => areOwn[index]), isSameHost, nat64Prefixes };
+}
+
+/** The IP addresses that a description names. */
+function ipsOf({ candidates, profile: { externalIp } }: PunchDescription): string[] {
+  const offered = candidates.map(({ address }) => address.ip);
+  return externalIp === null ? offered : [externalIp, ...offered];
 }
 
 /** Whether the peer claims to be on this host, and proves it. */
@@ -242,16 +254,23 @@ async function isPeerOnSameHost(
 }
 
 /** What this side offers of its base socket. */
-function sourceOf({ base, pathKinds, channel }: RoundOptions): OfferSource {
+function sourceOf({ base, pathKinds, channel, udp, beforeSpray }: RoundOptions): OfferSource {
+  // It must be in every offer of a round or in none.
+  const hasUdp = udp !== undefined && base.udp !== undefined && !channel.isManual;
+  const relays = beforeSpray && !channel.isManual ? { relaysFirst: true } : {};
   return {
     get description() {
-      const description = withPathKinds(base.description, pathKinds);
+      const description = { ...withPathKinds(base.description, pathKinds), ...relays };
       return channel.isManual ? withoutPredictions(description) : description;
+    },
+    get udp() {
+      return hasUdp ? withPathKinds(base.udp!.description, asTcpKinds(pathKinds)) : undefined;
     },
     get sampleAgeMs() {
       return base.sampleAgeMs;
     },
     refresh: (signal) => base.refresh(signal),
+    learned: (signal) => base.learned(signal),
   };
 }
 
@@ -269,8 +288,36 @@ export interface PunchAttemptOptions {
   readonly facts: DialFacts;
   /** What the peer may still make this host send. */
   readonly budget: DialBudget;
+  /** Whether the NAT still opens sessions. */
+  readonly hasRoom: ConnectivityChecksOptions["hasRoom"];
+  /** Called once it does not. */
+  readonly onExhausted: ConnectivityChecksOptions["onExhausted"];
+  /** What to wait for before many sockets take the NAT's sessions; never rejects. */
+  readonly beforeSpray?: () => Promise<void>;
   /** Called with the plan. */
   readonly onPlan?: (plan: PunchPlan) => void;
+  /** The punch by UDP that runs beside this one, if any. */
+  readonly udp?: UdpRival;
+  readonly base: BaseSocket;
+}
+
+/** The punch by UDP that runs beside one by TCP. */
+export interface UdpRival {
+  /**
+   * Starts with the same offers, unless one side lacks UDP.
+   *
+   * @param beforeSpray what to wait for before many sockets take the NAT's sessions
+   * @returns what the punch by TCP does, which leaves a spray to UDP if both need one and UDP is as likely to hit
+   */
+  begin(
+    plan: PunchPlan,
+    facts: DialFacts,
+    offers: BothOffers,
+    base: BaseSocket,
+    beforeSpray?: () => Promise<void>,
+  ): PunchPlan;
+  /** A dial over TCP has connected. */
+  onTcpConnected(): void;
 }
 
 /** What an attempt starts from. */
@@ -300,7 +347,7 @@ export interface ConnectedAttempt {
 }
 
 /** Dials and listens as planned from two offers. */
-export class PunchAttempt {
+class PunchAttempt {
   /** What this side does. */
   readonly plan: PunchPlan;
   /** Settles when everything that was opened is closed, except for the connection that it found. */
@@ -323,7 +370,10 @@ export class PunchAttempt {
     });
     const { method } = plan;
     const context: PathContext = { local: local.side, remote: remote.side, method, facts };
-    this.plan = planWithPathKinds(plan, context, pathKinds);
+    const own = planWithPathKinds(plan, context, pathKinds);
+    const offers = { local, remote, headStartMs };
+    const beforeSpray = waitForRelays(local, remote) ? options.beforeSpray : undefined;
+    this.plan = options.udp?.begin(own, facts, offers, options.base, beforeSpray) ?? own;
     options.onPlan?.(this.plan);
     this.#nomination = new Nomination(role, punchSecret(local, remote, sharedSecret), PROOF_MS);
     this.#checks = new ConnectivityChecks(this.plan, {
@@ -333,12 +383,17 @@ export class PunchAttempt {
       listenMs: limits.timeoutMs,
       context,
       budget: options.budget,
+      hasRoom: options.hasRoom,
+      onExhausted: options.onExhausted,
       pathKinds,
-      onConnection: (connection) => this.#nomination.add(connection),
+      onConnection: (connection, origin) => {
+        options.udp?.onTcpConnected();
+        return this.#nomination.add(connection, origin);
+      },
     });
     this.finished = this.plan.method === "impossible"
       ? Promise.resolve({ kind: "impossible" })
-      : this.#run();
+      : this.#run(spraysLast(method, local, remote) ? options.beforeSpray : undefined);
   }
 
   /** Everything that was tried. */
@@ -357,7 +412,9 @@ export class PunchAttempt {
     this.#abandoned.resolve();
   }
 
-  async #run(): Promise<AttemptResult> {
+  async #run(beforeSpray?: () => Promise<void>): Promise<AttemptResult> {
+    if (beforeSpray !== undefined) await Promise.race([beforeSpray(), this.#abandoned.promise]);
+    if (this.#isAbandoned) return { kind: "abandoned" };
     const checking = this.#checks.run();
     try {
       await Promise.race([this.#nomination.winner, checking, this.#abandoned.promise]);
@@ -378,6 +435,16 @@ export class PunchAttempt {
       pathKind: this.#checks.kindOf(nominated.connection),
     };
   }
+}
+
+/** Both sides must start together, so both wait, or neither. */
+function spraysLast(method: PunchPlan["method"], local: PunchOffer, remote: PunchOffer): boolean {
+  return method === "birthday" && waitForRelays(local, remote);
+}
+
+/** Whether both sides open relays before many sockets take their NATs' sessions. */
+function waitForRelays(local: PunchOffer, remote: PunchOffer): boolean {
+  return [local, remote].every(({ side }) => side.relaysFirst === true);
 }
 
 /** How long the other end of a connection may take to prove itself. Chosen by us: a few of the longest round trips. */

@@ -5,6 +5,7 @@
  * |---|---|
  * | one side lets anyone in at a known address | direct |
  * | both external addresses are known | simultaneous open |
+ * | the same, and both NATs keep out SYNs that cross their own | one-sided open if a filter allows, else impossible |
  * | a known address with an address-dependent filter x anything | one-sided open |
  * | a known address x predictable ports | port prediction |
  * | predictable ports on both sides | port prediction, in pairs |
@@ -17,9 +18,11 @@
 import { type BirthdayPlan, planBirthday } from "./birthday.ts";
 import type { PunchLimits } from "./limits.ts";
 import {
+  chanceOfAddress,
   dependsOnDestination,
   followsLocalPort,
   isPredictable,
+  keepsOutCrossing,
   letsAnyoneIn,
   nameNat,
   type NatProfile,
@@ -100,6 +103,13 @@ function chooseForProfiles(
     return { method: "direct", reachable, success: 0.99, roundTrips: 1, reason: "direct" };
   }
   const known = PARTIES.filter((party) => isKnown(parties[party]));
+  if (known.length === 2 && parties.every(({ profile }) => keepsOutCrossing(profile))) {
+    const opener = PARTIES.find((party) => canOpen(parties[party]));
+    if (opener !== undefined) return oneSidedOpen(opener, parties);
+    if (parties.every(({ profile }) => profile.filtering === "address-and-port-dependent")) {
+      return impossible("both NATs keep out SYNs that cross their own, which UDP has none of");
+    }
+  }
   if (known.length === 2) return simultaneousOpen(parties);
   const isMissing = PARTIES.some((party) =>
     !known.includes(party) && !isKnownExceptPort(parties[party])
@@ -159,7 +169,9 @@ function oneSidedOpen(
 ): MethodChoice {
   const { profile, canListenBeside } = parties[opener];
   const closedByReset = parties[other(opener)].profile.unsolicitedSyn === "reset";
-  const success = dependsOnDestination(profile) ? chanceOfPrediction(profile) : 0.99;
+  const success = chanceOfAddress(profile) *
+    (dependsOnDestination(profile) ? chanceOfPrediction(profile) : 0.99) *
+    (hasPool(parties[other(opener)].profile) ? CHANCE_OF_SEEN_ADDRESS : 1);
   return {
     method: "one-sided-open",
     opener,
@@ -173,7 +185,8 @@ function portPrediction(
   predicted: readonly Party[],
   parties: readonly [PartyView, PartyView],
 ): MethodChoice {
-  const success = predicted.map((party) => chanceOfPrediction(parties[party].profile))
+  const success = predicted.map((party) => parties[party].profile)
+    .map((profile) => chanceOfPrediction(profile) * chanceOfAddress(profile))
     .reduce((product, chance) => product * chance);
   const isExact = predicted.every((party) => followsLocalPort(parties[party].profile));
   const resets = countResets(parties);
@@ -222,6 +235,11 @@ function impossible(why: string): MethodChoice {
   return { method: "impossible", success: 0, roundTrips: 0, reason };
 }
 
+/** Whether a dial of this side may come from any of several addresses, some of which may not have been seen. */
+function hasPool(profile: NatProfile): boolean {
+  return chanceOfAddress(profile) < 1;
+}
+
 function countResets(parties: readonly PartyView[]): 0 | 1 | 2 {
   return parties.filter(({ profile }) => profile.unsolicitedSyn === "reset").length as 0 | 1 | 2;
 }
@@ -232,6 +250,9 @@ const REMEDY = "a relay, a port mapped on a router, or IPv6 would help";
 
 /** Two NATs in three map consistently for TCP: 64 % of 286 (Ford, Srisuresh, Kegel 2005), resets counted as failures. */
 const CHANCE_OF_CONSISTENT_MAPPING = 0.65;
+
+/** The filter is opened for all addresses that were seen. Chosen by us: seven mappings show most of a small pool. */
+const CHANCE_OF_SEEN_ADDRESS = 0.9;
 
 /** With a few new mappings per second by other hosts; a sequence of neighbours breaks with the first of them. */
 const CHANCE_OF_SEQUENCE = 0.95;

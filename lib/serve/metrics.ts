@@ -45,7 +45,7 @@ export async function serveMetrics(
 }
 
 /** The metrics of these servers, added up. */
-export function collectMetrics(sources: MetricSources): MetricFamily[] {
+function collectMetrics(sources: MetricSources): MetricFamily[] {
   const { stun, rendezvous, certificateExpiresMs } = sources;
   const sumOf = (read: (server: RendezvousServer) => number) => [{
     value: rendezvous.reduce((sum, server) => sum + read(server), 0),

@@ -53,7 +53,9 @@ export type SessionFrame =
   /** Both streams have ended, and the sender needs nothing more. */
   | { readonly kind: "done" }
   /** The session has ended abnormally. */
-  | { readonly kind: "reset" };
+  | { readonly kind: "reset" }
+  /** The same, and the application says why: a code of its own, from 1. */
+  | { readonly kind: "abort"; readonly code: number };
 
 /** Every frame but DATA. */
 export type ControlFrame = Exclude<SessionFrame, { kind: "data" }>;
@@ -81,6 +83,9 @@ export function encodeSessionFrame(frame: ControlFrame): Uint8Array<ArrayBuffer>
     case "ping":
     case "pong":
       view.setUint32(1, frame.token);
+      break;
+    case "abort":
+      view.setUint16(1, frame.code);
       break;
     case "message":
       view.setUint16(1, frame.message.length);
@@ -214,6 +219,8 @@ function decodeFixed(
     case "ping":
     case "pong":
       return { kind, token: view.getUint32(1) };
+    case "abort":
+      return { kind, code: view.getUint16(1) };
     case "done":
     case "reset":
       return { kind };
@@ -248,6 +255,7 @@ const TYPES = {
   message: 8,
   done: 9,
   reset: 10,
+  abort: 11,
 } as const;
 
 /** The kind of each type. */
@@ -268,6 +276,7 @@ const LENGTHS: Readonly<Record<SessionFrame["kind"], number>> = {
   message: 3,
   done: 1,
   reset: 1,
+  abort: 3,
 };
 
 /** The longest frame that must be buffered as a whole before it can be decoded. */

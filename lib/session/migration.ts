@@ -6,7 +6,7 @@
 
 import { MalformedMessageError, NetworkError } from "../base/errors.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { SESSION_VERSION } from "./frame.ts";
+import { type ControlFrame, SESSION_VERSION } from "./frame.ts";
 import {
   initialMigrationState,
   isGreeted,
@@ -93,6 +93,13 @@ export class PathMigration implements PathOwner {
       await path.attached;
     } finally {
       signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Tells the other side on every path that it may use that the session ends, before {@linkcode PathMigration.end}. */
+  announceEnd(frame: ControlFrame): void {
+    for (const path of this.#paths.values()) {
+      if (path === this.#current || isGreeted(this.#state, path.id)) path.send(frame);
     }
   }
 

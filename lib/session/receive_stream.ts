@@ -256,7 +256,7 @@ class BudgetWindow implements Window {
 }
 
 /** Chosen by us: a window of 4 MiB for each of the first eight busy connections, and less for more than those. */
-export const WINDOW_LIMITS: WindowLimits = {
+const WINDOW_LIMITS: WindowLimits = {
   totalBytes: 64 * 1024 * 1024,
   perOwnerBytes: 32 * 1024 * 1024,
 };

@@ -32,6 +32,8 @@ export interface SessionOptions {
   readonly windowBytes?: number;
   /** Where the memory comes from that is kept beyond 64 KiB in each direction. Default: there is always enough. */
   readonly windows?: WindowSource;
+  /** What a code means with which the other side resets the session, for people. Default: nothing in particular. */
+  readonly reasonOf?: (code: number) => string | undefined;
   /** Called on every event. It must not throw. */
   readonly onEvent?: (event: SessionEvent) => void;
 }
@@ -86,6 +88,7 @@ export class Session implements DenoConn, AsyncDisposable {
   readonly #finished: PromiseWithResolvers<void> = optionalResolvers();
   readonly #released: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #onEvent: (event: SessionEvent) => void;
+  readonly #reasonOf: (code: number) => string | undefined;
   readonly #timings: SessionTimings;
   readonly #timeoutMs: number;
   readonly #sending: SendStream;
@@ -108,6 +111,7 @@ export class Session implements DenoConn, AsyncDisposable {
   #isOtherFinished = false;
   #isEnded = false;
   #wasReset = false;
+  #resetCode: number | undefined;
   #failure: NetworkError | MalformedMessageError | undefined;
   #lastPath: SessionPath | undefined;
   /** The path on which DONE was sent. */
@@ -129,6 +133,7 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#timings = { ...DEFAULT_SESSION_TIMINGS, ...timings };
     this.#timeoutMs = timeoutMs;
     this.#onEvent = onEvent ?? (() => {});
+    this.#reasonOf = options.reasonOf ?? (() => undefined);
     this.#sending = new SendStream(windowBytes, windows.open());
     this.#receiving = new ReceiveStream(windowBytes, windows.open());
     this.#messages = new MessageChannel({
@@ -174,6 +179,16 @@ export class Session implements DenoConn, AsyncDisposable {
   /** Small messages alongside the stream, over the current path. They are lost with their path. */
   get channel(): SignalChannel {
     return this.#messages;
+  }
+
+  /** @ignore sends a datagram over the current path; `false` if it was dropped */
+  protected sendAsMessage(datagram: Uint8Array): boolean {
+    return this.#messages.sendDatagram(datagram);
+  }
+
+  /** @ignore the other side's next datagram over any path */
+  protected receiveAsMessage(): Promise<Uint8Array> {
+    return this.#messages.receiveDatagram();
   }
 
   /** The round trip of the current path, measured by keep-alives; `undefined` until it is known. */
@@ -234,6 +249,11 @@ export class Session implements DenoConn, AsyncDisposable {
     return this.#wasReset;
   }
 
+  /** Why the other side has ended it: the code that it gave to {@linkcode Session.reset}, if any. */
+  get resetCode(): number | undefined {
+    return this.#resetCode;
+  }
+
   /**
    * Reads into the start of `buffer`. One call at a time.
    *
@@ -289,16 +309,20 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#onProgress();
   }
 
-  /** Ends the session at once, and sends RESET if there is a path; idempotent. */
-  reset(): void {
+  /**
+   * Ends the session at once, and tells the other side if there is a path; idempotent.
+   *
+   * @param code why, for the other side's application: 1 to 65,535
+   */
+  reset(code?: number): void {
     this.#isClosed = true;
     this.#receiving.discard(closed());
-    this.#fail(closed());
+    this.#fail(closed(), code);
   }
 
   /** Like `reset()`, but reads and writes fail with the given reason: for when no other path can be expected. */
-  abandon(reason: NetworkError): void {
-    this.#fail(reason);
+  abandon(reason: NetworkError, code?: number): void {
+    this.#fail(reason, code);
   }
 
   /** Keeps the program running while the session is open; the default. */
@@ -370,18 +394,21 @@ export class Session implements DenoConn, AsyncDisposable {
       case "done":
         this.#isOtherFinished = true;
         break;
+      case "abort":
       case "reset":
         this.#wasReset = true;
-        this.#end(
-          new NetworkError(
-            "Cannot continue: the other side was interrupted or ended the connection",
-            "reset",
-          ),
-          "close",
-        );
-        return;
+        if (frame.kind === "abort") this.#resetCode = frame.code;
+        return this.#end(this.#resetError(), "close");
     }
     this.#onProgress();
+  }
+
+  #resetError(): NetworkError {
+    const why = this.#resetCode === undefined ? undefined : this.#reasonOf(this.#resetCode);
+    return new NetworkError(
+      `Cannot continue: ${why ?? "the other side was interrupted or ended the connection"}`,
+      "reset",
+    );
   }
 
   /** Ends the session once everything is done, or as much as can be. */
@@ -435,10 +462,10 @@ export class Session implements DenoConn, AsyncDisposable {
     else this.#fail(closed());
   }
 
-  /** Ends the session, and sends RESET. */
-  #fail(error: NetworkError | MalformedMessageError): void {
+  /** Ends the session, and sends RESET, or ABORT with a code. */
+  #fail(error: NetworkError | MalformedMessageError, code?: number): void {
     if (this.#isEnded) return;
-    this.#paths.current?.send({ kind: "reset" });
+    this.#paths.announceEnd(code === undefined ? { kind: "reset" } : { kind: "abort", code });
     this.#end(error, "close");
   }
 

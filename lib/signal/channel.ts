@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Rate } from "../base/rate_limiter.ts";
+
 /**
  * Carries small messages between exactly two parties. It may lose, duplicate, delay and reorder them: the protocols
  * that use it survive that. A message is not trusted because it arrived.
@@ -35,3 +37,9 @@ export interface SignalChannel {
 
 /** The longest message of every channel, in bytes; both ends refuse longer ones. */
 export const MAX_SIGNAL_BYTES = 4096;
+
+/**
+ * How many messages of a server a client handles. Chosen by us: more than a busy peer gets. Without a limit, a server that sends
+ * without a pause would keep the program from everything else, other servers included.
+ */
+export const MESSAGE_RATE: Rate = { burst: 8192, perSecond: 4096 };

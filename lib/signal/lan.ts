@@ -18,6 +18,7 @@ import type { Datagram, Network, UdpSocket } from "../net/network.ts";
 import {
   type OpenSignalingOptions,
   requirePublishable,
+  requireSubscribable,
   type SignalingConnection,
   type SignalTransport,
   TOPIC_BYTES,
@@ -114,13 +115,9 @@ class LanSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    topicToBytes(topic);
-    signal?.throwIfAborted();
+    requireSubscribable(topic, signal);
     if (this.#failure !== undefined) throw this.#failure;
-    this.#listeners.add(topic, onMessage);
-    return {
-      [Symbol.asyncDispose]: async () => void await this.#listeners.remove(topic, onMessage),
-    };
+    return this.#listeners.subscribe(topic, onMessage);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -154,14 +151,16 @@ class LanSignaling implements SignalingConnection {
     }
   }
 
-  /** The cheapest check comes first. */
+  /**
+   * The cheapest check comes first, but what is not delivered takes nothing from the source's rate: anyone on the link, or
+   * another program on the peer's host, can send in the peer's name.
+   */
   #accept({ data, from }: Datagram): void {
-    if (!this.#isAllowed(from.ip)) return;
     const received = undefinedIfMalformed(() => decodeLanMessage(data)); // the group may have other users
     if (received === undefined || !this.#listeners.has(received.topic)) return;
     // A digest of the whole: if an id sufficed, a faster sender could copy it, and the genuine message would be dropped.
     const key = digest(data);
-    if (this.#seen.get(key)) return;
+    if (this.#seen.get(key) || !this.#isAllowed(from.ip)) return;
     this.#seen.set(key, true);
     this.#listeners.deliver(received.topic, received.message);
   }
@@ -234,6 +233,12 @@ export function decodeLanMessage(bytes: Uint8Array): LanMessage {
   return { id, topic, message: reader.bytes(reader.remaining, "message") };
 }
 
+/** Whether the decoder would read it. Errors are costly, so a flood of junk must not reach the decoder. */
+function mayBeLanMessage(data: Uint8Array): boolean {
+  return data.length >= MAGIC.length + ID_BYTES + TOPIC_BYTES &&
+    MAGIC.every((byte, index) => data[index] === byte);
+}
+
 function digest(datagram: Uint8Array): string {
   return toHex(hash("sha256", datagram));
 }
@@ -242,6 +247,7 @@ function digest(datagram: Uint8Array): string {
 async function joinGroup(network: Network, ips: readonly string[]): Promise<UdpSocket> {
   const join = (ips: readonly string[]) =>
     network.bindUdp({ ip: "0.0.0.0", port: LAN_PORT }, {
+      accepts: mayBeLanMessage,
       multicast: { groups: ips.map((interfaceIp) => ({ group: LAN_GROUP, interfaceIp })) },
     });
   try {
@@ -302,7 +308,7 @@ const MAX_INTERFACES = 8;
 /** Chosen by us: how soon a host that has moved to another network can be reached there. */
 const CHECK_MS = 15_000;
 
-/** Datagrams of one source. Chosen by us: some dozen peers that connect at the same time, over as many interfaces. */
+/** New messages of one source, of topics that have a listener. Chosen by us: some dozen peers that connect at the same time, over as many interfaces. */
 const SOURCE_RATE = { burst: 1024, perSecond: 256 };
 
 /** Chosen by us: a busy LAN. Beyond it, the source that has been silent longest starts with a full bucket again. */

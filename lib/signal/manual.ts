@@ -18,6 +18,7 @@ import { optionalResolvers } from "../base/tasks.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
 import {
   requirePublishable,
+  requireSubscribable,
   type SignalingConnection,
   type SignalTransport,
   type TopicListener,
@@ -107,14 +108,11 @@ class ManualSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    topicToBytes(topic);
-    signal?.throwIfAborted();
+    requireSubscribable(topic, signal);
     if (this.#failure !== undefined) throw this.#failure;
-    this.#listeners.add(topic, onMessage);
+    const subscription = this.#listeners.subscribe(topic, onMessage);
     for (const each of this.#undelivered.splice(0)) this.#deliver(each);
-    return {
-      [Symbol.asyncDispose]: async () => void await this.#listeners.remove(topic, onMessage),
-    };
+    return subscription;
   }
 
   /** Reads at most one more line, and drops it. */
@@ -134,7 +132,8 @@ class ManualSignaling implements SignalingConnection {
       this.#dropIncomplete();
     } catch (cause) {
       const message = `Cannot use ${MANUAL_URL}: reading the pasted lines failed`;
-      this.#failure ??= new NetworkError(message, "other", { cause });
+      const remedy = "Start again, and paste the text as it is";
+      this.#failure ??= new NetworkError(message, "other", { cause, remedy });
       this.#end.reject(this.#failure);
     }
   }

@@ -52,7 +52,11 @@ export type { RelayPairLimits } from "./rendezvous/relay_pairs.ts";
 export type { RoomLimits } from "./rendezvous/rooms.ts";
 export type { SessionLimits } from "./rendezvous/session.ts";
 export type { TopicLimits } from "./rendezvous/topics.ts";
-export type { MalformedMessageError, PunchlineError } from "../base/errors.ts";
+export type {
+  MalformedMessageError,
+  PunchlineError,
+  PunchlineErrorOptions,
+} from "../base/errors.ts";
 export type { Logger } from "../base/logger.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type * from "../net/network.ts";

@@ -21,11 +21,11 @@ import { webSocketTransport } from "./rendezvous/transport.ts";
 import {
   type OpenSignalingOptions,
   requirePublishable,
+  requireSubscribable,
   type SignalingConnection,
   type SignalTransport,
   type TopicListener,
   TopicListeners,
-  topicToBytes,
 } from "./transport.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -165,9 +165,8 @@ class ReconnectingConnection implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    topicToBytes(topic);
+    requireSubscribable(topic, signal);
     this.#tasks.signal.throwIfAborted();
-    signal?.throwIfAborted();
     if (this.#listeners.add(topic, onMessage)) this.#apply({ kind: "subscribe", topic });
     const confirmed = this.#subscriptions.get(topic)?.confirmed;
     try {

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { fromBase64url } from "../base/bytes.ts";
+import { fromBase64url, toBase64url } from "../base/bytes.ts";
+import { hash } from "../base/crypto.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Network } from "../net/network.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
@@ -109,6 +110,16 @@ export function topicToBytes(topic: string): Uint8Array<ArrayBuffer> {
   );
 }
 
+/** The topic where the two sides of a code meet; it follows from the code's number alone. */
+export function meetingTopic(number: number): string {
+  return codeTopic(`meeting ${number}`);
+}
+
+/** The topic for answers to the side of a code whose request has this ID. */
+export function answerTopic(id: Uint8Array): string {
+  return codeTopic(`answer ${toBase64url(id)}`);
+}
+
 /**
  * Checks what a caller wants to publish.
  *
@@ -121,6 +132,17 @@ export function requirePublishable(topic: string, message: Uint8Array): void {
   throw new RangeError(
     `Cannot publish: a message has at most ${MAX_SIGNAL_BYTES} bytes, not ${message.length}`,
   );
+}
+
+/**
+ * Checks what a caller wants to subscribe to.
+ *
+ * @throws {TypeError} if the topic is not one
+ * @throws the signal's reason on abort
+ */
+export function requireSubscribable(topic: string, signal: AbortSignal | undefined): void {
+  topicToBytes(topic);
+  signal?.throwIfAborted();
 }
 
 /** Called with each message of a topic, which is its own copy. May not throw. */
@@ -148,6 +170,12 @@ export class TopicListeners {
     return listeners === undefined;
   }
 
+  /** Adds a listener until the result is disposed of. */
+  subscribe(topic: string, listener: TopicListener): AsyncDisposable {
+    this.add(topic, listener);
+    return { [Symbol.asyncDispose]: async () => void await this.remove(topic, listener) };
+  }
+
   /** Removes a listener; `true` if it was the last of its topic. */
   remove(topic: string, listener: TopicListener): boolean {
     const listeners = this.#listeners.get(topic);
@@ -161,3 +189,11 @@ export class TopicListeners {
     for (const listener of [...this.#listeners.get(topic) ?? []]) listener(message.slice());
   }
 }
+
+function codeTopic(purpose: string): string {
+  const text = new TextEncoder().encode(`punchline code 1 ${purpose}`);
+  return toBase64url(hash("sha256", text).subarray(0, TOPIC_BYTES));
+}
+
+/** How many numbers of codes there are: 0 to 9999. Chosen by us: four digits are quick to say, and two senders rarely collide. */
+export const MEETING_PLACES = 10_000;

@@ -55,7 +55,10 @@ export interface StunBinding {
   readonly server: TransportAddress;
   /** The transport of the request. */
   readonly transport: StunTransport;
-  /** The local address of the request; `"unknown"` for a UDP socket bound to a wildcard address. */
+  /**
+   * The local address of the request; `"unknown"` for a UDP socket bound to a wildcard address, except that
+   * {@linkcode stunBinding} recognises the mapped address if it is this host's own.
+   */
   readonly local: TransportAddress | "unknown";
   /** The address that the server saw the request come from. */
   readonly mapped: TransportAddress;

@@ -104,6 +104,22 @@ export type AttributeTable<Values> = {
   readonly [Name in keyof Values]: AttributeRow<Values[Name]>;
 };
 
+/** A codec for a number in the first bytes of four; the others are reserved. */
+export function leadingNumber(byteCount: 1 | 2): ValueCodec<number> {
+  const unit = 256 ** (4 - byteCount);
+  return {
+    byteLength(number) {
+      checkInteger(number, 256 ** byteCount - 1);
+      return 4;
+    },
+    write: (number, message, offset) => writeUint32(message, offset, number * unit),
+    read(message, span) {
+      checkLength(span, 4, 4);
+      return Math.floor(readUint32(message, span.offset) / unit);
+    },
+  };
+}
+
 /** A codec for bytes of any length from `minLength` to `maxLength`, both included. */
 export function opaque(minLength = 0, maxLength = 0xffff): ValueCodec<Uint8Array> {
   return {

@@ -5,6 +5,7 @@
  */
 
 import { type IpFamily, parseHostPort } from "../net/address.ts";
+import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -47,7 +48,11 @@ export async function stunBinding(
   const { network = systemNetwork, transport = "udp" } = options;
   const { host, port } = parseHostPort(server, transport === "tls" ? STUNS_PORT : STUN_PORT);
   const ip = await resolveHost(network, host, options);
-  return await requestBinding({ ip, port }, { ...options, network, hostname: host });
+  const binding = await requestBinding({ ip, port }, { ...options, network, hostname: host });
+  if (binding.local !== "unknown" || !await isOwnAddress(network, binding.mapped.ip)) {
+    return binding;
+  }
+  return { ...binding, local: binding.mapped }; // there is no NAT in between
 }
 
 /** RFC 8489 §8.1. */

@@ -212,7 +212,8 @@ function strongest(offered: readonly PasswordAlgorithm[]): "SHA-256" | "MD5" | u
 
 function refuse(challenge: StunMessage, rule: string): RefusedError {
   const code = getAttribute(challenge, "ERROR-CODE")?.code ?? 401;
-  return new RefusedError(`Cannot answer STUN challenge ${code}: ${rule}`, code);
+  const remedy = "Check the user name and the password, or use another server";
+  return new RefusedError(`Cannot answer STUN challenge ${code}: ${rule}`, code, { remedy });
 }
 
 /** The result of a request: an answer, or the server to send it to instead (RFC 8489 §10). */
@@ -262,7 +263,9 @@ function checkAlternate(alternate: TransportAddress, asked: readonly TransportAd
   const cannot = `Cannot follow ${formatTransportAddress(from)} to ${
     formatTransportAddress(alternate)
   }`;
-  const refuse = (rule: string) => new RefusedError(`${cannot}: ${rule}`, TRY_ALTERNATE);
+  const remedy = "Use another server";
+  const refuse = (rule: string) =>
+    new RefusedError(`${cannot}: ${rule}`, TRY_ALTERNATE, { remedy });
   if (asked.some((one) => sameTransportAddress(one, alternate))) {
     throw refuse("it was asked before");
   }
@@ -301,9 +304,9 @@ export function refusedError(response: StunMessage, options: RefusedErrorOptions
   const unknown = getAttribute(response, "UNKNOWN-ATTRIBUTES") ?? [];
   return new RefusedError(
     `Cannot ${action}: ${formatTransportAddress(server)} answered ${code} (${phrase})` +
-      (unknown.length === 0 ? "" : ` for ${listCodes(unknown)}`) +
-      (remedy === undefined ? "" : `; ${remedy}`),
+      (unknown.length === 0 ? "" : ` for ${listCodes(unknown)}`),
     code,
+    { remedy: remedy ?? STUN_REMEDIES[code] ?? "Use another server" },
   );
 }
 
@@ -341,3 +344,11 @@ const MAX_CHALLENGES = 3;
 
 /** Chosen by us: load balancers need one. */
 const MAX_ALTERNATES = 4;
+
+/** RFC 8489 §14.8. */
+const STUN_REMEDIES: Readonly<Record<number, string>> = {
+  400: "Check that it is a STUN server, or use another",
+  401: "Check the user name and the password",
+  438: "Try again",
+  500: "Try later, or another server",
+};

@@ -11,6 +11,7 @@ import {
   type AttributeTable,
   checkInteger,
   checkLength,
+  leadingNumber,
   opaque,
   readUint16,
   readUint32,
@@ -90,29 +91,8 @@ const addressFamily: ValueCodec<IpFamily> = {
   },
 };
 
-const channelNumber: ValueCodec<number> = {
-  byteLength(number) {
-    checkInteger(number, 0xffff);
-    return 4;
-  },
-  write: (number, message, offset) => writeUint32(message, offset, number * 0x1_0000),
-  read(message, span) {
-    checkLength(span, 4, 4);
-    return readUint16(message, span.offset);
-  },
-};
-
-const protocol: ValueCodec<number> = {
-  byteLength(number) {
-    checkInteger(number, 0xff);
-    return 4;
-  },
-  write: (number, message, offset) => writeUint32(message, offset, number * 0x100_0000),
-  read(message, span) {
-    checkLength(span, 4, 4);
-    return message[span.offset]!;
-  },
-};
+const channelNumber = leadingNumber(2);
+const protocol = leadingNumber(1);
 
 const evenPort: ValueCodec<EvenPort> = {
   byteLength: () => 1,

@@ -76,12 +76,15 @@ export async function collectFiles(
     const info = await files.stat(path);
     if (info === undefined) throw new FileError(`Cannot send ${source}: not found`, "not-found");
     if (info.kind !== "file" && info.kind !== "folder") {
-      throw new FileError(`Cannot send ${source}: it is neither a file nor a folder`, "other");
+      throw new FileError(`Cannot send ${source}: it is neither a file nor a folder`, "other", {
+        remedy: "Name files and folders",
+      });
     }
     const name = nameOf(source, path, files.naming);
     if (roots.has(name)) {
       const message = `Cannot send ${printable(source)}: another source has the same name`;
-      throw new TransferError(message, "unacceptable");
+      const remedy = "Rename one of them, or send them one after the other";
+      throw new TransferError(message, "unacceptable", { remedy });
     }
     roots.set(name, path);
     if (info.kind === "folder") await files.list(path); // it is named, so it must be readable

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type ExistingPolicy, parentOf } from "./destination.ts";
+import { type ExistingEntries, type ExistingPolicy, parentOf } from "./destination.ts";
 import { type FileSystem, TransferError } from "./files.ts";
 import { isExecutableName, isHidden } from "./local_names.ts";
 import type { ManifestEntry, OfferSummary } from "./manifest.ts";
@@ -33,14 +33,27 @@ export interface ReceiveFilesOptions extends ReconnectOptions, ProgressListeners
    */
   readonly id?: string;
   /**
-   * What to do if a different file with an offered name exists: `"refuse"` the whole offer, the default; `"overwrite"`
-   * the file, but never a folder or a link; or `"rename"` the new file to `name (1)`.
+   * What to do if something different with an offered name exists: `"refuse"` the new file, the default; `"overwrite"`
+   * the file that is there, but never a folder or a link; or `"rename"` the new file to `name (1)`. What is refused is in
+   * `TransferResult.refused`, and the rest arrives.
    */
   readonly existing?: ExistingPolicy;
+  /** Called at the end if there are incomplete files, which a later call with the same `id` continues. */
+  readonly onKept?: (files: readonly KeptFile[]) => void;
   /** The largest offer to accept. */
   readonly limits?: OfferLimits;
   /** The file system. Default: the system's. */
   readonly files?: FileSystem;
+}
+
+/** An incomplete file that is kept. */
+export interface KeptFile {
+  /** Its path, as in the manifest. */
+  readonly path: string;
+  /** How much of it there is. */
+  readonly bytes: number;
+  /** The size that it will have. */
+  readonly size: number;
 }
 
 /** An offer, with what it would mean for the target folder. */
@@ -55,8 +68,14 @@ export interface IncomingOffer extends OfferSummary {
    */
   readonly existingFolders: readonly string[];
   /**
+   * The files and links of the offer of whose name something is there already. What is equal stays, and is not sent.
+   * What differs stays too, unless `ReceiveFilesOptions.existing` says otherwise.
+   */
+  readonly existingEntries: readonly ManifestEntry[];
+  /**
    * What is hidden or executable and would go into a folder that existed before this transfer began, which takes
-   * {@linkcode OfferDecision.allowHidden}. The target folder itself is such a folder.
+   * {@linkcode OfferDecision.allowHidden}. The target folder itself is such a folder. What is there already is not among
+   * it: without `allowHidden` it stays, and is refused if it differs.
    */
   readonly needAllowHidden: readonly ManifestEntry[];
   /** Whether an earlier run has begun this offer here, and was interrupted. */
@@ -79,16 +98,10 @@ export interface OfferPolicy {
   readonly allowHidden?: boolean;
 }
 
-/** Which folders there were before the transfer began. */
-export interface FoldersBefore {
-  /** Whether the folder with this path in the manifest existed. */
-  has(path: string): boolean;
-}
-
 /** Adds to an offer what it would mean for the target folder. */
 export function describeOffer(
   summary: OfferSummary,
-  before: FoldersBefore,
+  before: ExistingEntries,
   options: {
     readonly naming: FileSystem["naming"];
     readonly isResumed: boolean;
@@ -99,33 +112,46 @@ export function describeOffer(
   const hidden: ManifestEntry[] = [];
   const executables: ManifestEntry[] = [];
   const existingFolders: string[] = [];
+  const existingEntries: ManifestEntry[] = [];
   const needAllowHidden: ManifestEntry[] = [];
   for (const entry of summary.manifest) {
     const { kind, path } = entry;
     const folder = parentOf(path);
-    const isKnown = kind === "folder" && before.has(path);
-    const isOpen = folder === "" || before.has(folder);
-    const isExecutable = kind === "file" &&
-      (entry.isExecutable || isExecutableName(path, naming));
+    const isThere = before.others.has(path);
     if (isHidden(path)) hidden.push(entry);
-    if (isExecutable) executables.push(entry);
-    if (isKnown && folder === "") existingFolders.push(path);
-    if (isOpen && !isKnown && (isHidden(path) || isExecutable)) needAllowHidden.push(entry);
+    if (isExecutable(entry, naming)) executables.push(entry);
+    if (kind === "folder" && folder === "" && before.folders.has(path)) existingFolders.push(path);
+    if (isThere) existingEntries.push(entry);
+    if (!isThere && needsAllowHidden(entry, before, naming)) needAllowHidden.push(entry);
   }
   return {
     ...summary,
     hidden,
     executables,
     existingFolders,
+    existingEntries,
     needAllowHidden,
     isResumed,
     isChanged,
   };
 }
 
+/** The paths of what is hidden or executable and was not allowed, but of whose name something is there already. */
+export function guardedPaths(
+  { manifest }: Pick<OfferSummary, "manifest">,
+  before: ExistingEntries,
+  naming: FileSystem["naming"],
+): ReadonlySet<string> {
+  const guarded = manifest.filter((entry) =>
+    before.others.has(entry.path) && needsAllowHidden(entry, before, naming)
+  );
+  return new Set(guarded.map(({ path }) => path));
+}
+
 /**
  * Lets the application decide about an offer, and checks that it may do what it would do. An abort declines the offer.
  *
+ * @returns what was allowed
  * @param withdrawn rejects if the sender withdraws the offer or is gone
  * @throws {TransferError} `declined`, `merge` or `hidden`
  * @throws what `withdrawn` rejects with
@@ -134,7 +160,7 @@ export async function decideOffer(
   offer: IncomingOffer,
   withdrawn: Promise<unknown>,
   options: ReceiveFilesOptions,
-): Promise<void> {
+): Promise<Required<OfferPolicy>> {
   const over = new AbortController(); // there is nothing left to decide
   const { signal } = over;
   const onAbort = () => over.abort(declined());
@@ -142,7 +168,7 @@ export async function decideOffer(
   options.signal?.addEventListener("abort", onAbort, { once: true });
   try {
     const decision = Promise.resolve(options.onOffer(offer, { signal }));
-    checkDecision(offer, await abortable(decision, signal), options);
+    return checkDecision(offer, await abortable(decision, signal), options);
   } catch (error) {
     throw signal.aborted ? signal.reason : error;
   } finally {
@@ -155,7 +181,7 @@ function checkDecision(
   offer: IncomingOffer,
   answer: boolean | OfferDecision,
   policy: OfferPolicy,
-): void {
+): Required<OfferPolicy> {
   const decision = typeof answer === "boolean" ? { accept: answer } : answer;
   if (decision.accept !== true) throw declined();
   const { merge = policy.merge, allowHidden = policy.allowHidden } = decision;
@@ -174,6 +200,24 @@ function checkDecision(
       "hidden",
     );
   }
+  return { merge: merge === true, allowHidden: allowHidden === true };
+}
+
+/** Whether it is hidden or executable, and would go into a folder that existed before. */
+function needsAllowHidden(
+  entry: ManifestEntry,
+  { folders }: ExistingEntries,
+  naming: FileSystem["naming"],
+): boolean {
+  const { kind, path } = entry;
+  const folder = parentOf(path);
+  const isOpen = folder === "" || folders.has(folder);
+  const isKnown = kind === "folder" && folders.has(path);
+  return isOpen && !isKnown && (isHidden(path) || isExecutable(entry, naming));
+}
+
+function isExecutable(entry: ManifestEntry, naming: FileSystem["naming"]): boolean {
+  return entry.kind === "file" && (entry.isExecutable || isExecutableName(entry.path, naming));
 }
 
 function declined(): TransferError {

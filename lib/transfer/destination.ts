@@ -11,8 +11,8 @@ import type { RefusalReason } from "./message.ts";
 import { folded, printable } from "./paths.ts";
 
 /**
- * What to do if a different file with the same name exists: `"refuse"` the offer, `"overwrite"` the file, or `"rename"`
- * the new one to `name (1)`.
+ * What to do if something different with the same name exists: `"refuse"` the new file, `"overwrite"` the file that is
+ * there, or `"rename"` the new one to `name (1)`.
  */
 export type ExistingPolicy = "refuse" | "overwrite" | "rename";
 
@@ -20,8 +20,10 @@ export type ExistingPolicy = "refuse" | "overwrite" | "rename";
 export interface Destination {
   /** Relative to the target folder. */
   readonly path: string;
-  /** SHA-256 of the file that is there, if it has the size of the entry. */
+  /** SHA-256 of the file that is there, if it has the size of the entry and may be replaced or the new one renamed. */
   readonly wholeHash?: Uint8Array;
+  /** Whether the file that is there has the size of the entry, and stays. */
+  readonly isCompared?: boolean;
 }
 
 /** The folder that receives everything. */
@@ -59,22 +61,37 @@ export async function localPaths(
   return renamed;
 }
 
-/** The folders of the manifest that exist, but for those that the transfer has begun itself. */
-export async function existingFolders(
+/** What of a manifest is there already, by the paths in the manifest. */
+export interface ExistingEntries {
+  /** The folders that exist, but for those that the transfer has begun itself. */
+  readonly folders: ReadonlySet<string>;
+  /** Everything else directly in them, or in the target folder, of whose name something exists. */
+  readonly others: ReadonlySet<string>;
+}
+
+/**
+ * Finds what of a manifest is there already.
+ *
+ * @param before what an earlier run knows: the folders that the transfer has begun, or those that existed before
+ */
+export async function findExisting(
   { files, root }: Pick<TargetFolder, "files" | "root">,
   manifest: Manifest,
-  begun: ReadonlySet<string>,
-): Promise<ReadonlySet<string>> {
-  const existed = new Set<string>();
+  before: { readonly begun: ReadonlySet<string>; readonly folders?: ReadonlySet<string> },
+): Promise<ExistingEntries> {
+  const folders = new Set<string>(before.folders);
+  const others = new Set<string>();
   const renamed = await localPaths(manifest, files.naming, () => Promise.resolve(true));
   for (const [index, { kind, path }] of manifest.entries()) {
-    if (kind !== "folder" || begun.has(path)) continue;
     const parent = parentOf(path);
-    if (parent !== "" && !existed.has(parent)) continue;
+    if (parent !== "" && !folders.has(parent)) continue;
+    const isBegun = before.begun.has(path) || before.folders !== undefined;
+    if (kind === "folder" && isBegun) continue;
     const info = await statIfValid(files, `${root}/${renamed.get(index) ?? path}`);
-    if (info?.kind === "folder") existed.add(path);
+    if (info === undefined) continue;
+    (kind === "folder" && info.kind === "folder" ? folders : others).add(path);
   }
-  return existed;
+  return { folders, others };
 }
 
 /**
@@ -92,9 +109,9 @@ export async function findDestination(
   const info = await files.stat(`${root}/${path}`);
   if (info === undefined) return { path };
   if (info.kind === "file" && info.size === entry.size) {
-    using file = await files.open(`${root}/${path}`, 0);
-    const hash = await hashFile(file, entry.size);
-    if (hash !== undefined) return { path, wholeHash: hash.digest() };
+    if (target.existing === "refuse") return { path, isCompared: true };
+    const wholeHash = await hashIfReadable(files, `${root}/${path}`, entry.size);
+    if (wholeHash !== undefined) return { path, wholeHash };
   }
   return { path: await freePath(target, path) };
 }
@@ -151,12 +168,49 @@ export function isNameError(error: unknown): boolean {
   return error instanceof FileError && error.reason === "name";
 }
 
+/** Why one entry is refused, while the others arrive; `undefined` if it is a failure of the whole transfer. */
+export function conflict(error: unknown): RefusalReason | undefined {
+  if (isNameError(error)) return "name";
+  const isTaken = (error instanceof TransferError || error instanceof FileError) &&
+    error.reason === "exists";
+  return isTaken ? "exists" : undefined;
+}
+
+/**
+ * Whether the folder is there.
+ *
+ * @throws {TransferError} `exists` if something else is there
+ */
+export async function isFolder({ files, root }: TargetFolder, path: string): Promise<boolean> {
+  const info = await files.stat(`${root}/${path}`);
+  if (info === undefined) return false;
+  if (info.kind !== "folder") throw inTheWay(path, info.kind);
+  return true;
+}
+
 /** Why a link is refused; `undefined` if the transfer cannot go on. A missing privilege for links is not a missing file. */
 export function linkRefusal(error: unknown): RefusalReason | undefined {
   if (error instanceof TransferError) return error.reason === "exists" ? "exists" : undefined;
   if (!(error instanceof FileError)) return undefined;
   if (error.reason === "name" || error.reason === "exists") return error.reason;
   return error.reason === "no-space" ? undefined : "link";
+}
+
+/** SHA-256 of a file; `undefined` if it has another size, or cannot be read. */
+export async function hashIfReadable(
+  files: FileSystem,
+  path: string,
+  size: number,
+): Promise<Uint8Array | undefined> {
+  try {
+    const info = await files.stat(path);
+    if (info?.kind !== "file" || info.size !== size) return undefined;
+    using file = await files.open(path, 0);
+    return (await hashFile(file, size))?.digest();
+  } catch (error) {
+    if (error instanceof FileError) return undefined;
+    throw error;
+  }
 }
 
 /** What is there; `undefined` also if the system can hold no such name. */

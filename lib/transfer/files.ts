@@ -6,7 +6,7 @@
  * @module
  */
 
-import { PunchlineError } from "../base/errors.ts";
+import { PunchlineError, type PunchlineErrorOptions } from "../base/errors.ts";
 
 /** The file operations that a transfer needs. Failures reject with a {@linkcode FileError}. */
 export interface FileSystem {
@@ -105,6 +105,8 @@ export interface PartFile extends ReadableFile {
    * @throws {FileError} `replaced` if the old or the new path is not this file
    */
   publish(to: string, options: { readonly overwrite: boolean }): Promise<void>;
+  /** Whether its path still names it. */
+  isThere(): Promise<boolean>;
   /** Closes the file, and removes it if its path still names it. */
   discard(): Promise<void>;
 }
@@ -131,8 +133,8 @@ export class FileError extends PunchlineError {
    *
    * @param reason the kind of failure
    */
-  constructor(message: string, reason: FileErrorReason, options?: ErrorOptions) {
-    super(message, options);
+  constructor(message: string, reason: FileErrorReason, options?: PunchlineErrorOptions) {
+    super(message, options, FILE_REMEDIES[reason]);
     this.reason = reason;
   }
 }
@@ -162,8 +164,33 @@ export class TransferError extends PunchlineError {
    *
    * @param reason the kind of failure
    */
-  constructor(message: string, reason: TransferErrorReason, options?: ErrorOptions) {
-    super(message, options);
+  constructor(message: string, reason: TransferErrorReason, options?: PunchlineErrorOptions) {
+    super(message, { ...options, remedy: options?.remedy ?? TRANSFER_REMEDIES[reason] });
     this.reason = reason;
   }
 }
+
+const FILE_REMEDIES: Readonly<Record<FileErrorReason, string>> = {
+  "not-found": "Check the spelling of the path",
+  "exists": "Move what is there, or choose another name",
+  "not-permitted":
+    "Let this user read and write it, and run the program with --allow-read and --allow-write",
+  "no-space":
+    "Free some space on the disk, and start the transfer again: it continues where it was",
+  "name": "Rename it to something that this system can store",
+  "replaced": "End the other program that changes it, and start the transfer again",
+  "other": "Check that the file and its folder can be used, and start the transfer again",
+};
+
+const TRANSFER_REMEDIES: Readonly<Record<TransferErrorReason, string>> = {
+  "unacceptable": "Update both sides, and send it again without what the message names",
+  "declined": "Ask the receiver to accept the offer",
+  "merge": "Allow `merge`, or receive into another folder",
+  "hidden": "Allow `allowHidden` if you trust the sender, or receive into another folder",
+  "version": "Run the same version on both sides",
+  "exists": "Move what is there, or choose `existing`",
+  "changed": "Send it again once the file no longer changes",
+  "damaged": "Start the transfer again",
+  "failed": "Start the transfer again on both sides",
+  "broken": "Start the transfer again: it continues where it was",
+};

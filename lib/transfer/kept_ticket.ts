@@ -72,8 +72,13 @@ export class KeptTicket implements Disposable {
 
 function claimOf(files: FileSystem, root: string, code: string): PartClaim {
   return {
-    ...{ files, root, folder: root, identity: ["ticket", code] },
-    ...{ isExecutable: false, isPrivate: true, nameFor: ticketName },
+    files,
+    root,
+    folder: root,
+    identity: ["ticket", code],
+    isExecutable: false,
+    isPrivate: true,
+    nameFor: ticketName,
     owner: async () => (await files.probe(root)).owner,
   };
 }

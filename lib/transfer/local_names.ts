@@ -62,7 +62,7 @@ function cut(text: string, maxBytes: number): string {
 }
 
 /** The suffix of incomplete files. Chosen by us. */
-export const PART_SUFFIX = ".punchline-part";
+const PART_SUFFIX = ".punchline-part";
 
 const RECORD_SUFFIX = ".punchline-transfer";
 

@@ -80,7 +80,8 @@ export interface AnswerMessage {
 
 /**
  * What the receiver has of one entry: `done`, all of it, received and verified in this transfer; `refused`, nothing, and
- * it is not to be sent; a `part` from an earlier attempt; or a `whole` file of this name and size.
+ * it is not to be sent; a `part` from an earlier attempt; a `whole` file of this name and size, to be replaced or renamed
+ * if it differs; or one to `compare`, which stays as it is, so that only the hash of the other is to be sent.
  */
 export type HeldEntry =
   & {
@@ -88,7 +89,7 @@ export type HeldEntry =
     readonly index: number;
   }
   & (
-    | { readonly state: "done" | "refused" }
+    | { readonly state: "done" | "refused" | "compare" }
     | {
       readonly state: "part" | "whole";
       /** In bytes. */
@@ -104,8 +105,11 @@ export interface PlanMessage {
   readonly steps: readonly PlanStep[];
 }
 
-/** `keep`: nothing is sent. `send`: the whole file. `continue`: the rest after the part that the receiver has. */
-export type PlanStep = "keep" | "send" | "continue";
+/**
+ * `keep`: nothing is sent. `send`: the whole file. `continue`: the rest after the part that the receiver has. `compare`:
+ * only END.
+ */
+export type PlanStep = "keep" | "send" | "continue" | "compare";
 
 /** END: the file is complete. */
 export interface EndMessage {
@@ -136,8 +140,11 @@ export interface RefusedEntry {
   readonly reason: RefusalReason;
 }
 
-/** Why: the system cannot hold such a `name`, it does not make `link`s for this program, or something else `exists`. */
-export type RefusalReason = "name" | "link" | "exists";
+/**
+ * Why: the system cannot hold such a `name`, it does not make `link`s for this program, something else `exists`, or it is
+ * `hidden` or a program, which was not allowed.
+ */
+export type RefusalReason = "name" | "link" | "exists" | "hidden";
 
 /** REFUSAL: a side ends the transfer. */
 export interface RefusalMessage {
@@ -276,7 +283,9 @@ export class OtherVersionError extends MalformedMessageError {
 
   /** @param version that of the sender */
   constructor(version: number) {
-    super(`Cannot read offer: version ${version} is not supported, only ${VERSION}`);
+    super(`Cannot read offer: version ${version} is not supported, only ${VERSION}`, {
+      remedy: "Run the same version on both sides",
+    });
     this.version = version;
   }
 }
@@ -350,7 +359,7 @@ function encodeHeld(held: HeldEntry): Uint8Array {
 function readHeld(reader: ByteReader): HeldEntry {
   const index = reader.uint32("entry");
   const state = oneOf(STATES, reader.uint8("state"), "state of an entry");
-  if (state === "done" || state === "refused") return { index, state };
+  if (state !== "part" && state !== "whole") return { index, state };
   const length = readUint64(reader, "length of an entry");
   return { index, state, length, hash: reader.bytes(HASH_BYTES, "hash of an entry") };
 }
@@ -487,8 +496,8 @@ const TYPES = [
 // In the order of their numbers, from 0.
 const KINDS = ["file", "folder", "link"] as const;
 const SKIP_REASONS = ["link", "other", "missing", "unreadable"] as const;
-const STATES = ["done", "refused", "part", "whole"] as const;
-const STEPS = ["keep", "send", "continue"] as const;
+const STATES = ["done", "refused", "part", "whole", "compare"] as const;
+const STEPS = ["keep", "send", "continue", "compare"] as const;
 const FAILURES = ["changed", "unreadable"] as const;
-const REFUSALS = ["name", "link", "exists"] as const;
+const REFUSALS = ["name", "link", "exists", "hidden"] as const;
 const CODES = ["declined", "failed"] as const;

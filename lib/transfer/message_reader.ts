@@ -167,8 +167,9 @@ export class TransferMessageReader {
 function olderReceiver(version: string): TransferError {
   return new TransferError(
     `Cannot send: the receiver speaks version ${version} of the file protocol, and the sender ` +
-      `version ${VERSION}: update punchline at the receiver`,
+      `version ${VERSION}`,
     "version",
+    { remedy: "Update punchline at the receiver" },
   );
 }
 

@@ -19,7 +19,13 @@ export { sendFiles, type SendFilesOptions } from "./sender.ts";
 export { receiveFiles } from "./receiver.ts";
 export type { NextConnection, ReconnectOptions } from "./reconnect.ts";
 export type { SkippedFile } from "./collect.ts";
-export type { IncomingOffer, OfferDecision, OfferPolicy, ReceiveFilesOptions } from "./consent.ts";
+export type {
+  IncomingOffer,
+  KeptFile,
+  OfferDecision,
+  OfferPolicy,
+  ReceiveFilesOptions,
+} from "./consent.ts";
 export type { ExistingPolicy } from "./destination.ts";
 export type {
   Manifest,
@@ -51,6 +57,10 @@ export {
   type TransferErrorReason,
 } from "./files.ts";
 export { systemFiles } from "./system_files.ts";
-export { MalformedMessageError, PunchlineError } from "../base/errors.ts";
+export {
+  MalformedMessageError,
+  PunchlineError,
+  type PunchlineErrorOptions,
+} from "../base/errors.ts";
 export type { TransportAddress } from "../net/address.ts";
 export type { TcpConnection } from "../net/network.ts";

@@ -84,6 +84,11 @@ export interface AcceptedOffer extends Offer {
   readonly meter: ProgressMeter;
   /** The places of the entries that are complete. */
   readonly done: Set<number>;
+  /**
+   * The paths in the manifest of what is hidden or a program, and was allowed only because something of its name is there
+   * already, which stays.
+   */
+  readonly guarded: ReadonlySet<string>;
 }
 
 /** What this side has of an entry. */
@@ -124,12 +129,13 @@ export async function sendHeld(
 export function checkPlan(
   steps: readonly PlanStep[],
   manifest: Manifest,
-  found: ReadonlyMap<number, Found>,
+  { found, refused }: Pick<ReceivePlan, "found" | "refused">,
 ): void {
   const isConsistent = steps.length === manifest.length && steps.every((step, index) => {
     const held = found.get(index)?.held;
-    if (manifest[index]!.kind !== "file") return step === "keep";
+    if (refused.has(index) || manifest[index]!.kind !== "file") return step === "keep";
     if (held === undefined) return step === "send";
+    if (step === "compare" || held.state === "compare") return step === held.state;
     if (step === "keep") return held.state === "done" || held.state === "whole";
     if (step === "send") return held.state !== "done";
     return held.state === "part";
@@ -139,7 +145,7 @@ export function checkPlan(
 
 /** How many bytes of an entry need not be sent. */
 export function bytesHeld(step: PlanStep, size: number, found: Found | undefined): number {
-  if (step === "keep") return size;
+  if (step === "keep" || step === "compare") return size;
   const held = found?.held;
   return step === "continue" && held !== undefined && "length" in held ? held.length : 0;
 }
@@ -152,9 +158,12 @@ async function expectVersion(reader: TransferMessageReader): Promise<void> {
     const { version } = error;
     throw new TransferError(
       `Cannot receive: the sender speaks version ${version} of the file protocol, and the receiver ` +
-        `version ${VERSION}: update punchline at the ${version < VERSION ? "sender" : "receiver"}`,
+        `version ${VERSION}`,
       "version",
-      { cause: error },
+      {
+        cause: error,
+        remedy: `Update punchline at the ${version < VERSION ? "sender" : "receiver"}`,
+      },
     );
   }
 }
@@ -163,6 +172,7 @@ function tooLong(max: number): TransferError {
   return new TransferError(
     `Cannot accept the offer: its list of files is longer than the ${max} bytes allowed`,
     "unacceptable",
+    { remedy: "Ask the sender to send fewer files at a time" },
   );
 }
 

@@ -8,6 +8,13 @@ import { TaskGroup } from "../base/tasks.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { TransferError } from "./files.ts";
 import { TransferMessageReader } from "./message_reader.ts";
+import {
+  EMPTY_OFFER_RACE,
+  type OfferRaceAction,
+  type OfferRaceEvent,
+  type OfferRefusal,
+  stepOfferRace,
+} from "./offer_race_engine.ts";
 import type { NextConnection } from "./reconnect.ts";
 import { sendRefusal } from "./refuse.ts";
 
@@ -52,15 +59,18 @@ export class OfferRace<Answer> implements AsyncDisposable {
   readonly #signal: AbortSignal | undefined;
   readonly #winner = Promise.withResolvers<Accepted<Answer>>();
   /** Takes further receivers. Stopped when the race is decided. */
-  readonly #taking = new TaskGroup((error) => this.#takeNoMore(error));
-  /** Refuses those that come too late. */
-  readonly #refusing = new TaskGroup(() => {}); // a refusal that fails ends with a reset
-  /** Those that look at the offer, the oldest first, and when they are through with it. */
-  readonly #looking = new Map<ReceiverConnection, Look>();
+  readonly #taking = new TaskGroup((error) => this.#dispatch({ kind: "exhausted", error }));
+  /** Tells receivers why they do not get the transfer. */
+  readonly #telling = new TaskGroup(() => {}); // what cannot be told ends with a reset
+  readonly #looks = new Map<number, Look<Answer>>();
   /** The connections that the race has opened. */
   readonly #opened = new Set<TcpConnection>();
-  readonly #onAbort = () => this.#opened.forEach((connection) => connection.reset());
-  #isDecided = false;
+  readonly #onAbort = () => {
+    this.#dispatch({ kind: "aborted" });
+    for (const connection of this.#opened) connection.reset();
+  };
+  #state = EMPTY_OFFER_RACE;
+  #arrived = 0;
 
   constructor(
     steps: OfferSteps<Answer>,
@@ -78,11 +88,15 @@ export class OfferRace<Answer> implements AsyncDisposable {
    * @throws the failure of the last of them, once all have left
    */
   async run(first: TcpConnection): Promise<Accepted<Answer>> {
-    this.#show(first);
+    this.#arrive(first);
     const others = this.#others;
     if (others !== undefined) {
       this.#taking.run(async (signal) => {
-        for (;;) this.#showAnother(await others.next({ signal }));
+        for (;;) {
+          const connection = await others.next({ signal });
+          this.#opened.add(connection);
+          this.#arrive(connection);
+        }
       });
     }
     return await this.#winner.promise;
@@ -90,104 +104,108 @@ export class OfferRace<Answer> implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#signal?.removeEventListener("abort", this.#onAbort);
-    await Promise.all([this.#taking.stop(), this.#refusing.stop()]);
+    await Promise.all([this.#taking.stop(), this.#telling.stop()]);
     for (const connection of this.#opened) connection[Symbol.dispose]();
   }
 
-  #showAnother(connection: TcpConnection): void {
-    if (this.#signal?.aborted) return connection.reset();
-    if (this.#isDecided) return turnAway(connection);
-    this.#opened.add(connection);
-    if (this.#looking.size >= MAX_LOOKING) {
-      const [oldest] = this.#looking.keys();
-      this.#refusing.run(() => this.#refuse(oldest!, "too many others look at the offer"));
-    }
-    this.#show(connection);
+  #arrive(connection: TcpConnection): void {
+    const id = this.#arrived++;
+    const receiver = new ReceiverConnection(connection);
+    this.#looks.set(id, { receiver, ended: Promise.resolve(), answer: undefined });
+    this.#dispatch({ kind: "arrived", id });
   }
 
-  #show(connection: TcpConnection): void {
-    const receiver = new ReceiverConnection(connection);
-    const look: Look = { isOffered: false, ended: Promise.resolve() };
-    this.#looking.set(receiver, look);
-    look.ended = this.#offerTo(receiver, look);
+  #dispatch(event: OfferRaceEvent): void {
+    const { state, actions } = stepOfferRace(this.#state, event);
+    this.#state = state;
+    for (const action of actions) this.#perform(action);
+  }
+
+  #perform(action: OfferRaceAction): void {
+    switch (action.kind) {
+      case "show": {
+        const look = this.#looks.get(action.id)!;
+        look.ended = this.#show(action.id, look);
+        return;
+      }
+      case "tell":
+        return this.#telling.run(() => this.#tell(action.id, action.error));
+      case "report":
+        return this.#others?.left(action.error);
+      case "refuse":
+        return this.#telling.run(() => this.#refuse(action.id, action.why));
+      case "turn-away": {
+        const { connection } = this.#leave(action.id);
+        this.#opened.delete(connection);
+        return turnAway(connection);
+      }
+      case "reset":
+        return this.#leave(action.id).connection.reset();
+      case "win": {
+        const { receiver, answer } = this.#looks.get(action.id)!;
+        this.#winner.resolve({ receiver, answer: answer as Answer });
+        this.#others?.chosen(receiver.connection);
+        return void this.#taking.stop();
+      }
+      case "fail":
+        this.#winner.reject(action.error);
+        return void this.#taking.stop();
+    }
   }
 
   /** Must not fail. */
-  async #offerTo(receiver: ReceiverConnection, look: Look): Promise<void> {
+  async #show(id: number, look: Look<Answer>): Promise<void> {
     try {
-      await this.#steps.offer(receiver);
-      look.isOffered = true;
-      const answer = await this.#steps.readAnswer(receiver);
-      if (this.#looking.delete(receiver)) this.#decide({ receiver, answer });
+      await this.#steps.offer(look.receiver);
+      this.#dispatch({ kind: "shown", id });
+      look.answer = await this.#steps.readAnswer(look.receiver);
+      this.#dispatch({ kind: "accepted", id });
     } catch (error) {
-      if (!this.#looking.has(receiver)) return; // refused meanwhile
-      const { connection, reader } = receiver;
-      if (!reader.isRefused) await sendRefusal(error, connection, () => reader.drain());
-      if (this.#looking.delete(receiver)) this.#leave(receiver, error);
+      this.#dispatch({ kind: "failed", id, error });
     }
   }
 
-  #decide(accepted: Accepted<Answer>): void {
-    if (!this.#end()) return;
-    this.#winner.resolve(accepted);
-    this.#others?.chosen(accepted.receiver.connection);
-    for (const receiver of [...this.#looking.keys()]) {
-      this.#refusing.run(() => this.#refuse(receiver, TOO_LATE));
-    }
-  }
-
-  #leave({ connection }: ReceiverConnection, error: unknown): void {
-    if (this.#looking.size === 0) return this.#fail(error);
-    this.#others?.left(error);
+  /** The first connection is closed by the caller. */
+  async #tell(id: number, error: unknown): Promise<void> {
+    const { connection, reader } = this.#leave(id);
+    if (!reader.isRefused) await sendRefusal(error, connection, () => reader.drain());
     if (this.#opened.delete(connection)) connection[Symbol.dispose]();
-  }
-
-  /** Those that look at the offer may still accept it. */
-  #takeNoMore(error: unknown): void {
-    if (this.#looking.size === 0) return this.#fail(error);
-    this.#others?.left(error);
-  }
-
-  #fail(error: unknown): void {
-    if (this.#end()) this.#winner.reject(error);
-  }
-
-  /** @returns whether it was not over before */
-  #end(): boolean {
-    if (this.#isDecided) return false;
-    this.#isDecided = true;
-    this.#taking.stop();
-    return true;
+    this.#dispatch({ kind: "told", id });
   }
 
   /** Ends the question at the receiver, which learns why. */
-  async #refuse(receiver: ReceiverConnection, why: string): Promise<void> {
-    const look = this.#looking.get(receiver);
-    if (look === undefined || !this.#looking.delete(receiver)) return;
-    const { connection } = receiver;
-    if (!look.isOffered) return connection.reset(); // a refusal would be lost in the middle of the offer
-    await sendRefusal(new TransferError(why, "failed"), connection, () => look.ended);
+  async #refuse(id: number, why: OfferRefusal): Promise<void> {
+    const { ended } = this.#looks.get(id)!;
+    const { connection } = this.#leave(id);
+    await sendRefusal(new TransferError(REFUSALS[why], "failed"), connection, () => ended);
     connection.reset();
+  }
+
+  #leave(id: number): ReceiverConnection {
+    const { receiver } = this.#looks.get(id)!;
+    this.#looks.delete(id);
+    return receiver;
   }
 }
 
 /** Tells a receiver that another one has the transfer. Does not wait for it to know. */
 export function turnAway(connection: TcpConnection): void {
   const reader = new TransferMessageReader(connection);
-  sendRefusal(new TransferError(TOO_LATE, "failed"), connection, () => reader.drain())
+  sendRefusal(new TransferError(REFUSALS["too-late"], "failed"), connection, () => reader.drain())
     .finally(() => connection.reset());
 }
 
 /** One receiver's look at the offer. */
-interface Look {
-  /** Whether the whole offer is sent. */
-  isOffered: boolean;
+interface Look<Answer> {
+  readonly receiver: ReceiverConnection;
   /** Resolved once the receiver has answered, or is gone. */
   ended: Promise<void>;
+  /** What it has answered, once it has accepted. */
+  answer: Answer | undefined;
 }
 
-/** The reason for those that another receiver was faster than. */
-const TOO_LATE = "another receiver accepted the offer first";
-
-/** Chosen by us: a few people who try at the same time. One more displaces the first, so that it can look, too. */
-const MAX_LOOKING = 8;
+/** Sent, for people. */
+const REFUSALS: Readonly<Record<OfferRefusal, string>> = {
+  "too-late": "another receiver accepted the offer first",
+  "too-many": "too many others look at the offer",
+};

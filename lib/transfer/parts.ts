@@ -57,8 +57,9 @@ export async function claimPart(claim: PartClaim): Promise<PartFile> {
     try {
       return await files.createPart(path, { root, isExecutable, isPrivate });
     } catch (error) {
-      const isTaken = error instanceof FileError && error.reason === "exists";
-      if (!isTaken || number >= MAX_PARTS) throw error;
+      if (!(error instanceof FileError)) throw error;
+      if (error.reason === "not-permitted") throw notPermitted(claim.folder, error); // whatever its name
+      if (error.reason !== "exists" || number >= MAX_PARTS) throw error;
     }
     const part = await files.openPart(path, await claim.owner());
     if (part !== undefined) return part;
@@ -113,6 +114,10 @@ export class TransferRecord {
 
 /** Which record. */
 export type RecordClaim = Omit<PartClaim, "folder" | "isExecutable" | "nameFor">;
+
+function notPermitted(folder: string, cause: FileError): FileError {
+  return new FileError(`Cannot write into ${folder}: not permitted`, "not-permitted", { cause });
+}
 
 function pathOf({ folder, identity, nameFor }: PartClaim, number: number): string {
   const text = JSON.stringify([...identity, number]);

@@ -230,7 +230,7 @@ function byteLength(text: string): number {
 }
 
 /** Chosen by us: three times the largest tree that others have tried, and some 100 MB of memory. */
-export const MAX_ENTRIES = 500_000;
+const MAX_ENTRIES = 500_000;
 
 /** Chosen by us: {@linkcode OfferLimits.maxEntries} entries with paths of 110 bytes. */
 export const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;

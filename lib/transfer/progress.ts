@@ -95,7 +95,7 @@ export class ProgressMeter {
   /** How many bytes of each entry the receiver has. */
   readonly #held: number[];
   readonly #finished = new Set<number>();
-  #resumed: readonly number[] | undefined;
+  #resumed: number[] | undefined;
   #resumedBytes = 0;
   #bytes = 0;
   #sentBytes = 0;
@@ -152,6 +152,8 @@ export class ProgressMeter {
     this.#bytes -= this.#held[index]!;
     this.#held[index] = 0;
     if (this.#refused.has(index)) return;
+    this.#resumedBytes -= this.#resumed?.[index] ?? 0;
+    if (this.#resumed !== undefined) this.#resumed[index] = 0;
     const { path, size } = this.#manifest[index]!;
     if (this.#finished.delete(index)) this.#finishedBytes -= size; // sent, but not taken
     const refused = { path, by, reason };

@@ -8,30 +8,40 @@ import { equalBytes } from "../base/bytes.ts";
 import { writeAll } from "../base/reader.ts";
 import { Semaphore } from "../base/tasks.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { decideOffer, describeOffer, type ReceiveFilesOptions } from "./consent.ts";
 import {
-  existingFolders,
-  findDestination,
+  decideOffer,
+  describeOffer,
+  guardedPaths,
+  type KeptFile,
+  type ReceiveFilesOptions,
+} from "./consent.ts";
+import {
+  conflict,
+  type ExistingPolicy,
+  findExisting,
   findLinkDestination,
   freePath,
+  hashIfReadable,
   inTheWay,
-  isNameError,
+  isFolder,
   linkRefusal,
   localPaths,
   parentOf,
   statIfValid,
   type TargetFolder,
 } from "./destination.ts";
-import { FileError, type FolderTraits, type PartFile } from "./files.ts";
+import type { FolderTraits, PartFile } from "./files.ts";
 import { Finisher } from "./finisher.ts";
-import { partName } from "./local_names.ts";
-import { hashFile, type ManifestEntry, summarize } from "./manifest.ts";
 import {
-  encodeTransferMessage,
-  type PlanMessage,
-  type PlanStep,
-  type RefusalReason,
-} from "./message.ts";
+  findEntries,
+  type Finder,
+  replaceMismatches,
+  takenReason,
+  targetFor,
+} from "./found_entries.ts";
+import { partName } from "./local_names.ts";
+import { type ManifestEntry, summarize } from "./manifest.ts";
+import { encodeTransferMessage, type PlanMessage, type RefusalReason } from "./message.ts";
 import { TransferMessageReader } from "./message_reader.ts";
 import {
   type AcceptedOffer,
@@ -43,11 +53,11 @@ import {
   type ReceivePlan,
   sendHeld,
 } from "./negotiation.ts";
-import { claimPart, findPart, type PartClaim, TransferRecord } from "./parts.ts";
+import { claimPart, type PartClaim, TransferRecord } from "./parts.ts";
 import { folded } from "./paths.ts";
 import { ProgressMeter } from "./progress.ts";
 import type { ResumableJob } from "./reconnect.ts";
-import { discardFile, isDistrusted, receiveInto } from "./received_file.ts";
+import { discardFile, isDistrusted, receiveHash, receiveInto } from "./received_file.ts";
 import { FAILURE_TEXT, REFUSAL_TEXT, sayGoodbye, sendRefusal } from "./refuse.ts";
 
 /** Receives one offer, over as many connections as it takes. */
@@ -107,15 +117,33 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
 
   /** Closes what is open. What a later run can continue stays. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closeParts();
-    if (this.#hasBegun) this.#record?.close();
+    const kept = await this.#closeParts();
+    if (kept.length > 0) this.#options.onKept?.(kept);
+    const hasFiles = kept.length > 0 || (this.#offer?.done.size ?? 0) > 0;
+    if (this.#hasBegun || hasFiles) this.#record?.close();
     else await this.#record?.discard();
     this.#record = undefined;
   }
 
-  #closeParts(): void {
-    for (const part of this.#parts.values()) part.close();
+  get #finder(): Finder {
+    const claim = (entry: ManifestEntry, path: string) => this.#claim(entry, path);
+    return { target: this.#target, parts: this.#parts, claim };
+  }
+
+  /** Removes those that are empty; returns the others. */
+  async #closeParts(): Promise<KeptFile[]> {
+    const kept: KeptFile[] = [];
+    for (const [index, part] of this.#parts) {
+      const { path, size } = this.#offer!.manifest[index]!;
+      const { size: bytes } = await part.stat();
+      if (bytes === 0) await part.discard();
+      else {
+        if (await part.isThere()) kept.push({ path, bytes, size });
+        part.close();
+      }
+    }
     this.#parts.clear();
+    return kept;
   }
 
   async #receiveAll(
@@ -128,11 +156,11 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     const offer = await this.#accept(offered, plan);
     const { manifest, meter } = offer;
     const refused = new Map<number, RefusalReason>();
-    const found = await this.#findAll(offer, refused);
+    const found = await findEntries(offer, refused, this.#finder);
     await sendHeld(connection, [...found.values()], refused);
     const { steps } = await plan;
-    checkPlan(steps, manifest, found);
-    await this.#replaceMismatches(offer, steps, found);
+    checkPlan(steps, manifest, { found, refused });
+    await replaceMismatches({ offer, steps, found, refused }, this.#target);
     meter.begin(
       manifest.map((entry, index) => bytesHeld(steps[index]!, entry.size, found.get(index))),
     );
@@ -159,22 +187,27 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     const claim = { files, root, owner: () => this.#owner(), identity };
     const record = await TransferRecord.find(claim);
     let existed: ReadonlySet<string>;
+    let guarded: ReadonlySet<string>;
     try {
-      existed = record?.existed ?? await existingFolders(this.#target, offer.manifest, this.#begun);
+      const { naming } = files;
+      const before = { begun: this.#begun, folders: record?.existed };
+      const existing = await findExisting(this.#target, offer.manifest, before);
+      existed = existing.folders;
       const described = describeOffer(
         summarize(offer.manifest, offer.skipped),
-        existed,
-        { naming: files.naming, isResumed: record !== undefined, isChanged: known !== undefined },
+        existing,
+        { naming, isResumed: record !== undefined, isChanged: known !== undefined },
       );
       this.#isDeciding = true;
-      await decideOffer(described, plan, this.#options);
+      const { allowHidden } = await decideOffer(described, plan, this.#options);
+      guarded = allowHidden ? new Set() : guardedPaths(offer, existing, naming);
     } catch (error) {
       record?.close();
       throw error;
     } finally {
       this.#isDeciding = false;
     }
-    this.#closeParts(); // of the offer before
+    await this.#closeParts(); // of the offer before
     await this.#record?.discard();
     const folders = offer.manifest.filter(({ kind }) => kind === "folder");
     for (const { path } of folders) if (!existed.has(path)) this.#begun.add(path);
@@ -188,107 +221,68 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
       (folder) => this.#isCaseSensitive(folder),
     );
     const meter = new ProgressMeter(offer, this.#options);
-    this.#offer = { ...offer, renamed, meter, done: new Set() };
+    this.#offer = { ...offer, renamed, meter, done: new Set(), guarded };
     return this.#offer;
-  }
-
-  /** Finds what is there of everything, by the places of the entries. Writes nothing. */
-  async #findAll(
-    { manifest, renamed, done }: AcceptedOffer,
-    refused: Map<number, RefusalReason>,
-  ): Promise<Map<number, Found>> {
-    const found = new Map<number, Found>();
-    const absent = new Set<string>(); // folders
-    let refusedFolder: string | undefined;
-    for (const [index, entry] of manifest.entries()) {
-      const path = renamed.get(index) ?? entry.path;
-      if (refusedFolder !== undefined && entry.path.startsWith(refusedFolder)) {
-        refused.set(index, "name");
-        continue;
-      }
-      const isAbsent = absent.has(parentOf(entry.path));
-      try {
-        if (done.has(index)) found.set(index, { path, held: { index, state: "done" } });
-        else if (entry.kind === "folder") {
-          if (isAbsent || !await this.#isFolder(path)) absent.add(entry.path);
-        } else if (entry.kind === "link") {
-          if (!isAbsent) await findLinkDestination(this.#target, entry, path);
-        } else if (!isAbsent) {
-          const has = await this.#findFile(index, entry, path);
-          if (has !== undefined) found.set(index, has);
-        }
-      } catch (error) {
-        if (!isNameError(error)) throw error;
-        refused.set(index, "name");
-        if (entry.kind === "folder") refusedFolder = `${entry.path}/`;
-      }
-    }
-    return found;
-  }
-
-  /** `undefined` if nothing is there and nothing is in the way. */
-  async #findFile(index: number, entry: ManifestEntry, path: string): Promise<Found | undefined> {
-    const { wholeHash, path: free } = await findDestination(this.#target, entry, path);
-    if (wholeHash !== undefined) {
-      const held = { index, state: "whole", length: entry.size, hash: wholeHash } as const;
-      return { path, held };
-    }
-    const nothing = free === path ? undefined : { path: free };
-    if (this.#parts.size >= MAX_OPEN_PARTS && !this.#parts.has(index)) return nothing;
-    const part = this.#parts.get(index) ?? await findPart(this.#claim(entry, path));
-    if (part === undefined) return nothing;
-    this.#parts.set(index, part);
-    const { size } = await part.stat();
-    if (size === 0 || size > entry.size) return nothing;
-    await part.seek(0);
-    const hash = await hashFile(part, size);
-    if (hash === undefined) return nothing;
-    return { path: free, hash, held: { index, state: "part", length: size, hash: hash.digest() } };
-  }
-
-  /** @throws {TransferError} `exists` if something else is there */
-  async #isFolder(path: string): Promise<boolean> {
-    const info = await this.#target.files.stat(`${this.#target.root}/${path}`);
-    if (info === undefined) return false;
-    if (info.kind !== "folder") throw inTheWay(path, info.kind);
-    return true;
-  }
-
-  /** Finds new paths, before anything is written, for files whose existing namesakes turned out to differ. */
-  async #replaceMismatches(
-    { manifest, renamed }: AcceptedOffer,
-    steps: readonly PlanStep[],
-    found: Map<number, Found>,
-  ): Promise<void> {
-    for (const [index, { held }] of found) {
-      if (held?.state !== "whole" || steps[index] !== "send") continue;
-      const path = await freePath(this.#target, renamed.get(index) ?? manifest[index]!.path);
-      found.set(index, { path });
-    }
   }
 
   async #receiveFiles(reader: TransferMessageReader, plan: ReceivePlan): Promise<void> {
     const { offer, steps, found, refused } = plan;
     await using finisher = new Finisher(MAX_FINISHING);
-    let refusedFolder: string | undefined;
+    let refusedFolder: { readonly prefix: string; readonly reason: RefusalReason } | undefined;
     for (const [index, entry] of offer.manifest.entries()) {
       const path = found.get(index)?.path ?? offer.renamed.get(index) ?? entry.path;
-      if (refused.has(index) || entry.kind === "link") continue;
-      const isRefused = refusedFolder !== undefined && entry.path.startsWith(refusedFolder);
-      if (isRefused) this.#refuse(offer, refused, index, "name");
-      if (entry.kind === "folder") {
-        if (isRefused || await this.#makeFolder(path)) continue;
-        this.#refuse(offer, refused, index, "name");
-        refusedFolder = `${entry.path}/`;
-      } else if (steps[index] === "keep") {
+      const step = steps[index]!;
+      if (refusedFolder !== undefined && entry.path.startsWith(refusedFolder.prefix)) {
+        this.#refuse(offer, refused, index, refusedFolder.reason);
+      }
+      if (refused.has(index)) {
+        if (step !== "keep") await discardFile(reader);
+      } else if (entry.kind === "link") continue; // made last
+      else if (entry.kind === "folder") {
+        const reason = await this.#makeFolder(path);
+        if (reason === undefined) continue;
+        this.#refuse(offer, refused, index, reason);
+        refusedFolder = { prefix: `${entry.path}/`, reason };
+      } else if (step === "keep") {
         await finisher.add(() => Promise.resolve(), () => this.#finish(offer, index, path));
-      } else if (isRefused) await discardFile(reader);
-      else {
+      } else if (step === "compare") {
+        await this.#compareFile(reader, finisher, { offer, refused, index, path });
+      } else {
         const has = steps[index] === "continue" ? found.get(index) : undefined;
         await this.#receiveFile(reader, finisher, { offer, refused, index, path, has });
       }
     }
     await finisher.end();
+  }
+
+  /** The file that is there stays. It counts as received if it is equal. */
+  async #compareFile(
+    reader: TransferMessageReader,
+    finisher: Finisher,
+    { offer, refused, index, path }: {
+      readonly offer: AcceptedOffer;
+      readonly refused: Map<number, RefusalReason>;
+      readonly index: number;
+      readonly path: string;
+    },
+  ): Promise<void> {
+    const entry = offer.manifest[index]!;
+    const hash = await receiveHash(reader);
+    if (!(hash instanceof Uint8Array)) {
+      return offer.meter.refuse(index, "sender", FAILURE_TEXT[hash]);
+    }
+    const { files, root } = this.#target;
+    let isEqual = false;
+    await finisher.add(
+      async () => {
+        const own = await hashIfReadable(files, `${root}/${path}`, entry.size);
+        isEqual = own !== undefined && equalBytes(own, hash);
+      },
+      () =>
+        isEqual
+          ? this.#finish(offer, index, path)
+          : this.#refuse(offer, refused, index, takenReason(offer, entry, this.#target)),
+    );
   }
 
   async #receiveFile(
@@ -308,12 +302,12 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     try {
       part ??= await claimPart(this.#claim(entry, renamed.get(index) ?? entry.path));
     } catch (error) {
-      if (!isNameError(error)) throw error;
-      this.#refuse(offer, refused, index, "name");
+      const reason = conflict(error);
+      if (reason === undefined) throw error;
+      this.#refuse(offer, refused, index, reason);
       return await discardFile(reader);
     }
     this.#parts.set(index, part);
-    this.#hasBegun = true;
     const offset = bytesHeld("continue", entry.size, has);
     await part.truncate(offset);
     try {
@@ -339,38 +333,51 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
       throw error;
     }
     const complete = part;
-    let savedAs: string | undefined;
+    let published: { readonly path: string } | { readonly reason: RefusalReason };
     await finisher.add(
       async () => {
-        savedAs = await this.#publish(complete, entry, path);
+        published = await this.#publish(complete, entry, path);
         this.#parts.delete(index);
-        if (savedAs === undefined) this.#refuse(offer, refused, index, "name");
       },
-      () => savedAs === undefined ? undefined : this.#finish(offer, index, savedAs),
+      () =>
+        "path" in published
+          ? this.#finish(offer, index, published.path)
+          : this.#refuse(offer, refused, index, published.reason),
     );
   }
 
-  /** Gives a complete file its final name, and returns that; `undefined` if the system cannot hold it. */
+  /** Gives a complete file its final name, and returns that; or why it cannot have it. Then it is removed. */
   async #publish(
     part: PartFile,
     entry: ManifestEntry,
     wanted: string,
-  ): Promise<string | undefined> {
+  ): Promise<{ readonly path: string } | { readonly reason: RefusalReason }> {
     const { root, existing } = this.#target;
     await part.finish(entry.modifiedMs);
     for (let path = wanted;;) {
       try {
         await part.publish(`${root}/${path}`, { overwrite: existing === "overwrite" });
-        return path;
+        return { path };
       } catch (error) {
-        if (isNameError(error)) {
+        const reason = conflict(error);
+        if (reason === undefined) throw error;
+        const free = reason === "exists" ? await this.#freeAfterAll(wanted, existing) : undefined;
+        if (free === undefined) {
           await part.discard();
-          return undefined;
+          return { reason };
         }
-        if (!(error instanceof FileError && error.reason === "exists")) throw error;
-        if (existing !== "rename") throw inTheWay(path, "file");
-        path = await freePath(this.#target, wanted); // it was free when the file began
+        path = free;
       }
+    }
+  }
+
+  /** Another path, for a file whose own was free when it began. */
+  async #freeAfterAll(wanted: string, existing: ExistingPolicy): Promise<string | undefined> {
+    try {
+      return existing === "rename" ? await freePath(this.#target, wanted) : undefined;
+    } catch (error) {
+      if (conflict(error) === undefined) throw error;
+      return undefined;
     }
   }
 
@@ -389,17 +396,18 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     meter.refuse(index, "receiver", REFUSAL_TEXT[reason]);
   }
 
-  /** Creates a folder, if it does not exist. `false` if the system cannot hold it. */
-  async #makeFolder(path: string): Promise<boolean> {
+  /** Creates a folder, if it does not exist; returns why it cannot, if so. */
+  async #makeFolder(path: string): Promise<RefusalReason | undefined> {
     const { files, root } = this.#target;
-    if (await this.#isFolder(path)) return true;
-    this.#hasBegun = true;
     try {
+      if (await isFolder(this.#target, path)) return undefined;
       await files.makeFolder(`${root}/${path}`);
-      return true;
+      this.#hasBegun = true;
+      return undefined;
     } catch (error) {
-      if (isNameError(error)) return false;
-      throw error;
+      const reason = conflict(error);
+      if (reason === undefined) throw error;
+      return reason;
     }
   }
 
@@ -413,7 +421,8 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
         const parent = parentOf(local);
         const real = await files.resolve(parent === "" ? root : `${root}/${parent}`);
         if (real !== (parent === "" ? root : `${root}/${parent}`)) throw inTheWay(parent, "link");
-        const { path, isThere } = await findLinkDestination(this.#target, entry, local);
+        const target = targetFor(offer, entry, this.#target);
+        const { path, isThere } = await findLinkDestination(target, entry, local);
         if (!isThere) await files.makeLink(`${root}/${path}`, entry.target!);
         this.#finish(offer, index, path);
       } catch (error) {
@@ -483,9 +492,6 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
     return this.#taken.has(folded(path));
   }
 }
-
-/** Chosen by us: an interrupted run leaves one incomplete file, and a few more if hashes were wrong. */
-const MAX_OPEN_PARTS = 16;
 
 /** Chosen by us: how many complete files wait for the disk at a time; more are not faster on an SSD. */
 const MAX_FINISHING = 16;

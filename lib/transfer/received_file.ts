@@ -6,7 +6,7 @@
 
 import { equalBytes } from "../base/bytes.ts";
 import { RunningHash } from "../base/crypto.ts";
-import { MalformedMessageError } from "../base/errors.ts";
+import { malformed, MalformedMessageError } from "../base/errors.ts";
 import { runAll } from "../base/tasks.ts";
 import { type PartFile, TransferError } from "./files.ts";
 import type { ManifestEntry } from "./manifest.ts";
@@ -56,6 +56,21 @@ export async function receiveInto(
     // The piece is hashed while the system writes it, and before the next read, which then gets more at once.
     [, , piece] = await runAll([() => file.write(data), () => Promise.try(hashPiece), next]);
   }
+}
+
+/**
+ * Receives the hash of a file of which another is there already.
+ *
+ * @returns the hash, or why the sender has none
+ */
+export async function receiveHash(
+  reader: TransferMessageReader,
+): Promise<Uint8Array | keyof typeof FAILURE_TEXT> {
+  const message = await reader.next({ end: HASH_BYTES, failed: 1 });
+  if (message instanceof Uint8Array) throw malformed("type", "data was not expected");
+  if (message.type === "failed") return message.reason;
+  if (message.type === "end") return message.hash;
+  throw malformed("type", `${message.type} was not expected`);
 }
 
 /** Reads a file that cannot be written here. */

@@ -56,7 +56,9 @@ export async function receiveFiles(
   signal?.throwIfAborted();
   const root = await files.resolve(folder);
   if ((await files.stat(root))?.kind !== "folder") {
-    throw new FileError(`Cannot receive into ${folder}: it is not a folder`, "other");
+    throw new FileError(`Cannot receive into ${folder}: it is not a folder`, "other", {
+      remedy: "Choose a folder",
+    });
   }
   await using job = new ReceiveJob({ files, root, existing }, options);
   const { result: meter, elapsedMs, breaks } = await runOverConnections(next, job, options);

@@ -87,6 +87,7 @@ export const REFUSAL_TEXT: Readonly<Record<RefusalReason, string>> = {
   name: "the receiver's system cannot hold such a name",
   link: "the receiver's system does not let it make links",
   exists: "something else is there",
+  hidden: "it is hidden or a program, and the receiver did not allow that",
 };
 
 /** The application's decisions, which tell the sender nothing about the target folder. */

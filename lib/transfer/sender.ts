@@ -161,12 +161,16 @@ class SendJob implements ResumableJob<true> {
     this.#heldBytes = steps.reduce((sum, { offset }) => sum + offset, 0);
     for (const [index, planned] of steps.entries()) {
       if (planned.isRefused) continue; // DONE says why
-      if (planned.step !== "keep") await this.#send(connection, index, planned);
-      if (!this.#meter.isRefused(index)) this.#meter.finish(index);
+      if (planned.step === "compare") await this.#sendHash(connection, index, planned);
+      else if (planned.step !== "keep") await this.#send(connection, index, planned);
+      if (planned.step !== "compare" && !this.#meter.isRefused(index)) this.#meter.finish(index);
     }
     for (const { index, reason } of await receiver.done) {
       if (index >= steps.length) throw malformed("done", `there is no entry ${index}`);
       this.#meter.refuse(index, "receiver", REFUSAL_TEXT[reason]);
+    }
+    for (const [index, { step }] of steps.entries()) { // only the receiver knew whether they are equal
+      if (step === "compare" && !this.#meter.isRefused(index)) this.#meter.finish(index);
     }
     await connection.closeWrite().catch(() => {}); // the receiver may be gone already, and has everything
   }
@@ -216,6 +220,7 @@ class SendJob implements ResumableJob<true> {
     if (held?.state === "refused") return REFUSED;
     if (kind !== "file") return KEEP_NOTHING;
     if (held?.state === "done") return { step: "keep", offset: size };
+    if (held?.state === "compare") return { step: "compare", offset: size };
     if (held === undefined || !("hash" in held) || held.length > size) return SEND_ALL;
     const { length, state } = held;
     const hash = await this.#hash(entry, length);
@@ -233,6 +238,13 @@ class SendJob implements ResumableJob<true> {
       if (error instanceof FileError) return undefined;
       throw error;
     }
+  }
+
+  /** The receiver compares it with that of its own file. */
+  async #sendHash(connection: TcpConnection, index: number, planned: PlannedStep): Promise<void> {
+    const hash = await this.#hash(this.#collection.manifest[index]!, planned.offset);
+    if (hash !== undefined) return await this.#send(connection, index, { ...planned, hash });
+    await this.#fail(connection, index, "changed");
   }
 
   async #send(
@@ -253,9 +265,13 @@ class SendJob implements ResumableJob<true> {
     } catch (error) {
       const reason = failureReason(error);
       if (reason === undefined) throw error;
-      await writeAll(connection, encodeTransferMessage({ type: "failed", reason }));
-      this.#meter.refuse(index, "sender", FAILURE_TEXT[reason]);
+      await this.#fail(connection, index, reason);
     }
+  }
+
+  async #fail(connection: TcpConnection, index: number, reason: FailureReason): Promise<void> {
+    await writeAll(connection, encodeTransferMessage({ type: "failed", reason }));
+    this.#meter.refuse(index, "sender", FAILURE_TEXT[reason]);
   }
 }
 

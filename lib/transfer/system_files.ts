@@ -123,9 +123,12 @@ class SystemPart extends SystemFile implements PartFile {
     });
   }
 
+  async isThere(): Promise<boolean> {
+    return isSameFile(await lstatIfThere(this.path), await this.file.stat());
+  }
+
   async discard(): Promise<void> {
-    const own = await this.file.stat();
-    if (isSameFile(await lstatIfThere(this.path), own)) await removeIfThere(this.path);
+    if (await this.isThere()) await removeIfThere(this.path);
     this.close();
   }
 

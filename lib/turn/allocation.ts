@@ -132,7 +132,7 @@ export function allocateAttributes(request: AllocationRequest): StunAttribute[] 
   return attributes;
 }
 
-/** An error response as an error to throw, with a remedy in its message. */
+/** An error response as an error to throw, with a remedy. */
 export function turnRefusedError(
   response: StunMessage,
   server: TransportAddress,

@@ -69,7 +69,7 @@ export interface OpenStreamRelayOptions extends OpenRelayOptions {
  *
  * @param uri as {@linkcode parseTurnUri} reads it
  * @throws {TypeError} if the URI is invalid, or RFC 8265 does not allow the credential
- * @throws {RefusedError} if the server refuses; `code` is the error code (RFC 8656 §19), and the message has a remedy
+ * @throws {RefusedError} if the server refuses; `code` is the error code (RFC 8656 §19), and `remedy` says what to do
  * @throws {NoResponseError} if the server does not respond in time
  * @throws {MalformedMessageError} if the response is invalid, or is not TURN
  * @throws {NetworkError} if the name does not resolve, or the network does not carry the request

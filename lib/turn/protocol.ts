@@ -139,33 +139,27 @@ const MIN_RENEWAL_MS = 500;
 
 const REMEDIES: Readonly<Record<number, string>> = {
   // RFC 8489 §14.8
-  300: "use the server that it names, or another one if it names none",
-  400:
-    "the server did not understand the request, or it conflicts with an open relay; try another server",
-  401: "check the username and the password; a time-limited credential may have expired",
-  420: "the server does not support this option; leave it out",
-  438: "the server's nonces expire before requests arrive; try again",
-  500: "the server has a problem; try again in a minute, or use another server",
+  300: "Use the server that it names, or another one if it names none",
+  400: "Try another server: this one did not understand the request, or a relay is open already",
+  401: "Check the user name and the password; a time-limited credential may have expired",
+  420: "Leave the option out: the server does not support it",
+  438: "Try again: the server's nonces expire before requests arrive",
+  500: "Try again in a minute, or use another server",
   // RFC 8656 §19
-  404: "the server does not know the reservation, which may have expired; open a relay without it", // coturn only
-  403: "the server's administrator does not allow this; try another peer address or another server",
-  437:
-    "the server does not know the relayed address, because it may have been restarted, or another one " +
-    "is open from this port; open a new one",
-  440: "the server has no address of this family; ask for the other family",
-  441: "the relayed address was opened with other credentials; use those",
-  442: "the server does not relay this protocol; use the other one, or another server",
-  443: "the peer's address is of another family than the relayed address; open one of its family",
-  486:
-    "this user has as many relayed addresses as the server allows; close one, or wait for old ones to expire",
-  508:
-    "the server is full, or the port is not available; try again in a minute, or use another server",
+  404: "Open a relay without the reservation, which may have expired", // coturn only
+  403: "Try another peer address or another server: the server's administrator does not allow this",
+  437: "Open a new relay: the server was restarted, or another one is open from this port",
+  440: "Ask for the other address family: the server has no address of this one",
+  441: "Use the credentials that the relayed address was opened with",
+  442: "Use the other protocol, or another server: this one does not relay it",
+  443: "Open a relayed address of the family of the peer's address",
+  486: "Close a relay, or wait for old ones to expire: this user has as many as the server allows",
+  508: "Try again in a minute, or use another server: it is full, or the port is not available",
   // RFC 6062 §6.3
-  446: "a connection to this peer is already open; close it first",
-  447: "the peer does not answer the server; check that it listens there and admits the server",
+  446: "Close the connection to this peer that is already open",
+  447: "Check that the peer listens there and admits the server",
   // RFC 8016 §5
-  405:
-    "the server does not support mobility; open the relay without it, and open a new one after a move",
+  405: "Open the relay without mobility, and open a new one after a move",
   // RFC 8445 §7.3.1.1
-  487: "this is the answer of an ICE agent, not of a TURN server; check the address",
+  487: "Check the address: an ICE agent answers there, not a TURN server",
 };

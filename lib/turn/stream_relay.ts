@@ -7,6 +7,7 @@
 import { MalformedMessageError, PunchlineError, RefusedError } from "../base/errors.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
+import { WrappedConnection } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import { StreamChannel } from "../stun/transport.ts";
@@ -72,61 +73,44 @@ export interface RelayedConnectionParts {
 }
 
 /** A connection to the server, presented as the connection to the peer that it relays. */
-export class RelayedConnection implements TcpConnection {
-  readonly local: TransportAddress;
-  readonly remote: TransportAddress;
-  readonly #connection: TcpConnection;
+export class RelayedConnection extends WrappedConnection {
   readonly #onClose: RelayedConnectionParts["onClose"];
   readonly #onRefer: RelayedConnectionParts["onRefer"];
   #rest: Uint8Array;
 
   constructor(parts: RelayedConnectionParts) {
-    this.local = parts.local;
-    this.remote = parts.remote;
-    this.#connection = parts.connection;
+    super(parts.connection, parts);
     this.#rest = parts.rest;
     this.#onClose = parts.onClose;
     this.#onRefer = parts.onRefer;
   }
 
-  read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#rest.length === 0) return this.#connection.read(buffer);
+  override read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#rest.length === 0) return super.read(buffer);
     const length = Math.min(this.#rest.length, buffer.length);
     buffer.set(this.#rest.subarray(0, length));
     this.#rest = this.#rest.subarray(length);
     return Promise.resolve(length);
   }
 
-  write(data: Uint8Array): Promise<number> {
-    return this.#connection.write(data);
-  }
-
-  closeWrite(): Promise<void> {
-    return this.#connection.closeWrite();
-  }
-
-  close(): void {
-    this.#connection.close();
+  override close(): void {
+    super.close();
     this.#onClose(this);
   }
 
-  reset(): void {
-    this.#connection.reset();
+  override reset(): void {
+    super.reset();
     this.#onClose(this);
   }
 
-  ref(): void {
-    this.#connection.ref?.();
+  override ref(): void {
+    super.ref();
     this.#onRefer?.(true);
   }
 
-  unref(): void {
-    this.#connection.unref?.();
+  override unref(): void {
+    super.unref();
     this.#onRefer?.(false);
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
   }
 }
 

@@ -150,7 +150,7 @@ export function stepCongestion(
 }
 
 /** The rate of the path as far as it is known. */
-export function pathRate({ rates, rateLow }: CongestionState): number {
+function pathRate({ rates, rateLow }: CongestionState): number {
   return Math.min(Math.max(...rates), rateLow);
 }
 
@@ -469,7 +469,7 @@ const MAX_DOUBLINGS = 16;
 const INITIAL_SEGMENTS = 10;
 
 /** draft-ietf-ccwg-bbr §2.4 has 2 %, too. */
-export const LOSS_THRESHOLD = 0.02;
+const LOSS_THRESHOLD = 0.02;
 
 /** Chosen by us: as fast as `up` grows. */
 const RECOVERY_FACTOR = 1.25;

@@ -87,7 +87,7 @@ export class UdpDemultiplexer implements Disposable {
     } catch (cause) {
       const error = cause instanceof NetworkError
         ? cause
-        : new NetworkError("Cannot receive", "other", { cause });
+        : new NetworkError("Cannot receive", "other", { cause, remedy: "Connect again" });
       this.#stunQueue.close(error);
       for (const receiver of [...this.#paths.values()].flat()) receiver.onSocketClosed(error);
     }

@@ -256,16 +256,13 @@ export const DATA_HEADER_BYTES = 21;
 export const DATAGRAM_HEADER_BYTES = 15;
 
 /** The length of a control packet. */
-export const CONTROL_BYTES = 39;
+const CONTROL_BYTES = 39;
 
 /** The length of the HMAC of a control packet. */
 export const MAC_BYTES = 16;
 
 /** Chosen by us: 32 losses among the packets in flight can be told apart, in 281 bytes. */
 export const MAX_ACK_RANGES = 32;
-
-/** The longest delay that an ACK can state. */
-export const MAX_ACK_DELAY_FIELD_MS = 0xffff / 128;
 
 const MAX_UINT48 = 2 ** 48 - 1;
 const DELAY_UNIT_MS = 1 / 128;

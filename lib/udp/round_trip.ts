@@ -73,7 +73,7 @@ export function lossDelayMs({ latestMs, smoothedMs }: RoundTrip): number {
 export const MAX_ACK_DELAY_MS = 25;
 
 /** RFC 9002 §6.2.2. */
-export const INITIAL_RTT_MS = 333;
+const INITIAL_RTT_MS = 333;
 
 /** RFC 9002 §6.1.2. */
 const TIME_THRESHOLD = 9 / 8;

@@ -302,10 +302,10 @@ export class UdpConnection implements TcpConnection {
         this.#sendControl("answer", packet.value);
         break;
       case "close":
-        this.#onClose();
-        break;
       case "reset":
-        this.#fail(undefined, "reset");
+        this.#sendControl("close", new Uint8Array(8)); // so that the other end need not repeat it
+        if (packet.kind === "close") this.#onClose();
+        else this.#fail(undefined, "reset");
         break;
       default: // answers and nominations belong to the search for a path
         break;

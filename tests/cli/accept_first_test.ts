@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { acceptFirst, acceptOrReport, refuseOthers } from "../../lib/cli/accept_first.ts";
+import { acceptFirst, acceptOrReport, forEachIncoming } from "../../lib/cli/accept_first.ts";
 import type { IncomingConnection } from "../../lib/peer/incoming.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
@@ -59,7 +59,7 @@ Deno.test("acceptFirst() accepts nothing after a fault of the program", () =>
     await assertRejects(() => next, DOMException);
   }));
 
-Deno.test("acceptFirst() keeps the first connection, and refuseOthers() refuses the rest", () =>
+Deno.test("acceptFirst() keeps the first connection, and forEachIncoming() gets the rest", () =>
   inPeerScene({}, async ({ a, b, open }) => {
     await using alice = await open(a, { listen: false });
     await using carol = await open(a, { listen: false });
@@ -70,7 +70,7 @@ Deno.test("acceptFirst() keeps the first connection, and refuseOthers() refuses 
     );
     await using connection = await first;
     const over = new AbortController();
-    const refusing = refuseOthers(bob, over);
+    const refusing = forEachIncoming(bob, (incoming) => incoming.refuse("busy"), over);
     const through = callers.filter(({ status }) => status === "fulfilled");
     assert(through.length >= 1);
     await assertRejects(() => alice.connect(bob.ticket), RefusedError, "busy");

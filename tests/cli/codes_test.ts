@@ -5,9 +5,10 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { toBase64url } from "../../lib/base/bytes.ts";
 import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { type Command, type Servers, start, withScratch, withServers } from "./command.ts";
-import { HAS_SCRIPT, Terminal } from "./terminal.ts";
+import { Terminal, terminalTest } from "./terminal.ts";
 
 Deno.test("recv takes the code that send shows, with spaces, capitals and a typing error", () =>
   inFolder(async ({ folder, files, servers }) => {
@@ -47,7 +48,10 @@ Deno.test("wrong words end recv with 5, the sender is told, and the right ones s
       files,
     ).end();
     assertEquals(exit, 5);
-    assertMatch(stderr, /\npunchline: Cannot use code \d-…: the words are wrong; .*\n$/);
+    assertMatch(
+      stderr,
+      /\npunchline: Cannot use code \d-…: the words are wrong\nCompare the words .*\n$/,
+    );
     await sender.prints("Someone used the code with wrong words; 2 more wrong guesses end it");
     const right = await start(["recv", code, ...recvArgs(folder, servers)], files).end();
     assertEquals(right.code, 0, right.stderr);
@@ -76,7 +80,7 @@ Deno.test("recv with a code that was killed resumes with it; for anyone else the
       files,
     ).end();
     assertEquals(other.code, 5);
-    assertMatch(other.stderr, /it was used before; ask for a new one/);
+    assertMatch(other.stderr, /it was used before\nAsk the other side for a new code/);
     assertEquals(namesIn(`${folder}/other`), []);
 
     const again = await start(args, files).end();
@@ -119,18 +123,19 @@ Deno.test("punch without a room shows a code, with which the other side finds th
     const [a, b] = await Promise.all([one.end(), other.end()]);
     assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
     assertEquals([a.stdout, b.stdout], ["from the other", "from one"]);
-    const wrong = ["punch", "7-abacus-abacus-abacus", "--timeout", "1000", ...where];
+    const wrong = ["punch", "7-abacus-abacus-abacus", "--timeout", "1s", ...where];
     assertEquals((await start(wrong).end()).code, 4);
     assertEquals((await start(["punch", "7-abacus-abacus-xyzzyx", ...where]).end()).code, 2);
   }));
 
 Deno.test("connect with a code that no peer offers ends with 4, and says what to check", () =>
   withServers(async (servers) => {
-    const args = ["connect", "7-abacus-walrus-otter", "--timeout", "1000", ...servers.connecting];
+    const args = ["connect", "7-abacus-walrus-otter", "--timeout", "1s", ...servers.connecting];
     const { code, stderr } = await start(args).end();
     assertEquals(code, 4);
     const lines = "Looking for the other side of code 7-…\n" +
-      "punchline: Cannot use code 7-…: no one waits there; check the number, and that the other side still waits\n";
+      "punchline: Cannot use code 7-…: no one answers: the code may have expired, or its sender stopped\n" +
+      "Check the number, or ask the other side for a new code\n";
     assert(stderr.startsWith(lines), stderr);
   }));
 
@@ -141,7 +146,7 @@ Deno.test("a code expires as --code-expires says, and --no-code shows none", () 
     await listener.prints("The code has expired; the ticket is still good");
     listener.interrupt();
     await listener.end();
-    const silent = start(["listen", "--no-code", "--timeout", "1000", ...servers.all]);
+    const silent = start(["listen", "--no-code", "--timeout", "1s", ...servers.all]);
     assertEquals((await silent.end()).stderr.includes("Or, within"), false);
   }));
 
@@ -189,6 +194,24 @@ Deno.test("peers add, list and remove keep names for friends, which connect take
     const connected = await run("connect", "laptop", ...servers.connecting);
     assertEquals([connected.code, connected.stdout], [0, "hello"], connected.stderr);
     await listener.end();
+
+    const again = ["peers", "add", "laptop", TICKET, "--rendezvous", servers.url];
+    const refused = await run(...again);
+    assertEquals([refused.code, refused.stderr], [
+      1,
+      `punchline: Cannot add laptop: there is a friend of this name, whose ID is ${id}` +
+      "Choose another name, or add --replace\n",
+    ]);
+    assertEquals((await run("peers", "list")).stdout, `laptop  ${id}`);
+    const replaced = await run(...again, "--replace", "--json");
+    const newId = toBase64url(new Uint8Array(32));
+    assertEquals(JSON.parse(replaced.stdout), {
+      ...{ event: "added", name: "laptop", id: newId, replaced: id.trim() },
+    });
+    assertEquals(
+      (await run("complete", "--", "peers", "remove", "la")).stdout,
+      "laptop\ta friend\n",
+    );
     assertEquals((await run("peers", "remove", "laptop")).stderr, "Removed laptop\n");
     assertEquals((await run("peers", "remove", "laptop")).code, 1);
     assertEquals((await run("connect", "laptop")).code, 2);
@@ -196,10 +219,9 @@ Deno.test("peers add, list and remove keep names for friends, which connect take
     assertEquals((await run("peers")).code, 2);
   }));
 
-Deno.test({
-  name: "peers add asks once about a ticket's private servers; connect NAME does not ask again",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "peers add asks once about a ticket's private servers; connect NAME does not ask again",
+  () =>
     inFolder(async ({ folder, servers }) => {
       const permissions = [
         ...[`--allow-read=${folder}`, `--allow-write=${folder}`],
@@ -215,13 +237,22 @@ Deno.test({
       await screen.prints("Connect to it? [y/N]");
       await screen.type("y\r");
       assertEquals(await screen.end(), 0, screen.screen);
+      await using second = Terminal.start(["peers", "add", "laptop", TICKET, "--lan"], {
+        permissions,
+        shell,
+      });
+      await second.prints(
+        /laptop is a friend already, whose ID is\s+[\w-]+\s+Replace it\? \[y\/N\]/,
+      );
+      await second.type("n\r");
+      assertEquals(await second.end(), 1, second.screen);
       const env = { XDG_CONFIG_HOME: folder };
       const args = ["connect", "laptop", ...servers.server];
       const { code, stdout, stderr } = await start(args, { permissions, env }).end();
       assertEquals([code, stdout], [0, "hello"], stderr);
       await listener.end();
     }),
-});
+);
 
 Deno.test("settings say where to meet; without permission they are not read, and writing names the flag", () =>
   inFolder(async ({ folder, servers }) => {
@@ -230,7 +261,7 @@ Deno.test("settings say where to meet; without permission they are not read, and
     await Deno.writeTextFile(file, JSON.stringify({ rendezvous: [servers.url] }));
     const env = { XDG_CONFIG_HOME: folder, APPDATA: folder };
     const permissions = [`--allow-read=${folder}`, "--allow-env=XDG_CONFIG_HOME,APPDATA"];
-    const args = ["listen", "--server", servers.stun, "--timeout", "1000"];
+    const args = ["listen", "--server", servers.stun, "--timeout", "1s"];
     const listener = await start(args, { env, permissions }).end();
     assertMatch(listener.stderr, new RegExp(`--rendezvous ${servers.url}`));
     await Deno.writeTextFile(file, '{ "rendezvouz": [] }');

@@ -29,12 +29,16 @@ export interface Servers {
   stop(): Promise<void>;
 }
 
-/** Runs the test with a STUN server and a rendezvous. */
-export async function withServers(test: (servers: Servers) => Promise<void>): Promise<void> {
+/** Runs the test with a STUN server and a rendezvous; `hasRelay: false` is as `--no-relay`. */
+export async function withServers(
+  test: (servers: Servers) => Promise<void>,
+  { hasRelay } = { hasRelay: true },
+): Promise<void> {
   await using stun = await serveLocally();
   await using rendezvous = await serveRendezvous({
     network: systemNetwork,
     local: { ip: "127.0.0.1", port: 0 },
+    limits: hasRelay ? undefined : { maxRelays: 0 },
   });
   const server = ["--server", stun.name];
   await test({

@@ -9,7 +9,7 @@ import { toBase64url } from "../../lib/base/bytes.ts";
 import { EXIT } from "../../lib/cli/io.ts";
 import { start, withServers } from "./command.ts";
 import { closedPort } from "./run_main.ts";
-import { HAS_SCRIPT, Terminal } from "./terminal.ts";
+import { Terminal, terminalTest } from "./terminal.ts";
 
 Deno.test("0: a command succeeds", async () => {
   const { code, stderr } = await start(["--version"]).end();
@@ -20,7 +20,8 @@ Deno.test("1: a command fails", async () => {
   const { code, stderr } = await start(["send", "/no/such/file"], {
     permissions: ["--allow-read"],
   }).end();
-  assertEquals([code, stderr], [EXIT.failure, "punchline: Cannot find /no/such/file: not found\n"]);
+  const why = "punchline: Cannot find /no/such/file: not found\nCheck the spelling of the path\n";
+  assertEquals([code, stderr], [EXIT.failure, why]);
 });
 
 Deno.test("2: the command line is wrong", async () => {
@@ -66,16 +67,12 @@ Deno.test("124: there is no answer in time", async () => {
   assertEquals(code, EXIT.timeout);
 });
 
-Deno.test({
-  name: "129: the terminal is gone",
-  ignore: !HAS_SCRIPT,
-  fn: async () => {
-    await using terminal = Terminal.start(["listen", "--hand"]);
-    const screen = await terminal.prints("On the other machine");
-    const [, pid] = /pid (\d+)\./.exec(screen)!;
-    Deno.kill(Number(pid), "SIGHUP");
-    assertEquals(await terminal.end(), EXIT.hungUp);
-  },
+terminalTest("129: the terminal is gone", async () => {
+  await using terminal = Terminal.start(["listen", "--hand"]);
+  const screen = await terminal.prints("On the other machine");
+  const [, pid] = /pid (\d+)\./.exec(screen)!;
+  Deno.kill(Number(pid), "SIGHUP");
+  assertEquals(await terminal.end(), EXIT.hungUp);
 });
 
 for (

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
+import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { closedPort, runMain, serveLocally } from "./run_main.ts";
 
 type Check = (value: unknown) => boolean;
@@ -44,12 +45,14 @@ const FAMILY = {
   },
   hairpinning: oneOf(true, false, "unknown"),
   unsolicitedSyn: oneOf("dropped", "reset", "accepted", "unknown"),
+  crossingSyn: oneOf("dropped", "reset", "accepted", "unknown"),
   rfc3489Name: isText,
 };
 
 const VERDICT = {
   difficulty: oneOf("open", "easy", "moderate", "hard", "blocked", "offline", "unknown"),
   summary: isText,
+  scope: oneOf("internet", "network", "machine"),
 };
 
 const NAT_TEST = {
@@ -128,6 +131,7 @@ for (const transport of ["udp", "tcp"]) {
     assertEquals([binding.server, binding.transport], [server.name, transport]);
     assertEquals(binding.otherAddress, server.other);
     assertMatch(binding.mapped, /^127\.0\.0\.1:\d+$/);
+    assertEquals(binding.local, binding.mapped);
   });
 }
 
@@ -136,11 +140,64 @@ Deno.test("stun --json prints nothing on stdout if the server does not answer", 
     "stun",
     await closedPort(),
     "--timeout",
-    "50",
+    "50ms",
     "--json",
   ]);
-  assertEquals([code, out, err.length], [124, [], 1]);
+  assertEquals([code, out, err.length], [124, [], 2]);
 });
+
+const NO_SERVER = ["--rendezvous", "ws://127.0.0.1:9"];
+const TICKET = encodeTicket({
+  ...{ publicKey: new Uint8Array(32).fill(9), secret: new Uint8Array(16) },
+  signaling: ["ws://127.0.0.1:9"],
+});
+
+for (
+  const [what, args, remedy] of [
+    ["no server answers", ["connect", TICKET, ...NO_SERVER], /^Check the address and the port/],
+    [
+      "none may be used",
+      ["connect", TICKET],
+      /^If you trust it, add --rendezvous ws:\/\/127\.0\.0\.1:9$/,
+    ],
+    ["none can be listened on", ["listen", ...NO_SERVER], /^Check the address and the port/],
+    ["there is no room", ["punch", "room", ...NO_SERVER], /^Check the address and the port/],
+    ["a code has a typing error", ["connect", "7-quartz-lantern-otter"], /^Type the number/],
+    ["a ticket is damaged", ["connect", `${TICKET}A`], /^Copy the whole ticket again/],
+    ["a time has no unit", ["listen", "--timeout", "5"], /^Write 5s, 5m or 5ms$/],
+    ["an argument is too many", ["listen", "extra"], /^`punchline help listen` explains/],
+    ["there is no such friend", ["connect", "laptop"], /^`punchline peers list` shows friends/],
+  ] as [string, string[], RegExp][]
+) {
+  Deno.test(`text and JSON have the same remedy if ${what}`, async () => {
+    const text = await runMain(args);
+    const json = await runMain([...args, "--json"]);
+    assertEquals(json.code, text.code);
+    const failure = JSON.parse(json.err.at(-1)!);
+    assertEquals(failure.event, "error");
+    assertEquals(text.err.slice(-2), [`punchline: ${failure.message}`, failure.remedy]);
+    assertMatch(failure.remedy, remedy);
+  });
+}
+
+Deno.test("an event about a server that fails has a remedy", async () => {
+  const { err } = await runMain(["listen", ...NO_SERVER, "--json"]);
+  const events = err.map((line) => JSON.parse(line));
+  const signaling = events.find(({ event }) => event === "signaling");
+  assertEquals(signaling.state, "failed");
+  assertMatch(signaling.remedy, /^Check the address and the port/);
+});
+
+for (
+  const [args, remedy] of [[["send", "/no/such/file", "--lan"], /^Check the spelling/]] as const
+) {
+  Deno.test(`${args[0]} --json has the remedy of its text`, async () => {
+    const text = await runMain([...args]);
+    const json = await runMain([...args, "--json"]);
+    assertEquals(json.err, text.err);
+    assertMatch(text.err.at(-1)!, remedy);
+  });
+}
 
 interface Shape {
   readonly [key: string]: Check | Shape;

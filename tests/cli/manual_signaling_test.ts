@@ -66,7 +66,7 @@ Deno.test("--hand --json prints the message as an event", () =>
       input: silence(),
     });
     const ticket = await listener.ticket();
-    const args = ["connect", ticket, "--json", "--timeout", "2000", ...servers.server];
+    const args = ["connect", ticket, "--json", "--timeout", "2s", ...servers.server];
     const { code, stderr } = await start(args, { input: silence() }).end();
     assertEquals(code, 4, stderr);
     const line = stderr.split("\n").find((line) => !line.includes('"event":"signaling"'));

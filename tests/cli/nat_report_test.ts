@@ -9,7 +9,7 @@ function report(udp: FamilyReport | null, tcp: FamilyReport | null = null): NatR
     elapsedMs: 102,
     udp: { ipv4: udp, ipv6: null },
     tcp: { ipv4: tcp, ipv6: null },
-    verdict: { difficulty: "easy", summary: "Port Restricted Cone NAT: works" },
+    verdict: { difficulty: "easy", summary: "Port Restricted Cone NAT: works", scope: "internet" },
     hints: ["carrier-grade NAT: perhaps"],
   };
 }

@@ -13,6 +13,7 @@ import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { receiveFiles } from "../../lib/transfer/mod.ts";
 import { CLI, type Servers, start, WITH_UNSTABLE, withScratch, withServers } from "./command.ts";
+import { ATTEMPT_KEYS, CONNECTED_KEYS } from "./event_keys.ts";
 
 const WITHOUT_UNSTABLE = new URL("without_unstable.json", import.meta.url).pathname;
 
@@ -49,23 +50,9 @@ Deno.test("listen and connect with --json print exactly the promised events", ()
       assertEquals(tickets, promised.slice(0, tickets.length)); // the code is drawn meanwhile
       assertEquals(
         keys.attempt,
-        [
-          ...["event", "strategy", "method", "transport", "local", "remote", "outcome"],
-          ...["reason", "remedy", "elapsedMs"],
-        ],
+        ATTEMPT_KEYS,
       );
-      assertEquals(keys.connected, [
-        "event",
-        "strategy",
-        "method",
-        "transport",
-        "local",
-        "remote",
-        "relayed",
-        "elapsedMs",
-        "punchMs",
-        "attempts",
-      ]);
+      assertEquals(keys.connected, CONNECTED_KEYS);
       assertEquals(events.at(-1), { event: "closed" });
     }
   }));
@@ -146,7 +133,8 @@ Deno.test("--key keeps the ID, and --allow accepts only that ID", async () => {
       const ticket = await listener.ticket();
       const other = await start(["connect", ticket, ...servers.connecting]).end();
       assertEquals([other.code, other.stdout], [5, ""], other.stderr);
-      assertEquals(other.stderr, "punchline: Cannot connect: the peer refused\n");
+      const remedy = "Ask the other side to accept, or to allow this peer's ID";
+      assertEquals(other.stderr, `punchline: Cannot connect: the peer refused\n${remedy}\n`);
       const friend = start(["connect", ticket, "--key", key, ...servers.connecting], {
         permissions: files,
         input: "it is me",
@@ -209,7 +197,7 @@ for (
     ["a broker without a host", ["listen", "--mqtt", "mqtt://"], /Cannot signal by "mqtt:/],
     [
       "a timeout with --tcp",
-      ["listen", "--tcp", "80", "--timeout", "9"],
+      ["listen", "--tcp", "80", "--timeout", "9s"],
       /cannot be combined with --tcp/,
     ],
     ["an invalid relay", ["listen", "--turn", "http://x"], /Cannot use relay/],
@@ -242,10 +230,11 @@ Deno.test("connect exits with 4 if the peer does not answer, and with 3 if it ca
     const ticket = await listener.ticket();
     listener.interrupt();
     assertEquals((await listener.end()).code, 130);
-    const alone = await start(["connect", ticket, "--timeout", "300", ...servers.connecting]).end();
+    const alone = await start(["connect", ticket, "--timeout", "300ms", ...servers.connecting])
+      .end();
     assertEquals(alone.code, 4);
     assertMatch(alone.stderr, /^punchline: Cannot connect: no answer in 0.3 s/);
-    const waited = await start(["listen", "--timeout", "300", ...servers.all]).end();
+    const waited = await start(["listen", "--timeout", "300ms", ...servers.all]).end();
     assertEquals(waited.code, 4);
     await servers.stop();
     const offline = await start(["connect", ticket, ...servers.connecting]).end();
@@ -394,7 +383,7 @@ Deno.test("recv does not wait for a sender that was interrupted, and says what h
       sender.interrupt();
       const [a, b] = await Promise.all([sender.end(), receiver.end()]);
       assertEquals([a.code, b.code], [130, 1], a.stderr + b.stderr);
-      assertMatch(b.stderr, /the sender has ended the transfer\n$/);
+      assertMatch(b.stderr, /the sender has ended the transfer\nAsk the sender to send again\n$/);
       assert(!/broke|Waiting/.test(b.stderr), b.stderr);
     })
   ));
@@ -507,7 +496,7 @@ Deno.test("connect accepts a ticket with what people and programs paste around i
 
 Deno.test("listen --json prints a failure as an event", () =>
   withServers(async (servers) => {
-    const options = ["--json", "--qr", "--no-code", "--timeout", "300"];
+    const options = ["--json", "--qr", "--no-code", "--timeout", "300ms"];
     const args = ["listen", ...options, ...servers.all];
     const { code, stdout, stderr } = await start(args).end();
     const events = stderr.trim().split("\n").map((line) => JSON.parse(line));
@@ -515,7 +504,9 @@ Deno.test("listen --json prints a failure as an event", () =>
     assertEquals([code, stdout, names], [4, "", ["ticket", "error"]]);
     const { url, state, reason } = events.find(({ event }) => event === "signaling");
     assertEquals([state, reason], ["open", null], url);
-    assertMatch(events.at(-1).message, /^Cannot connect: no peer connected within 300 ms/);
+    const { message, remedy } = events.at(-1);
+    assertEquals(message, "Cannot connect: no peer connected within 300 ms");
+    assertEquals(remedy, "Give the other side the ticket or the code, and start again");
   }));
 
 Deno.test("send shows no ticket if the file does not exist", () =>
@@ -525,7 +516,10 @@ Deno.test("send shows no ticket if the file does not exist", () =>
     });
     const { code, stdout, stderr } = await sender.end();
     assertEquals([code, stdout], [1, ""]);
-    assertEquals(stderr, `punchline: Cannot find ${folder}/nothing: not found\n`);
+    assertEquals(
+      stderr,
+      `punchline: Cannot find ${folder}/nothing: not found\nCheck the spelling of the path\n`,
+    );
   }));
 
 for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as const) {
@@ -559,7 +553,10 @@ for (const [command, protocol] of [["listen", ""], ["send", FILES_PROTOCOL]] as 
           });
         const { code, stderr } = await later.end();
         assertEquals(code, 1);
-        assertMatch(stderr, /^punchline: Cannot connect: the peer is busy\n$/);
+        assertMatch(
+          stderr,
+          /^punchline: Cannot connect: the peer is busy\nTry again in a moment\n$/,
+        );
         assertEquals((await refused).code, REJECTION_CODES.busy);
         receiving?.goOn();
         await receiving?.received;

@@ -150,3 +150,22 @@ function terminal(
   if (missing !== undefined) answer();
   return { io, shown, interrupt, type };
 }
+
+for (
+  const [what, typed, expected] of [
+    ["the number", (number: string) => `${number}\n`, "yes"],
+    ["the number after the start of a line", (number: string) => `y${number}\n`, "no"],
+    ["yes", () => "yes\n", "no"],
+    ["Enter after a y", () => "y\n", "no"],
+  ] as const
+) {
+  Deno.test(`where the start of a line stays in the terminal, ask() takes ${what} for ${expected}`, async () => {
+    const { io, shown, type } = terminal([]);
+    const keeping = { ...io, keepsTyped: true };
+    const asked = ask(QUESTION, keeping, new StdinLines(keeping));
+    while (!shown.join("").includes(" for yes")) await new Promise((done) => setTimeout(done, 5));
+    const [, number] = /Go on\? Type (\d{3}) for yes, or Enter for no: $/.exec(shown.join(""))!;
+    type(typed(number!));
+    assertEquals(await asked, expected);
+  });
+}

@@ -68,23 +68,57 @@ for (
 }
 
 for (
-  const [columns, rest] of [
-    [100, ": LAN ok, broker.hivemq.com ok, broker.example: no DNS"],
-    [80, ": 2 of 3 ok, broker.example: no DNS"],
-    [60, ": 2 of 3 ok"],
-    [40, ""],
+  const [columns, line] of [
+    [
+      100,
+      "Looking for the peer, 3 s of 30 s: LAN ok, broker.hivemq.com ok, broker.example: no DNS",
+    ],
+    [80, "Looking for the peer, 3 s of 30 s: 2 of 3 ok, broker.example: no DNS"],
+    [60, "Looking for the peer, 3 s: 2 of 3 ok, broker.example: no DNS"],
+    [50, "Looking, 3 s: 2 of 3 ok, broker.example: no DNS"],
+    [39, "3 s: 2 of 3 ok, broker.example: no DNS"],
+    [30, "broker.example: no DNS"],
   ] as const
 ) {
-  Deno.test(`the status line says as much as fits into ${columns} columns`, () => {
+  Deno.test(`the status line says which way fails in ${columns} columns`, () => {
     const other = { ...LAN_OK, url: "mqtts://broker.hivemq.com:8883" };
-    const state = [LOOKING, LAN_OK, other, NO_DNS].reduce(
-      (state, event) => stepStatus(state, event, 0),
-      INITIAL_STATUS,
-    );
-    const parts = statusParts(state, 3000, (text) => text.length <= columns);
-    const text = parts.map(({ text }) => text).join("");
-    assertEquals(text, `Looking for the peer, 3 s of 30 s${rest}`);
+    assertEquals(lineOf([LOOKING, LAN_OK, other, NO_DNS], 3000, columns), line);
   });
+}
+
+Deno.test("ways that fail take turns where the status line cannot hold them, and no line is too long", () => {
+  const urls = [
+    "wss://meet.example.net",
+    "mqtts://broker.hivemq.com:8883",
+    "mqtts://broker.emqx.io",
+  ];
+  const whys = ["TLS failed", "no DNS", "refused"];
+  const failing = urls.map((url, index): StatusEvent => ({
+    ...{ kind: "way", url, state: "failed", why: whys[index]! },
+  }));
+  const events = [LOOKING, LAN_OK, ...failing];
+  assertEquals([1000, 4000, 7000, 10_000].map((atMs) => lineOf(events, atMs, 39)), [
+    "1 of 4 ok, meet.example.net: TLS failed",
+    "1 of 4 ok, broker.hivemq.com: no DNS",
+    "7 s: 1 of 4 ok, broker.emqx.io: refused",
+    "1 of 4 ok, meet.example.net: TLS failed",
+  ]);
+  for (let columns = 39; columns <= 200; columns++) {
+    const lines = [0, 3000, 6000].map((atMs) => lineOf(events, atMs, columns));
+    for (const line of lines) assert(line.length <= columns, line);
+    for (const why of whys) assert(lines.some((line) => line.includes(`: ${why}`)), why);
+  }
+});
+
+Deno.test("the status line counts the ways where they do not fit and none fails", () => {
+  const other = { ...LAN_OK, url: "mqtts://broker.hivemq.com:8883" };
+  assertEquals(lineOf([LOOKING, LAN_OK, other], 3000, 39), "Looking for the peer, 3 s: 2 of 2 ok");
+});
+
+function lineOf(events: readonly StatusEvent[], atMs: number, columns: number): string {
+  const state = events.reduce((state, event) => stepStatus(state, event, 0), INITIAL_STATUS);
+  const parts = statusParts(state, atMs, (text) => text.length <= columns);
+  return parts.map(({ text }) => text).join("");
 }
 
 Deno.test("the time of a task goes on when it is told again", () => {
@@ -179,16 +213,19 @@ Deno.test("without a terminal, or for programs, a screen changes nothing", () =>
   assertEquals([lines, plain.status], [[long], undefined]);
 });
 
-Deno.test("on a dumb terminal a screen prints each task once, and moves no cursor", () => {
+Deno.test("on a dumb terminal a screen prints each task and each way that fails once, and moves no cursor", () => {
   const { io, text } = terminal(80, { isDumb: true });
   using screen = withScreen(io, { asJson: false });
   const status = screen.status as Screen;
   status.tell(LOOKING);
   status.tell(LAN_OK);
   screen.err("a line");
+  for (let i = 0; i < 3; i++) status.tell(NO_DNS); // tried again and again
   status.tell({ kind: "task", text: "Connecting" });
   status.tell({ kind: "idle" });
-  assertEquals(text(), ["Looking for the peer\n", "a line\n", "Connecting\n"]);
+  assertEquals(text(), [
+    ...["Looking for the peer\n", "a line\n", "broker.example: no DNS\n", "Connecting\n"],
+  ]);
 });
 
 Deno.test("a screen shows what failed in red, where there are colours", () => {

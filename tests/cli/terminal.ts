@@ -5,10 +5,19 @@
  */
 
 import { assert } from "@std/assert";
+import { testUnless } from "../interop/tool_test_case.ts";
 import { CLI, WITH_UNSTABLE } from "./command.ts";
 
-/** Whether there is a `script` that this understands. */
-export const HAS_SCRIPT: boolean = Deno.build.os === "linux" && hasScript();
+/**
+ * A test in a pseudo-terminal. Where there is none, it is skipped, with the reason beside its name; on Linux with `CI=true`
+ * in the environment it fails instead.
+ */
+export function terminalTest(
+  name: string,
+  run: (context: Deno.TestContext) => Promise<void>,
+): void {
+  testUnless(NO_TERMINAL, name, run, { failsInCi: Deno.build.os === "linux" });
+}
 
 /** A terminal with a command in it. */
 export class Terminal implements AsyncDisposable {
@@ -102,6 +111,13 @@ export class Terminal implements AsyncDisposable {
     }
   }
 }
+
+/** Why there is no pseudo-terminal; `undefined` if there is one. */
+const NO_TERMINAL = Deno.build.os !== "linux"
+  ? "pseudo-terminals are tested on Linux only"
+  : hasScript()
+  ? undefined
+  : "script of util-linux is not installed (Debian package bsdutils)";
 
 function hasScript(): boolean {
   try {

@@ -4,18 +4,13 @@
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { start, withServers } from "./command.ts";
-import { HAS_SCRIPT, Terminal } from "./terminal.ts";
+import { Terminal, terminalTest } from "./terminal.ts";
 
-Deno.test("a pseudo-terminal is there where tests must not be skipped", () => {
-  assert(HAS_SCRIPT || Deno.env.get("CI") !== "true");
-});
-
-Deno.test({
-  name: "listen on a terminal ends with the other side, whose stdin was a pipe",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "listen on a terminal ends with the other side, whose stdin was a pipe",
+  () =>
     withServers(async (servers) => {
       await using listener = Terminal.start(["listen", ...servers.all]);
       const connector = start(["connect", await ticketOn(listener), ...servers.connecting], {
@@ -24,13 +19,12 @@ Deno.test({
       await listener.prints("hello");
       assertEquals([await listener.end(), (await connector.end()).code], [0, 0]);
     }),
-});
+);
 
 for (const leaving of ["listen", "connect"]) {
-  Deno.test({
-    name: `Ctrl-D in ${leaving} ends both sides, both on terminals`,
-    ignore: !HAS_SCRIPT,
-    fn: () =>
+  terminalTest(
+    `Ctrl-D in ${leaving} ends both sides, both on terminals`,
+    () =>
       withServers(async (servers) => {
         await using listener = Terminal.start(["listen", ...servers.all]);
         await using connector = Terminal.start(
@@ -40,7 +34,7 @@ for (const leaving of ["listen", "connect"]) {
         await (leaving === "listen" ? listener : connector).type("\x04");
         assertEquals([await listener.end(), await connector.end()], [0, 0]);
       }),
-  });
+  );
 }
 
 async function ticketOn(terminal: Terminal): Promise<string> {

@@ -6,28 +6,26 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { start, withServers } from "./command.ts";
-import { HAS_SCRIPT, Terminal } from "./terminal.ts";
+import { Terminal, terminalTest } from "./terminal.ts";
 
-const ignore = !HAS_SCRIPT;
+terminalTest(
+  "on a terminal, listen says what it waits for, and nothing of that is between the data",
+  () =>
+    withServers(async (servers) => {
+      await using listener = Terminal.start(["listen", ...servers.all]);
+      await listener.prints(/Waiting for a peer, \d s: 127\.0\.0\.1:\d+ ok/);
+      const [ticket] = /punchline:[\w-]{60,}/.exec(listener.screen)!;
+      const connector = start(["connect", ticket, ...servers.connecting]);
+      const { code } = await connector.end();
+      assertEquals(code, 0);
+      assertEquals(await listener.end(), 0); // with the other side
+      const [, after] = listener.screen.split("Connected", 2);
+      assert(after!.includes("Closed") && !after!.includes("Waiting"), after);
+    }),
+);
 
-Deno.test("on a terminal, listen says what it waits for, and nothing of that is between the data", {
-  ignore,
-}, () =>
-  withServers(async (servers) => {
-    await using listener = Terminal.start(["listen", ...servers.all]);
-    await listener.prints(/Waiting for a peer, \d s: 127\.0\.0\.1:\d+ ok/);
-    const [ticket] = /punchline:[\w-]{60,}/.exec(listener.screen)!;
-    const connector = start(["connect", ticket, ...servers.connecting]);
-    const { code } = await connector.end();
-    assertEquals(code, 0);
-    assertEquals(await listener.end(), 0); // with the other side
-    const [, after] = listener.screen.split("Connected", 2);
-    assert(after!.includes("Closed") && !after!.includes("Waiting"), after);
-  }));
-
-Deno.test(
+terminalTest(
   "on a dumb terminal nothing is redrawn",
-  { ignore },
   () =>
     withServers(async (servers) => {
       await using listener = Terminal.start(["listen", ...servers.all], {
@@ -40,9 +38,8 @@ Deno.test(
     }),
 );
 
-Deno.test(
+terminalTest(
   "what works is green, and NO_COLOR turns that off",
-  { ignore },
   () =>
     withServers(async (servers) => {
       for (const [before, hasColor] of [["unset NO_COLOR; ", true], ["", false]] as const) {
@@ -55,9 +52,8 @@ Deno.test(
     }),
 );
 
-Deno.test(
+terminalTest(
   "with --json there is no status line, even on a terminal",
-  { ignore },
   () =>
     withServers(async (servers) => {
       await using listener = Terminal.start(["listen", "--json", ...servers.all]);

@@ -88,7 +88,7 @@ Deno.test("recv exits with 1 rather than merge an offer into an existing folder"
   assertEquals([sent.code, received.code], [1, 1]);
   assertEquals(
     received.err.at(-1),
-    "punchline: Declined: data is there already; use --merge to receive",
+    "Use --merge to receive",
   );
   assertEquals(await Deno.readTextFile(`${folder.path}/in/data/a`), "other");
 });
@@ -106,6 +106,50 @@ Deno.test("progressBar() fits every width, and drops the name first", () => {
       "  …2Jsummer/an evening at the lake.jpg",
   );
   assertEquals(progressBar(progress, undefined, 35), " 50 %  5.0 MiB of 10.0 MiB");
+});
+
+Deno.test("a bar has one unit, at every moment and every rate", () => {
+  for (const totalBytes of [900, 5000, 200_000, 3_000_000, 5_000_000_000]) {
+    const units = new Set<string>();
+    for (let step = 0; step <= 100; step++) {
+      for (const rate of [1, 700, 20_000, 900_000, 3e9]) {
+        const bytes = Math.round(totalBytes * step / 100);
+        const bar = progressBar({ ...PROGRESS, bytes, totalBytes, file: null }, rate, 200);
+        for (const [, unit] of bar.matchAll(/[\d.]+ (bytes?|[KMG]iB)/g)) units.add(unit!);
+        if (bytes > 0 && totalBytes > 200_000) assert(!/ 0\.0 .iB of/.test(bar), bar);
+      }
+    }
+    units.delete("byte");
+    assertEquals(units.size, 1, [...units].join());
+  }
+});
+
+Deno.test("the end of a transfer says a size, a time and a rate that agree, in one unit", async () => {
+  using time = new VirtualTime();
+  for (const totalBytes of [19, 40_000, 8_000_000, 5_000_000_000]) {
+    for (const waitMs of [3, 40, 900, 12_345, 100_000]) {
+      const { io, err } = recorder();
+      using reporter = new TransferReporter(io, { asJson: false });
+      reporter.onProgress({ ...PROGRESS, bytes: 0, totalBytes, file: "a" });
+      await time.run(() => delay(waitMs));
+      reporter.onProgress({ ...PROGRESS, bytes: totalBytes, totalBytes, file: null });
+      reporter.finished("Sent", {
+        ...{ files: 1, bytes: totalBytes, sentBytes: totalBytes, resumedBytes: 0, breaks: 0 },
+        ...{ elapsedMs: 3_600_000, skipped: [], refused: [], renamed: [] }, // a long question came before
+      });
+      const match = /, ([\d.]+).(bytes|.iB) in ([\d:.]+)(?: s)? \(([\d.]+).(bytes|.iB)\/s\)/.exec(
+        err[0]!,
+      );
+      assert(match !== null, err[0]);
+      const [, size, unit, shown, rate, rateUnit] = match;
+      assertEquals(unit, rateUnit, err[0]);
+      const [seconds, minutes = 0] = shown!.split(":").reverse().map(Number);
+      const elapsed = seconds! + 60 * minutes;
+      const rounding = unit === "bytes" ? 0.5 : 0.05;
+      const difference = Math.abs(Number(rate) * elapsed - Number(size));
+      assert(difference <= rounding * (elapsed + 1), err[0]);
+    }
+  }
 });
 
 Deno.test("TransferReporter redraws a bar on a terminal, with the recent rate", async () => {

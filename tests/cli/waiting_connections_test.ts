@@ -36,6 +36,21 @@ Deno.test("in a shortage, connections that their clients have closed are given u
   assertEquals(await open, 1);
 });
 
+Deno.test("in a shortage, the job of a connection that its client has closed is aborted", async () => {
+  const waiting = new WaitingConnections(1);
+  const running = waiting.through(connectionOf([], { ends: true }), async (signal) => {
+    await delay(60_000, { signal });
+  });
+  const rejected = assertRejects(() => running, NetworkError, "too many open files");
+  await delay(1);
+  waiting.note("begins");
+  await rejected;
+  assertEquals(
+    await waiting.through(connectionOf([], { ends: false }), () => Promise.resolve(1)),
+    1,
+  );
+});
+
 Deno.test("a job that finds no free file descriptor begins a shortage", async () => {
   const waiting = new WaitingConnections(1);
   const cause = Object.assign(new Error("too many"), { code: "EMFILE" });

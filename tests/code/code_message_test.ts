@@ -19,6 +19,8 @@ const MESSAGES: readonly [CodeMessage, string][] = [
   [{ kind: "ticket", id, tag, ciphertext }, `04${toHex(id)}${toHex(tag)}${toHex(ciphertext)}`],
   [{ kind: "refusal", id, reason: "wrong" }, `05${toHex(id)}01`],
   [{ kind: "refusal", id, reason: "spent" }, `05${toHex(id)}02`],
+  [{ kind: "refusal", id, reason: "expired" }, `05${toHex(id)}03`],
+  [{ kind: "refusal", id, reason: "out-of-guesses" }, `05${toHex(id)}04`],
   [{ kind: "probe", id }, `06${toHex(id)}`],
   [{ kind: "taken", id }, `07${toHex(id)}`],
 ];
@@ -47,7 +49,7 @@ Deno.test("decodeCodeMessage() rejects what it does not know", () => {
   const cases: [string, string][] = [
     [`504e4b02${"01"}${toHex(id)}${toHex(share)}`, "version"],
     [`504e4b01${"08"}${toHex(id)}`, "kind 8"],
-    [`504e4b01${"05"}${toHex(id)}03`, "reason 3"],
+    [`504e4b01${"05"}${toHex(id)}05`, "reason 5"],
     [`504e4b01${"04"}${toHex(id)}${toHex(tag)}${"00".repeat(4001)}`, "4001 bytes"],
   ];
   for (const [hex, message] of cases) {

@@ -4,7 +4,7 @@ import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { completeCode, formatCode, newCode, parseCode } from "../../lib/code/code.ts";
 import { looksLikeCode } from "../../lib/peer/ticket.ts";
 import { WORDS } from "../../lib/code/words.ts";
-import { answerTopic, meetingTopic } from "../../lib/signal/meeting_place.ts";
+import { answerTopic, meetingTopic } from "../../lib/signal/transport.ts";
 
 const CODE = { number: 7, words: ["amber", "walrus", "otter"] };
 

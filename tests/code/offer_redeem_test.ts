@@ -5,7 +5,7 @@ import { delay } from "@std/async/delay";
 import { NetworkError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
 import { formatCode } from "../../lib/code/code.ts";
 import { CODE_REFUSALS } from "../../lib/code/redeem.ts";
-import { meetingTopic } from "../../lib/signal/meeting_place.ts";
+import { meetingTopic } from "../../lib/signal/transport.ts";
 import { TestHub } from "../scenes/peer_scene.ts";
 import { inCodeScene, withWrongWords } from "./code_scene.ts";
 
@@ -147,7 +147,10 @@ Deno.test("a code expires when its time is over, and then opens nothing", () =>
     await offered.next("expired");
     assertEquals(time.nowMs - startMs, 60_000);
     assertEquals(offered.offering.code, undefined);
-    await assertRejects(() => redeem(code), NoResponseError, "no one waits there");
+    for (const words of [code, withWrongWords(code)]) { // whoever guesses learns nothing from the answer
+      const error = await assertRejects(() => redeem(words), RefusedError, "it has expired");
+      assertEquals(error.code, CODE_REFUSALS.expired);
+    }
   }));
 
 Deno.test("redeemCode() gives up after its timeout if no peer offers a ticket", () =>

@@ -71,6 +71,71 @@ Deno.test("http.ts answers a request over a peer connection", () =>
     await server.kill();
   }));
 
+for (
+  const [what, example, args, granted, expected] of [
+    ["a ticket that is none", "chat.ts", ["hello"], true, /^Cannot read ticket: /],
+    ["a damaged ticket", "http.ts", ["punchline:AAAA"], true, /^Cannot read ticket: /],
+    ["a ticket that is none", "share.ts", ["punchline:no"], true, /^Cannot read ticket: /],
+    ["a server that is gone", "share.ts", ["file"], true, /^Cannot listen for others: /],
+    ["a server that is gone", "room.ts", ["ann"], true, /^Cannot listen for others: /],
+    ["a missing permission", "room.ts", ["ann"], false, /is not granted/],
+    ["a missing permission", "chat.ts", [], false, /is not granted/],
+    ["a missing permission", "http.ts", [], false, /is not granted/],
+    ["a missing permission", "share.ts", ["file"], false, /is not granted/],
+    ["a missing permission", "reverse_proxy.ts", ["serve", "80"], false, /is not granted/],
+  ] as const
+) {
+  Deno.test(`${example} says one sentence about ${what}, and exits with 1`, async () => {
+    const permissions = granted ? ["--allow-net", "--allow-read"] : [];
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["run", "--quiet", "--no-prompt", "--allow-env=RENDEZVOUS", ...permissions],
+        ...[new URL(`../../examples/${example}`, import.meta.url).href, ...args],
+      ],
+      env: { RENDEZVOUS: "ws://127.0.0.1:9", DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+    }).output();
+    const said = new TextDecoder().decode(stderr).trimEnd();
+    assertEquals(code, 1, said);
+    assert(expected.test(said) && !said.includes("\n"), said);
+  });
+}
+Deno.test("room.ts connects everyone with everyone, and goes on when one is killed and another one joins", () =>
+  withRendezvous(async (url) => {
+    const ann = start("room.ts", ["ann"], url);
+    const bob = start("room.ts", ["bob", await ann.lineWith("ticket: ")], url);
+    assertEquals(await ann.lineWith("* "), "bob is here");
+    await bob.lineWith("* ann is here");
+    const cat = start("room.ts", ["cat", await bob.ticket()], url); // bob says where ann is
+    await Promise.all([ann, bob].map((each) => each.lineWith("* cat is here")));
+    const here = [await cat.lineWith("* "), await cat.lineWith("* ")];
+    assertEquals(here.sort(), ["ann is here", "bob is here"]);
+    await cat.type("hello all\n");
+    assertEquals(await ann.lineWith("cat: "), "hello all");
+    assertEquals(await bob.lineWith("cat: "), "hello all");
+
+    await bob.kill();
+    const left = [ann, cat].map(async (
+      each,
+    ) => [await each.lineWith("* "), await each.lineWith("* ")]);
+    for (const lines of await Promise.all(left)) {
+      assertEquals(lines, ["bob is away", "bob has left"]);
+    }
+    await ann.type("still here\n");
+    assertEquals(await cat.lineWith("ann: "), "still here");
+
+    const dan = start("room.ts", ["dan", await cat.ticket()], url);
+    await Promise.all([ann, cat].map((each) => each.lineWith("* dan is here")));
+    await dan.lineWith("* ");
+    await dan.lineWith("* ");
+    await dan.type("/who\nhi\n");
+    await dan.lineWith("dan, ann, cat");
+    assertEquals(await ann.lineWith("dan: "), "hi");
+    assertEquals(await cat.lineWith("dan: "), "hi");
+    assertEquals(await dan.exit(), 0); // Ctrl-D
+    await Promise.all([ann, cat].map((each) => each.lineWith("* dan has left")));
+    assertEquals(await Promise.all([ann.exit(), cat.exit()]), [0, 0]);
+  }));
+
 async function withRendezvous(test: (url: string) => Promise<void>): Promise<void> {
   await using server = await serveRendezvous({
     network: systemNetwork,
@@ -100,6 +165,12 @@ class Program {
       const [, rest] = value.split(text);
       if (rest !== undefined) return rest;
     }
+  }
+
+  /** What a member of a room shows as its ticket. */
+  async ticket(): Promise<string> {
+    await this.type("/ticket\n");
+    return `punchline:${await this.lineWith("punchline:")}`;
   }
 
   async type(text: string): Promise<void> {

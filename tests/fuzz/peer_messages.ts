@@ -25,7 +25,7 @@ import * as websocket from "../../lib/signal/websocket/frame.ts";
 import * as upgrade from "../../lib/signal/websocket/handshake.ts";
 import * as transfer from "../../lib/transfer/message.ts";
 import { decodeChannelData, encodeChannelData } from "../../lib/turn/protocol.ts";
-import { hostCandidate, reflexive } from "../punch/fixtures.ts";
+import { hostCandidate, OFFER as SAMPLE_OFFER, reflexive } from "../punch/fixtures.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";
 import { mutate, mutateJson, pick, randomBytes } from "./mutate.ts";
 
@@ -105,25 +105,14 @@ const SECRET = utf8("secret");
 const KEY = "dGhlIHNhbXBsZSBub25jZQ==";
 
 const OFFER: PunchOffer = {
-  role: "controlled",
-  key: "0123456789abcdef".repeat(4),
-  answers: null,
-  isWaiting: true,
-  round: 1,
-  sampleAgeMs: 12.5,
+  ...SAMPLE_OFFER,
   side: {
+    ...SAMPLE_OFFER.side,
     profile: {
-      mapping: "endpoint-independent",
-      filtering: "address-and-port-dependent",
-      unsolicitedSyn: "dropped",
+      ...SAMPLE_OFFER.side.profile,
       allocation: { kind: "sequential", delta: 2, range: [20_000, 20_003] },
-      onlyForNeighbours: false,
-      externalIp: "203.0.113.2",
-      samples: [{ localPort: 20_000, externalPort: 20_000 }],
     },
     candidates: [reflexive("203.0.113.2", 40_000), hostCandidate("2001:db8::1")],
-    punchPort: 40_000,
-    canListenBeside: true,
   },
 };
 
@@ -176,10 +165,14 @@ const FILES: readonly transfer.TransferMessage[] = [
   { type: "offered", entries: 3, skipped: 1 },
   {
     type: "held",
-    held: [{ index: 0, state: "done" }, { index: 1, state: "part", length: 5, hash: HASH }],
+    held: [
+      { index: 0, state: "done" },
+      { index: 1, state: "part", length: 5, hash: HASH },
+      { index: 2, state: "compare" },
+    ],
   },
-  { type: "answer", held: 2 },
-  { type: "plan", steps: ["keep", "send", "continue"] },
+  { type: "answer", held: 3 },
+  { type: "plan", steps: ["keep", "send", "continue", "compare"] },
   { type: "end", hash: HASH },
   { type: "failed", reason: "changed" },
   { type: "done", refused: [{ index: 1, reason: "name" }] },

@@ -7,14 +7,14 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { type Command, type Servers, start, withScratch, withServers } from "../cli/command.ts";
-import { HAS_SCRIPT, Terminal } from "../cli/terminal.ts";
+import { Terminal, terminalTest } from "../cli/terminal.ts";
 
 Deno.test("recv writes nothing without a terminal and without --yes, and the sender is told declined", () =>
   withOffer({ "data/a": "alpha" }, async ({ folder, sender, recv }) => {
     const { code, stderr, stdout } = await recv([]).end();
     assertEquals([code, stdout], [1, ""], stderr);
     assertMatch(stderr, /Receiving 1 file, 5 bytes: data/);
-    assertMatch(stderr, /Declined: there is no terminal to ask on; use --yes to receive/);
+    assertMatch(stderr, /Declined: there is no terminal to ask on\nUse --yes to receive/);
     assertEquals(await list(`${folder}/to`), []);
     const sent = await sender.end();
     assertEquals(sent.code, 1);
@@ -49,7 +49,7 @@ Deno.test("an existing folder is not merged into without --merge, and the messag
     await Deno.writeTextFile(`${folder}/to/data/mine`, "mine");
     const { code, stderr } = await recv(["--yes"]).end();
     assertEquals(code, 1);
-    assertMatch(stderr, /Declined: data is there already; use --merge to receive/);
+    assertMatch(stderr, /Declined: data is there already\nUse --merge to receive/);
     assertEquals(await list(`${folder}/to`), ["data", "data/mine"]);
   }));
 
@@ -59,6 +59,65 @@ Deno.test("--yes --merge merges into an existing folder", () =>
     const { code, stderr } = await recv(["--yes", "--merge"]).end();
     assertEquals([code, await list(`${folder}/to`)], [0, ["data", "data/new"]], stderr);
   }));
+
+Deno.test("a name that is taken costs one file: the rest arrives, and both sides exit with 1", () =>
+  withOffer({ "data/a": "alpha", "data/b": "beta" }, async ({ folder, sender, recv }) => {
+    await Deno.mkdir(`${folder}/to/data`);
+    await Deno.writeTextFile(`${folder}/to/data/a`, "mine!");
+    const { code, stderr } = await recv(["--yes", "--merge"]).end();
+    assertEquals(code, 1, stderr);
+    assertMatch(stderr, /existing {2}data\/a; yours are kept/);
+    assertMatch(stderr, /Cannot receive data\/a: something else is there/);
+    assertMatch(stderr, /Received 1 file, 4 bytes/);
+    assertMatch(stderr, /--rename to keep both files, or --overwrite to replace yours/);
+    assertEquals(await Deno.readTextFile(`${folder}/to/data/a`), "mine!");
+    assertEquals(await Deno.readTextFile(`${folder}/to/data/b`), "beta");
+    const sent = await sender.end();
+    assertEquals(sent.code, 1, sent.stderr);
+    assertMatch(sent.stderr, /Cannot receive data\/a: something else is there/);
+  }));
+
+terminalTest(
+  "a name that is taken after the yes costs that file only",
+  () =>
+    withOffer({ "data/a": "alpha", "data/b": "beta" }, async ({ folder, terminal }) => {
+      await Deno.mkdir(`${folder}/to/data`);
+      await using screen = terminal([]);
+      await screen.prints("into the existing folder data? [y/N]");
+      await Deno.writeTextFile(`${folder}/to/data/a`, "mine!");
+      await screen.type("y\r");
+      assertEquals(await screen.end(), 1, screen.screen);
+      assertMatch(screen.screen, /Cannot receive data\/a: something else is there/);
+      assertEquals(await Deno.readTextFile(`${folder}/to/data/a`), "mine!");
+      assertEquals(await Deno.readTextFile(`${folder}/to/data/b`), "beta");
+    }),
+);
+
+Deno.test({
+  name: "a second receive of the same hidden files and programs says that they are there",
+  ignore: Deno.build.os === "windows",
+  fn: async () => {
+    const files = { ".bashrc": "alias", "run.sh": "#!/bin/sh" };
+    for (const source of [".bashrc", "run.sh"] as const) {
+      await withOffer(files, async ({ folder, sender, recv }) => {
+        await Deno.copyFile(`${folder}/from/${source}`, `${folder}/to/${source}`);
+        const { code, stderr } = await recv(["--yes"]).end();
+        assertEquals(code, 0, stderr);
+        assertMatch(stderr, /Nothing to receive: the file is already there/);
+        const sent = await sender.end();
+        assertEquals(sent.code, 0, sent.stderr);
+        assertMatch(sent.stderr, /Nothing to send: the file is already there/);
+      }, source);
+      await withOffer(files, async ({ folder, recv }) => {
+        await Deno.writeTextFile(`${folder}/to/${source}`, "mine");
+        const { code, stderr } = await recv(["--yes", "--overwrite"]).end();
+        assertEquals(code, 1, stderr);
+        assertMatch(stderr, /Use --allow-hidden to receive hidden files and programs/);
+        assertEquals(await Deno.readTextFile(`${folder}/to/${source}`), "mine");
+      }, source);
+    }
+  },
+});
 
 for (
   const [what, files, source] of [
@@ -74,7 +133,7 @@ for (
       withOffer(files, async ({ folder, recv }) => {
         const { code, stderr } = await recv(["--yes", "--merge"]).end();
         assertEquals([code, await list(`${folder}/to`)], [1, []]);
-        assertMatch(stderr, /use --allow-hidden to receive/);
+        assertMatch(stderr, /Use --allow-hidden to receive/);
         assertMatch(stderr, /hidden|programs/);
       }, source),
   });
@@ -94,10 +153,9 @@ for (
   });
 }
 
-Deno.test({
-  name: "on a terminal recv shows names, count, size, target and key, and yes receives",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "on a terminal recv shows names, count, size, target and key, and yes receives",
+  () =>
     withOffer({ "data/a": "alpha", "data/.env": "x" }, async ({ folder, sender, terminal }) => {
       await using screen = terminal([]);
       const text = await screen.prints("[y/N]");
@@ -111,29 +169,28 @@ Deno.test({
       assertEquals((await sender.end()).code, 0);
       assertEquals(await Deno.readTextFile(`${folder}/to/data/a`), "alpha");
     }),
-});
+);
 
 for (const [what, answer] of [["Enter", "\r"], ["n", "n\r"], ["Ctrl-D", "\u0004"]] as const) {
-  Deno.test({
-    name: `on a terminal ${what} declines: exit 1, nothing is written, and the sender is told`,
-    ignore: !HAS_SCRIPT,
-    fn: () =>
+  terminalTest(
+    `on a terminal ${what} declines: exit 1, nothing is written, and the sender is told`,
+    () =>
       withOffer({ "data/a": "alpha" }, async ({ folder, sender, terminal }) => {
         await using screen = terminal([]);
         await screen.prints("[y/N]");
         await screen.type(answer);
         assertEquals(await screen.end(), 1, screen.screen);
-        assertMatch(screen.screen, /use --yes to receive/);
+        assertMatch(screen.screen, /Use --yes to receive/);
         assertEquals(await list(`${folder}/to`), []);
-        assertMatch((await sender.end()).stderr, /declined/);
+        assertMatch(screen.screen, /Declined: nothing was written/);
+        assertMatch((await sender.end()).stderr, /The receiver declined, so nothing was sent/);
       }),
-  });
+  );
 }
 
-Deno.test({
-  name: "on a terminal the question names the existing folder, and yes merges into it",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "on a terminal the question names the existing folder, and yes merges into it",
+  () =>
     withOffer({ "data/new": "new" }, async ({ folder, terminal }) => {
       await Deno.mkdir(`${folder}/to/data`);
       await using screen = terminal([]);
@@ -142,25 +199,23 @@ Deno.test({
       assertEquals(await screen.end(), 0, screen.screen);
       assertEquals(await list(`${folder}/to`), ["data", "data/new"]);
     }),
-});
+);
 
-Deno.test({
-  name: "on a terminal a hidden file for an existing folder is refused without a question",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "on a terminal a hidden file for an existing folder is refused without a question",
+  () =>
     withOffer({ ".bashrc": "evil" }, async ({ folder, terminal }) => {
       await using screen = terminal([]);
       assertEquals(await screen.end(), 1);
-      assertMatch(screen.screen, /use --allow-hidden to receive/);
+      assertMatch(screen.screen, /Use --allow-hidden to receive/);
       assert(!screen.screen.includes("[y/N]"));
       assertEquals(await list(`${folder}/to`), []);
     }, ".bashrc"),
-});
+);
 
-Deno.test({
-  name: "recv - on a terminal asks for the ticket first, then about the files",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "recv - on a terminal asks for the ticket first, then about the files",
+  () =>
     withOffer({ "data/a": "alpha" }, async ({ folder, ticket, terminal }) => {
       await using screen = terminal(["-"], { withTicket: false });
       await screen.prints("Enter the value of ticket");
@@ -170,7 +225,7 @@ Deno.test({
       assertEquals(await screen.end(), 0, screen.screen);
       assertEquals(await Deno.readTextFile(`${folder}/to/data/a`), "alpha");
     }),
-});
+);
 
 for (
   const [what, early] of [
@@ -180,10 +235,9 @@ for (
     ["an answer and half of another", "y\ryes"],
   ] as const
 ) {
-  Deno.test({
-    name: `a ticket that is pasted along with its own consent writes nothing: ${what}`,
-    ignore: !HAS_SCRIPT,
-    fn: () =>
+  terminalTest(
+    `a ticket that is pasted along with its own consent writes nothing: ${what}`,
+    () =>
       withOffer({ "data/a": "alpha" }, async ({ folder, ticket, terminal }) => {
         await using screen = terminal(["-"], { withTicket: false });
         await screen.prints("Enter the value of ticket");
@@ -193,11 +247,10 @@ for (
         assertEquals(await screen.end(), 1, screen.screen);
         assertEquals(await list(`${folder}/to`), []);
       }),
-  });
-  Deno.test({
-    name: `what is typed before recv has shown its facts is not consent: ${what}`,
-    ignore: !HAS_SCRIPT,
-    fn: () =>
+  );
+  terminalTest(
+    `what is typed before recv has shown its facts is not consent: ${what}`,
+    () =>
       withOffer({ "data/a": "alpha" }, async ({ folder, terminal }) => {
         await using screen = terminal([]);
         await screen.pid();
@@ -207,13 +260,12 @@ for (
         assertEquals(await screen.end(), 1, screen.screen);
         assertEquals(await list(`${folder}/to`), []);
       }),
-  });
+  );
 }
 
-Deno.test({
-  name: "what was typed before the question does not spoil the answer",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "what was typed before the question does not spoil the answer",
+  () =>
     withOffer({ "data/a": "alpha" }, async ({ folder, terminal }) => {
       await using screen = terminal([]);
       await screen.pid();
@@ -223,12 +275,11 @@ Deno.test({
       assertEquals(await screen.end(), 0, screen.screen);
       assertEquals(await Deno.readTextFile(`${folder}/to/data/a`), "alpha");
     }),
-});
+);
 
-Deno.test({
-  name: "a sender that goes away while recv asks ends the question",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "a sender that goes away while recv asks ends the question",
+  () =>
     withOffer({ "data/a": "alpha" }, async ({ folder, sender, terminal }) => {
       await using screen = terminal([]);
       await screen.prints("[y/N]");
@@ -237,12 +288,11 @@ Deno.test({
       assertMatch(screen.screen, /the sender has ended the transfer/);
       assertEquals(await list(`${folder}/to`), []);
     }),
-});
+);
 
-Deno.test({
-  name: "escape sequences in names do not reach the terminal of the question",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "escape sequences in names do not reach the terminal of the question",
+  () =>
     withOffer({ "data/\u001b[2J\u202egpj.exe": "x" }, async ({ terminal }) => {
       await using screen = terminal([]);
       const text = await screen.prints("[y/N]");
@@ -250,7 +300,7 @@ Deno.test({
       await screen.type("n\r");
       await screen.end();
     }, "data"),
-});
+);
 
 interface Offer {
   readonly folder: string;

@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { type Command, start, withScratch, withServers } from "../cli/command.ts";
-import { HAS_SCRIPT, Terminal } from "../cli/terminal.ts";
+import { Terminal, terminalTest } from "../cli/terminal.ts";
 
 const IS_WINDOWS = Deno.build.os === "windows"; // it has no signals to send to another process
 
@@ -84,44 +84,29 @@ for (const [signal, expected] of [["SIGTERM", 143], ["SIGINT", 130]] as const) {
   }
 }
 
-Deno.test({
-  name: "HUP ends a command that was started from a terminal with 129, and tells the other side",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
-    withServers(async (servers) => {
-      await using terminal = Terminal.start(["listen", ...servers.all]);
-      const connector = start(["connect", await ticketOn(terminal), ...servers.connecting], {
-        input: keyboard(),
-      });
-      await Promise.all([terminal.prints("Connected"), connector.prints("Connected")]);
-      const pid = await terminal.pid();
+terminalTest(
+  "HUP ends a command that was started from a terminal with 129, and tells the other side",
+  () =>
+    onTerminal(async ({ terminal, connector, pid }) => {
       const { elapsedMs } = await endsAfter(connector, () => Deno.kill(pid, "SIGHUP"));
       assertEquals(await terminal.end(), 129);
       assert(elapsedMs < 2000, `the other side waited ${elapsedMs} ms`);
     }),
-});
+);
 
-Deno.test({
-  name: "closing the window tells the other side, although nothing can be printed any more",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
-    withServers(async (servers) => {
-      await using terminal = Terminal.start(["listen", ...servers.all]);
-      const connector = start(["connect", await ticketOn(terminal), ...servers.connecting], {
-        input: keyboard(),
-      });
-      await Promise.all([terminal.prints("Connected"), connector.prints("Connected")]);
-      const pid = await terminal.pid();
+terminalTest(
+  "closing the window tells the other side, although nothing can be printed any more",
+  () =>
+    onTerminal(async ({ terminal, connector, pid }) => {
       const { elapsedMs } = await endsAfter(connector, () => terminal.close());
       assert(elapsedMs < 2000, `the other side waited ${elapsedMs} ms`);
       await gone(pid);
     }),
-});
+);
 
-Deno.test({
-  name: "nohup punchline serve & survives its terminal, and TERM ends it",
-  ignore: !HAS_SCRIPT,
-  fn: () =>
+terminalTest(
+  "nohup punchline serve & survives its terminal, and TERM ends it",
+  () =>
     withScratch(async (folder) => {
       const args = ["serve", "--port", "0", "--alternate-port", "0", "--rendezvous-port", "0"];
       const shell = `cd '${folder}'; nohup $COMMAND > log 2>&1 & echo "job $!."; wait`;
@@ -143,7 +128,7 @@ Deno.test({
         if (isRunning(pid)) Deno.kill(pid, "SIGKILL");
       }
     }),
-});
+);
 
 Deno.test({
   name: "HUP does not end a command that was started without a terminal",
@@ -235,4 +220,18 @@ function isRunning(pid: number): boolean {
 
 function keyboard(): ReadableStream<Uint8Array> {
   return new ReadableStream({ pull: () => new Promise(() => {}) });
+}
+
+/** Runs a test with `listen` on a terminal, and `connect` without one. */
+function onTerminal(
+  test: (pair: { terminal: Terminal; connector: Command; pid: number }) => Promise<void>,
+): Promise<void> {
+  return withServers(async (servers) => {
+    await using terminal = Terminal.start(["listen", ...servers.all]);
+    const connector = start(["connect", await ticketOn(terminal), ...servers.connecting], {
+      input: keyboard(),
+    });
+    await Promise.all([terminal.prints("Connected"), connector.prints("Connected")]);
+    await test({ terminal, connector, pid: await terminal.pid() });
+  });
 }

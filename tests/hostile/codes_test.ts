@@ -9,7 +9,7 @@ import { codeKeys, offererShare, openTicket, redeemerShare } from "../../lib/cod
 import { type CodeMessage, decodeCodeMessage, encodeCodeMessage } from "../../lib/code/message.ts";
 import { MAX_GUESSES } from "../../lib/code/offer_engine.ts";
 import { WORDS } from "../../lib/code/words.ts";
-import { answerTopic, meetingTopic } from "../../lib/signal/meeting_place.ts";
+import { answerTopic, meetingTopic } from "../../lib/signal/transport.ts";
 import { inCodeScene, withWrongWords } from "../code/code_scene.ts";
 import { TestHub } from "../scenes/peer_scene.ts";
 
@@ -124,7 +124,7 @@ Deno.test("messages that are reflected to their sender lead nowhere", () =>
       const { id, share } = message;
       mallory.send(answerTopic(id), { kind: "share", id, share });
     };
-    await assertRejects(() => redeem(code), NoResponseError, "no one waits");
+    await assertRejects(() => redeem(code), NoResponseError, "no one answers");
     await using offered = offer();
     const other = await offered.code();
     hub.published.length = 0;

@@ -264,6 +264,7 @@ async function openVictim({ internet, hub, open }: PeerScene, strategies?: ["rel
             ips: [],
             relayed: [relay],
             rendezvous: [],
+            refusalCode: null,
           }));
         },
         [Symbol.dispose]: () => dialer[Symbol.dispose](),

@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { type End, start, withServers } from "../cli/command.ts";
+import { type End, type Servers, start, withServers } from "../cli/command.ts";
 
 /** What the server answers to a request; `null` for nothing. */
 type Behavior = (method: number, transactionId: Uint8Array) => Uint8Array | null;
@@ -42,13 +42,13 @@ const ATTACKS: Readonly<Record<string, { behavior: Behavior; says: RegExp }>> = 
 
 for (const [attack, { behavior, says }] of Object.entries(ATTACKS)) {
   Deno.test(`both commands name the cause if a TURN server ${attack}`, () =>
-    withServers(async (servers) => {
+    withoutOtherRelay(async (servers) => {
       using server = serveTurn(behavior);
       const relay = ["--turn", server.url, "--strategy", "relay"];
-      const listener = start(["listen", ...relay, "--timeout", "8000", ...servers.all]);
+      const listener = start(["listen", ...relay, "--timeout", "8s", ...servers.all]);
       const ticket = await listener.ticket();
       const connector = start(
-        ["connect", ticket, ...relay, "--timeout", "3000", ...servers.connecting],
+        ["connect", ticket, ...relay, "--timeout", "3s", ...servers.connecting],
       );
       const connected = await connector.end();
       await listener.prints(/relay (to|from) turn/);
@@ -63,13 +63,13 @@ for (const [attack, { behavior, says }] of Object.entries(ATTACKS)) {
 }
 
 Deno.test("a listener whose only relay refuses the login tells the connector at once", () =>
-  withServers(async (servers) => {
+  withoutOtherRelay(async (servers) => {
     using server = serveTurn(REFUSES);
     const only = ["--turn", server.url, "--relay-only"];
     const listener = start(["listen", ...only, ...servers.all]);
     const ticket = await listener.ticket();
     const { end, elapsedMs } = await timed(start(["connect", ticket, ...servers.connecting]));
-    const printed = await listener.prints("neither side has a relay");
+    const printed = await listener.prints(/answered 401/);
     listener.interrupt();
     await listener.end();
     assertEquals(end.code, 1);
@@ -77,12 +77,12 @@ Deno.test("a listener whose only relay refuses the login tells the connector at 
       end.stderr,
       /the other side has found no path: its relay server refused it \(401\)/,
     );
-    assertMatch(printed, /punchline: .*answered 401/);
+    assertMatch(printed, /answered 401/);
     assert(elapsedMs < 5000, `${elapsedMs} ms`);
   }));
 
 Deno.test("a connector whose only relay refuses the login tells the listener at once", () =>
-  withServers(async (servers) => {
+  withoutOtherRelay(async (servers) => {
     using server = serveTurn(REFUSES);
     const listener = start(["listen", ...servers.all]);
     const ticket = await listener.ticket();
@@ -101,16 +101,16 @@ Deno.test("a connector whose only relay refuses the login tells the listener at 
   }));
 
 Deno.test("a connector that does not get through cannot make listen exceed its timeout", () =>
-  withServers(async (servers) => {
+  withoutOtherRelay(async (servers) => {
     using server = serveTurn(() => null);
     const only = ["--turn", server.url, "--relay-only"];
-    const listener = start(["listen", ...only, "--timeout", "4000", ...servers.all]);
+    const listener = start(["listen", ...only, "--timeout", "4s", ...servers.all]);
     const startedMs = performance.now();
     const connector = start(["connect", await listener.ticket(), ...servers.connecting]);
     const { code, stderr } = await listener.end();
     const elapsedMs = performance.now() - startedMs;
     assertEquals(code, 4, stderr);
-    assertMatch(stderr, /no peer connected within 4000 ms/);
+    assertMatch(stderr, /no peer connected within 4 s/);
     assert(elapsedMs < 7000, `${elapsedMs} ms`);
     const { stderr: told } = await connector.end();
     assertMatch(told, /given up/);
@@ -195,4 +195,8 @@ function attribute(type: number, value: Uint8Array): Uint8Array {
   const padding = new Uint8Array((4 - value.length % 4) % 4);
   const { length } = value;
   return Uint8Array.of(type >> 8, type & 255, length >> 8, length & 255, ...value, ...padding);
+}
+
+function withoutOtherRelay(test: (servers: Servers) => Promise<void>): Promise<void> {
+  return withServers(test, { hasRelay: false });
 }

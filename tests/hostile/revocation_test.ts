@@ -209,16 +209,16 @@ Deno.test("a damaged list of tickets lets no one in", () =>
       assertEquals(code, 1, stderr);
       assertMatch(
         stderr,
-        /^punchline: Cannot use .*key\.tickets: .*; restore it from a backup, or remove it/,
+        /^punchline: Cannot use .*key\.tickets: .*\nRestore it from a backup, or remove it/,
       );
-      assertEquals(stderr.trim().split("\n").length, 1, stderr);
+      assertEquals(stderr.trim().split("\n").length, 2, stderr);
     }
     for (const args of [["new"], ["list"], ["revoke", "1"]]) {
       const { code, stderr } = await start(["ticket", ...args, "--key", key], {
         permissions: files,
       }).end();
       assertEquals(code, 1, stderr);
-      assertMatch(stderr, /^punchline: Cannot use [^\n]*; restore it[^\n]*valid again\n$/);
+      assertMatch(stderr, /^punchline: Cannot use [^\n]*\nRestore it[^\n]*valid again\n$/);
     }
     await Deno.remove(`${key}.tickets`);
     if (Deno.build.os === "windows") return;

@@ -5,16 +5,41 @@ import { parseTransportAddress } from "../../lib/net/address.ts";
 import { parseIpPrefix } from "../../lib/net/ip_prefix.ts";
 import { ConnectionCounts, SourceRateLimiter } from "../../lib/net/source.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
+import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { clientAddress } from "../../lib/signal/rendezvous/forwarded.ts";
+import { stunBinding } from "../../lib/stun/stun_binding.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 import { floodServe } from "../proof/descriptors.ts";
-import { startCommand } from "../proof/process.ts";
+import { startCommand, startProgram } from "../proof/process.ts";
 
 Deno.test("a flood of sockets that takes all descriptors of serve does not make it deaf", async () => {
   const recovery = await floodServe(1);
   for (const [service, ms] of Object.entries(recovery)) {
     assert(ms !== null && ms <= 2000, `${service} serves again after ${ms} ms`);
   }
+});
+
+Deno.test("one client that sends STUN over TCP without a pause does not silence serve", async () => {
+  await using server = startCommand([
+    ...["serve", "--json", "--address", "127.0.0.1", "--port", "0", "--rendezvous-port", "0"],
+  ]);
+  const address = await server.prints(/"stun":\["([^"]+)"/);
+  const rendezvous = await server.prints(/"rendezvous":"([^"]+)"/);
+  await using attacker = startProgram("stun_stream", [address, 100]);
+  await attacker.prints(/"started"/);
+  const outcomes = [];
+  for (let i = 0; i < 10; i++) {
+    const signal = AbortSignal.timeout(5000);
+    outcomes.push(
+      ...await Promise.allSettled([
+        stunBinding(address, { transport: "udp", signal }),
+        stunBinding(address, { transport: "tcp", signal }),
+        withChannel(rendezvous, `room-${i}`, signal),
+      ]),
+    );
+  }
+  const failures = outcomes.filter(({ status }) => status === "rejected");
+  assert(failures.length === 0, `${failures.length} of ${outcomes.length} failed`);
 });
 
 Deno.test("an IPv6 /59 cannot take all places of a server", () => {
@@ -57,6 +82,24 @@ Deno.test("sources that have taken all they may leave a reserve to newcomers", (
   assert(release !== undefined);
   release();
   assertEquals(counts.total, 75);
+});
+
+Deno.test("clients of a trusted proxy that have taken all they may leave a reserve to newcomers", () => {
+  const counts = new ConnectionCounts({
+    maxConnections: 100,
+    maxConnectionsPerSource: 50,
+    reservedShare: 0.25,
+  });
+  const connect = (ip: string) => { // as the server does: the head names the client
+    const release = counts.admitUnknown();
+    if (release === undefined) return undefined;
+    const releaseSource = counts.attribute(ip);
+    if (releaseSource === undefined) release();
+    return releaseSource;
+  };
+  for (let i = 0; i < 200; i++) connect(`192.0.2.${1 + i % 4}`);
+  assertEquals(counts.total, 75);
+  assert(connect("198.51.100.1") !== undefined);
 });
 
 Deno.test("IPv4 in IPv6 form is the same source", () => {
@@ -127,3 +170,7 @@ Deno.test("serve counts clients by X-Forwarded-For from a trusted proxy only", a
   }
   assertEquals(direct, ["101", "101", "reset"]);
 });
+
+async function withChannel(url: string, room: string, signal: AbortSignal): Promise<void> {
+  await using _channel = await openWebSocketChannel(url, room, { signal });
+}

@@ -7,9 +7,9 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { type Command, start, withScratch, withServers } from "../cli/command.ts";
-import { HAS_SCRIPT, Terminal } from "../cli/terminal.ts";
+import { Terminal, terminalTest } from "../cli/terminal.ts";
 
-terminalTest(
+offerTest(
   "a receiver at its question does not lock out another, and is told that it came too late",
   (scene) =>
     scene(async ({ sender, receive, ask, folder }) => {
@@ -27,7 +27,7 @@ terminalTest(
     }),
 );
 
-terminalTest(
+offerTest(
   "of three receivers at their questions the first that says yes gets the files",
   (scene) =>
     scene(async ({ sender, ask, folder }) => {
@@ -47,7 +47,7 @@ terminalTest(
     }),
 );
 
-terminalTest(
+offerTest(
   "a receiver that declines does not end the transfer while another looks at it",
   (scene) =>
     scene(async ({ sender, ask }) => {
@@ -63,7 +63,7 @@ terminalTest(
     }),
 );
 
-terminalTest(
+offerTest(
   "a receiver that is killed at its question does not keep the next one waiting",
   (scene) =>
     scene(async ({ sender, receive, ask }) => {
@@ -78,7 +78,7 @@ terminalTest(
     }),
 );
 
-terminalTest(
+offerTest(
   "nine receivers at their questions do not keep a tenth from looking",
   (scene) =>
     scene(async ({ sender, receive, ask }) => {
@@ -103,7 +103,7 @@ for (
     129,
   ]] as const
 ) {
-  terminalTest(
+  offerTest(
     `${what} at the question declines, and the sender does not wait for more`,
     (scene) =>
       scene(async ({ sender, ask, folder }) => {
@@ -134,8 +134,8 @@ interface Scene {
 
 type WithScene = (test: (scene: Scene) => Promise<void>) => Promise<void>;
 
-function terminalTest(name: string, test: (scene: WithScene) => Promise<void>): void {
-  Deno.test({ name, ignore: !HAS_SCRIPT, fn: () => test(withOffer) });
+function offerTest(name: string, test: (scene: WithScene) => Promise<void>): void {
+  terminalTest(name, () => test(withOffer));
 }
 
 function withOffer(test: (scene: Scene) => Promise<void>): Promise<void> {

@@ -50,7 +50,7 @@ Deno.test("ticket new and revoke say that another program holds the list, and li
       assertEquals([code, stdout], [1, ""], stderr);
       assertMatch(
         stderr,
-        /^punchline: Cannot change \S+key\.tickets: another program holds [^\n]+\n$/,
+        /^punchline: Cannot change \S+key\.tickets: another program holds [^\n]+\nEnd that program, and try again\n$/,
       );
     }
     assertEquals((await ticket(["list"], { key, files }).end()).code, 0);

@@ -7,7 +7,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Peer } from "../../lib/peer/peer.ts";
 import { start, withScratch, withServers } from "../cli/command.ts";
-import { HAS_SCRIPT, Terminal } from "../cli/terminal.ts";
+import { Terminal, terminalTest } from "../cli/terminal.ts";
 import { freePort } from "./file_programs.ts";
 import { readText } from "../simnet/fixtures.ts";
 import { type Service, ticketFor, withService } from "./strange_tickets.ts";
@@ -37,7 +37,7 @@ terminalTest(
   () =>
     withServices(async (one, other) => {
       const urls = [`mqtt://127.0.0.1:${one.port}`, `ws://[::1]:${other.port}`];
-      await using screen = Terminal.start(["connect", ticketFor(...urls), "--timeout", "500"]);
+      await using screen = Terminal.start(["connect", ticketFor(...urls), "--timeout", "500ms"]);
       await screen.prints("Connect to them? [y/N]");
       await screen.type("y\r");
       await screen.end();
@@ -53,13 +53,30 @@ terminalTest(
       const url = `ws://127.0.0.1:${named.port}`;
       const ticket = ticketFor(url, `ws://[::1]:${other.port}`);
       await using screen = Terminal.start(
-        ["connect", ticket, "--rendezvous", url, "--timeout", "500"],
+        ["connect", ticket, "--rendezvous", url, "--timeout", "500ms"],
       );
       const text = await screen.prints("Connect to it? [y/N]");
       assert(!text.includes(`${url} `), text);
       await screen.type("n\r");
       await screen.end();
       assertEquals([named.connections() > 0, other.connections()], [true, 0], screen.screen);
+    }),
+);
+
+terminalTest(
+  "recv asks about a local server if the ticket's only other one does not resolve",
+  () =>
+    withServices(async (one) => {
+      const url = `ws://127.0.0.1:${one.port}`;
+      const ticket = ticketFor(url, `ws://${"x".repeat(64)}:80`); // no name has a part that long
+      await using screen = Terminal.start(["recv", ticket, "--timeout", "500"], {
+        permissions: ["--allow-read", "--allow-write"],
+      });
+      await screen.prints("Connect to it? [y/N]");
+      assertEquals(one.connections(), 0);
+      await screen.type("y\r");
+      await screen.end();
+      assert(one.connections() > 0, screen.screen);
     }),
 );
 
@@ -200,7 +217,7 @@ terminalTest(
       withServices(async (named, other) => {
         const url = `ws://127.0.0.1:${named.port}`;
         const unusual = `ws://[::1]:${other.port}`;
-        const args = ["recv", ticketFor(url, unusual), "--rendezvous", url, "--timeout", "500"];
+        const args = ["recv", ticketFor(url, unusual), "--rendezvous", url, "--timeout", "500ms"];
         const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
         await using screen = Terminal.start([...args, "--to", folder], { permissions });
         await screen.end();
@@ -232,10 +249,6 @@ terminalTest(
       assert(!screen.screen.includes("[y/N]"), screen.screen);
     }),
 );
-
-function terminalTest(name: string, fn: () => Promise<void>): void {
-  Deno.test({ name, ignore: !HAS_SCRIPT, fn });
-}
 
 async function withServices(
   test: (one: Service, other: Service) => Promise<void>,

@@ -158,7 +158,7 @@ Deno.test("a ticket cannot make recv speak to a service of this host, or say so 
 Deno.test("a URL of a ticket is used if the user names it", () =>
   withService("127.0.0.1", async (service) => {
     const url = `mqtt://127.0.0.1:${service.port}`;
-    await start(["connect", ticketFor(url), "--mqtt", url, "--timeout", "500"]).end();
+    await start(["connect", ticketFor(url), "--mqtt", url, "--timeout", "500ms"]).end();
     assert(service.connections() > 0);
   }));
 

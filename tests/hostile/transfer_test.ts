@@ -7,7 +7,12 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { type IncomingOffer, receiveFiles, sendFiles } from "../../lib/transfer/mod.ts";
+import {
+  type IncomingOffer,
+  receiveFiles,
+  sendFiles,
+  type TransferResult,
+} from "../../lib/transfer/mod.ts";
 import { endOf, haltedTransfer, namesIn, scratch, transfer } from "./transfer_scene.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";
@@ -24,11 +29,10 @@ Deno.test("a second transfer of a name cannot put its bytes under the name that 
   assertEquals(endOf(await first.received), "ok");
   assertEquals(await Deno.readFile(`${folder.inbox}/x`), one);
   second.resume();
-  assertMatch(
-    endOf(await second.received),
-    /^TransferError exists: Cannot write x: a file is there/,
-  );
+  assertEquals(refusedBy(await second.received), ["x: something else is there"]);
+  assertEquals(refusedBy(await second.sent), ["x: something else is there"]);
   assertEquals(await Deno.readFile(`${folder.inbox}/x`), one);
+  assertEquals(await namesIn(folder.inbox), ["x"], "no incomplete file stays");
 });
 
 Deno.test("two transfers of one name into one folder both arrive, if the later one may be renamed", async () => {
@@ -68,7 +72,7 @@ Deno.test({
     assert((await process.output()).success);
     assertEquals(await Deno.readFile(`${folder.inbox}/x`), two);
     first.resume();
-    assertMatch(endOf(await first.received), /^TransferError exists/);
+    assertEquals(refusedBy(await first.received), ["x: something else is there"]);
     assertEquals(await Deno.readFile(`${folder.inbox}/x`), two);
   },
 });
@@ -233,16 +237,12 @@ Deno.test("hidden and executable files inside of a folder that the transfer crea
   await Deno.mkdir(`${folder.path}/project/.git`, { recursive: true });
   await Deno.writeTextFile(`${folder.path}/project/.git/config`, "");
   await Deno.writeTextFile(`${folder.path}/project/run.sh`, "", { mode: 0o755 });
-  let offer: IncomingOffer | undefined;
-  const onOffer = (each: IncomingOffer) => {
-    offer = each;
-    return true;
-  };
+  const { onOffer, offers } = taking();
   const { received } = await transfer([`${folder.path}/project`], folder.inbox, { onOffer });
   assertEquals(endOf(received), "ok");
-  assertEquals(offer!.hidden.map(({ path }) => path), ["project/.git", "project/.git/config"]);
-  if (!ON_WINDOWS) assertEquals(offer!.executables.map(({ path }) => path), ["project/run.sh"]);
-  assertEquals(offer!.needAllowHidden, []);
+  assertEquals(offers[0]!.hidden.map(({ path }) => path), ["project/.git", "project/.git/config"]);
+  if (!ON_WINDOWS) assertEquals(offers[0]!.executables.map(({ path }) => path), ["project/run.sh"]);
+  assertEquals(offers[0]!.needAllowHidden, []);
 });
 
 Deno.test("what an interrupted transfer began itself is resumed without leave to merge", async () => {
@@ -258,14 +258,14 @@ Deno.test("what an interrupted transfer began itself is resumed without leave to
     await running.halted;
     controller.abort();
   }
-  let offer: IncomingOffer | undefined;
-  const onOffer = (each: IncomingOffer) => {
-    offer = each;
-    return true;
-  };
+  const { onOffer, offers } = taking();
   const { received } = await transfer([`${folder.path}/project`], folder.inbox, { onOffer });
   assertEquals(endOf(received), "ok");
-  assertEquals([offer!.isResumed, offer!.existingFolders, offer!.needAllowHidden], [true, [], []]);
+  assertEquals([offers[0]!.isResumed, offers[0]!.existingFolders, offers[0]!.needAllowHidden], [
+    true,
+    [],
+    [],
+  ]);
   assertEquals(await namesIn(folder.inbox), ["project"]);
   assertEquals(await namesIn(`${folder.inbox}/project`), [".git", "x"]);
 });
@@ -324,6 +324,12 @@ async function both(path: string, one: Uint8Array, two: Uint8Array): Promise<[st
   return [`${path}/one/x`, `${path}/two/x`];
 }
 
+/** What did not arrive. */
+function refusedBy(settled: PromiseSettledResult<TransferResult>): string[] {
+  assert(settled.status === "fulfilled");
+  return settled.value.refused.map(({ path, reason }) => `${path}: ${reason}`);
+}
+
 function run(program: string, ...args: string[]): void {
   const { success } = new Deno.Command(program, { args }).outputSync();
   assert(success, `${program} failed`);
@@ -335,3 +341,9 @@ function filled(byte: number): Uint8Array<ArrayBuffer> {
 
 const SIZE = 4 * 1024 * 1024;
 const HALF = SIZE / 2;
+
+/** Accepts every offer, and keeps it. */
+function taking(): { onOffer: (offer: IncomingOffer) => true; offers: IncomingOffer[] } {
+  const offers: IncomingOffer[] = [];
+  return { onOffer: (offer) => (offers.push(offer), true), offers };
+}

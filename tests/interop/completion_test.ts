@@ -4,6 +4,7 @@
  * @module
  */
 
+import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { Terminal } from "./tmux.ts";
 import { toolTest } from "./tool_test_case.ts";
 
@@ -30,6 +31,8 @@ const TYPED: readonly (readonly [string, string])[] = [
   ["punchline recv 7-walr", "punchline recv 7-walrus-"],
   ["punchline recv 7-abacus-walrus-zodi", "punchline recv 7-abacus-walrus-zodiac "],
   ["punchline help ticket rev", "punchline help ticket revoke "],
+  ["punchline connect lap", "punchline connect laptop "],
+  ["punchline peers remove lap", "punchline peers remove laptop "],
 ];
 
 for (const [shell, { start, load }] of Object.entries(SHELLS)) {
@@ -41,6 +44,10 @@ for (const [shell, { start, load }] of Object.entries(SHELLS)) {
     try {
       await Deno.mkdir(`${folder}/inbox`);
       await Deno.writeTextFile(`${folder}/hello.txt`, "");
+      await Deno.mkdir(`${folder}/.config/punchline`, { recursive: true });
+      const settings = { peers: { laptop: { ticket: TICKET, servers: [] } } };
+      const file = `${folder}/.config/punchline/config.json`;
+      await Deno.writeTextFile(file, JSON.stringify(settings), { mode: 0o600 });
       await Deno.writeTextFile(`${folder}/punchline`, SCRIPT, { mode: 0o755 });
       const path = `${folder}:${Deno.env.get("PATH")}`;
       const env = {
@@ -66,4 +73,9 @@ for (const [shell, { start, load }] of Object.entries(SHELLS)) {
 }
 
 const CLI = new URL("../../punchline.ts", import.meta.url).pathname;
-const SCRIPT = `#!/bin/sh\nexec '${Deno.execPath()}' run --quiet --no-prompt '${CLI}' "$@"\n`;
+const FLAGS = "--allow-read --allow-env=HOME,XDG_CONFIG_HOME,APPDATA";
+const TICKET = encodeTicket({
+  ...{ publicKey: new Uint8Array(32), secret: new Uint8Array(16), signaling: ["lan:"] },
+});
+const SCRIPT =
+  `#!/bin/sh\nexec '${Deno.execPath()}' run --quiet --no-prompt ${FLAGS} '${CLI}' "$@"\n`;

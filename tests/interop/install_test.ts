@@ -8,7 +8,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { INSTALLED_FLAGS } from "../../deps/installed_command.ts";
 import { withServers } from "../cli/command.ts";
-import { serveJsr, serveNpm } from "./registries.ts";
+import { registryVariables, serveJsr, serveNpm } from "./registries.ts";
 import { toolTest } from "./tool_test_case.ts";
 
 const README = await Deno.readTextFile(new URL("../../README.md", import.meta.url));
@@ -55,7 +55,7 @@ toolTest("npx punchline, as the README has it, and TERM reaches the command", NO
   const env = { npm_config_registry: npm.url, npm_config_yes: "true" };
   const help = await home.run(linesOf(README, "## Install")[2]!, env);
   assertMatch(help, /Usage: npx punchline COMMAND/);
-  const printed = await home.run("npx punchline listen --hand --timeout 100 2>&1 || true", env);
+  const printed = await home.run("npx punchline listen --hand --timeout 100ms 2>&1 || true", env);
   assertMatch(printed, /^On the other machine: npx punchline connect punchline:/m);
   await home.run("npm install --global --prefix ~/npm punchline", env);
   const script = `~/npm/bin/punchline listen --hand 2>~/out & child=$!
@@ -92,6 +92,7 @@ Deno.test("deno compile, as docs/install.md has it", async () => {
   await using home = await Home.create();
   await home.clone();
   const line = linesOf(INSTALL_DOC, "## One file")[0]!;
+  assertEquals(line, `deno compile ${INSTALLED_FLAGS.join(" ")} --output punchline punchline.ts`);
   try {
     await home.run(line);
     assertMatch(await home.run("./punchline --version"), /^punchline \d/);
@@ -169,7 +170,7 @@ class Home {
     const script = await Deno.readTextFile(`${this.path}/.deno/bin/punchline`);
     for (const flag of INSTALLED_FLAGS) assert(script.includes(flag), `${flag} in ${script}`);
     assert(!/ -A | --allow-all/.test(script), script);
-    const printed = await this.run("punchline listen --hand --timeout 100 2>&1 || true", env);
+    const printed = await this.run("punchline listen --hand --timeout 100ms 2>&1 || true", env);
     assertMatch(printed, /^On the other machine: punchline connect punchline:/m);
   }
 
@@ -185,7 +186,7 @@ class Home {
       cwd: isCloned ? `${this.path}/clone` : this.path,
       clearEnv: true,
       env: {
-        ...inherited(),
+        ...registryVariables(),
         HOME: this.path,
         PATH: `${this.path}/.deno/bin:${deno}:${Deno.env.get("PATH")}`,
         DENO_DIR: `${this.path}/cache`,
@@ -200,14 +201,6 @@ class Home {
       stderr: "piped",
     });
   }
-}
-
-/** What of the environment leads to the registries: proxies and certificates, but nothing of an npx around the tests. */
-function inherited(): Record<string, string> {
-  const names = /^(?!npm_(?!config_)|JSR_URL$|DENO_DIR$|DENO_INSTALL_ROOT$|PUNCHLINE_|XDG_)/;
-  return Object.fromEntries(
-    Object.entries(Deno.env.toObject()).filter(([name]) => names.test(name)),
-  );
 }
 
 /** The lines of all shell blocks under a heading. */

@@ -62,6 +62,14 @@ export async function serveNpm(): Promise<Registry> {
   }, folder);
 }
 
+/** What of the environment leads to the registries: proxies and certificates, but nothing of an npx around the tests. */
+export function registryVariables(): Record<string, string> {
+  const names = /^(?!npm_(?!config_)|JSR_URL$|DENO_DIR$|DENO_INSTALL_ROOT$|PUNCHLINE_|XDG_)/;
+  return Object.fromEntries(
+    Object.entries(Deno.env.toObject()).filter(([name]) => names.test(name)),
+  );
+}
+
 /** The files of one package by their paths at JSR, with the specifiers as JSR's client rewrites them. */
 async function readPackage(folder: string, config: JsrConfig): Promise<Map<string, Uint8Array>> {
   const { name, version, exports } = config;

@@ -11,7 +11,8 @@ import { assert, assertEquals } from "@std/assert";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { textWidth } from "../../lib/cli/layout.ts";
 import { encodeTicket } from "../../lib/peer/ticket.ts";
-import { HAS_TMUX, Tmux } from "../screens/tmux.ts";
+import { Tmux } from "../screens/tmux.ts";
+import { toolTest } from "./tool_test_case.ts";
 
 const WIDTHS = [40, 80, 120] as const;
 const ROWS = 50;
@@ -23,7 +24,7 @@ const FOLDER = new URL("../screens/", import.meta.url);
 const SCREENS: Readonly<Record<string, Shown>> = {
   ...fixed("nat-test", "nat-test-ipv6", "map-list", "map-probe", "map-add", "connected"),
   ...fixed("attempts", "not-found", "recv-end"),
-  "looking": { runs: scene("looking"), until: /3 s of 30 s/ },
+  "looking": { runs: scene("looking"), until: /\b3 s\b/ },
   "send-progress": { runs: scene("send"), until: /MiB of/ },
   "recv-ask": { runs: scene("recv-ask"), until: /\[y\/N\]/ },
   "help": ends(cli("--help")),
@@ -47,7 +48,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   "send": { runs: peer("send $FILE"), until: /Waiting for the receiver/, needs: "serve" },
   "connect-dead": {
     runs: cli(
-      "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 20000",
+      "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 20s",
     ),
     until: /Looking for the peer, [1-9] s/,
     needs: "serve",
@@ -55,7 +56,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   "connect-not-found": {
     ...ends(
       cli(
-        "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 300",
+        "connect $DEAD_TICKET --rendezvous ws://127.0.0.1:23813 --server 127.0.0.1:23811 --timeout 300ms",
       ),
     ),
     needs: "serve",
@@ -80,10 +81,12 @@ interface Shown {
   readonly needs?: "serve";
 }
 
-Deno.test({
-  name: "each command looks as kept, on terminals of 40, 80 and 120 columns",
-  ignore: !HAS_TMUX,
-  async fn(test) {
+const TMUX = { tmux: "tmux" };
+
+toolTest(
+  "each command looks as kept, on terminals of 40, 80 and 120 columns",
+  TMUX,
+  async (test) => {
     await using place = await Place.open();
     for (const [name, shown] of Object.entries(SCREENS)) {
       for (const columns of WIDTHS) {
@@ -95,25 +98,21 @@ Deno.test({
       }
     }
   },
+);
+
+toolTest("the QR code of a ticket fits beside its text on 24 rows", TMUX, async () => {
+  await using place = await Place.open();
+  const pane = await place.open(peer("listen --qr"), { columns: 80, rows: 24 });
+  await pane.shows(/█[^]*Waiting for a peer/);
+  const screen = await pane.screen();
+  assert(screen[0]!.startsWith("On the other machine:"), screen.join("\n"));
+  assert(screen.at(-1)!.startsWith("Waiting for a peer"), screen.join("\n"));
 });
 
-Deno.test({
-  name: "the QR code of a ticket fits beside its text on 24 rows",
-  ignore: !HAS_TMUX,
-  async fn() {
-    await using place = await Place.open();
-    const pane = await place.open(peer("listen --qr"), { columns: 80, rows: 24 });
-    await pane.shows(/█[^]*Waiting for a peer/);
-    const screen = await pane.screen();
-    assert(screen[0]!.startsWith("On the other machine:"), screen.join("\n"));
-    assert(screen.at(-1)!.startsWith("Waiting for a peer"), screen.join("\n"));
-  },
-});
-
-Deno.test({
-  name: "a ticket is whole on its line at any width, and so it stays while the terminal is resized",
-  ignore: !HAS_TMUX,
-  async fn() {
+toolTest(
+  "a ticket is whole on its line at any width, and so it stays while the terminal is resized",
+  TMUX,
+  async () => {
     await using place = await Place.open();
     const ticket = (await place.ticket()).trim();
     const pane = await place.open(peer("listen"), { columns: 120, rows: 24 });
@@ -129,7 +128,7 @@ Deno.test({
       assertEquals(waiting.length, 1, lines.join("\n"));
     }
   },
-});
+);
 
 /** A folder, a `serve`, and terminals. */
 class Place implements AsyncDisposable {
@@ -146,14 +145,19 @@ class Place implements AsyncDisposable {
 
   static async open(): Promise<Place> {
     const place = new Place(await Deno.makeTempDir({ prefix: "punchline-screens-" }));
-    await Deno.writeTextFile(place.#path("key"), toBase64url(BYTES), { mode: 0o600 });
-    await Deno.writeTextFile(place.#path("notes.txt"), "some notes\n");
-    const serve = await place.open(
-      cli("serve --port 23811 --alternate-port 23812 --rendezvous-port 23813"),
-      { columns: 80, rows: 24 },
-    );
-    await serve.shows(/Try it/);
-    return place;
+    try {
+      await Deno.writeTextFile(place.#path("key"), toBase64url(BYTES), { mode: 0o600 });
+      await Deno.writeTextFile(place.#path("notes.txt"), "some notes\n");
+      const serve = await place.open(
+        cli("serve --port 23811 --alternate-port 23812 --rendezvous-port 23813"),
+        { columns: 80, rows: 24 },
+      );
+      await serve.shows(/Try it/);
+      return place;
+    } catch (error) {
+      await place[Symbol.asyncDispose](); // its terminals would go on
+      throw error;
+    }
   }
 
   /** The ticket of the key. */

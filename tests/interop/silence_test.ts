@@ -13,7 +13,7 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { CLI, WITH_UNSTABLE, withScratch } from "../cli/command.ts";
 import { serveLocally } from "../cli/run_main.ts";
-import { HAS_SCRIPT } from "../cli/terminal.ts";
+import { terminalTest } from "../cli/terminal.ts";
 
 /** From the first output on; long enough for a line that is not redrawn to show. */
 const WATCH_MS = 6000;
@@ -21,62 +21,58 @@ const WATCH_MS = 6000;
 /** What the contract allows. */
 const MAX_SILENCE_MS = 2000;
 
-Deno.test({
-  name: "no command that waits is silent for more than two seconds",
-  ignore: !HAS_SCRIPT,
-  async fn(test) {
-    await using stun = await serveLocally();
-    await using rendezvous = await serveRendezvous({
-      network: systemNetwork,
-      local: { ip: "127.0.0.1", port: 0 },
-    });
-    using silent = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
-    const { port } = silent.local;
-    const dead = encodeTicket({
-      publicKey: crypto.getRandomValues(new Uint8Array(32)),
-      secret: crypto.getRandomValues(new Uint8Array(16)),
-      signaling: [rendezvous.url],
-    });
-    const peer = ["--rendezvous", rendezvous.url, "--server", stun.name];
-    await withScratch(async (folder) => {
-      await Deno.writeTextFile(`${folder}/notes.txt`, "notes");
-      await Deno.writeTextFile(`${folder}/other.txt`, "other");
-      const commands: Record<string, readonly string[]> = {
-        "listen": ["listen", ...peer],
-        "connect to a peer that is not there": ["connect", dead, ...peer],
-        "send": ["send", `${folder}/notes.txt`, ...peer],
-        "recv from a peer that is not there": ["recv", dead, ...peer],
-        "punch": ["punch", "quiet", ...peer],
-        "nat-test with a server that does not answer": [
-          ...["nat-test", "--server", `127.0.0.1:${port}`, "--timeout", "6000"],
-        ],
-        "stun with a server that does not answer": ["stun", `127.0.0.1:${port}`],
-        "map probe without a router": ["map", "probe", "--gateway", "192.0.2.77"],
-        "map add without a router": ["map", "add", "tcp", "8080", "--gateway", "192.0.2.77"],
-        "serve": [
-          ...["serve", "--port", "0", "--alternate-port", "0", "--rendezvous-port", "0"],
-        ],
-      };
-      for (const [name, args] of Object.entries(commands)) {
-        await test.step(name, async () => {
-          await using terminal = Recorder.start(args);
-          const { silentMs, firstMs } = await terminal.watch(WATCH_MS);
-          report(name, silentMs, firstMs);
-          assert(silentMs <= MAX_SILENCE_MS, `${silentMs} ms\n${terminal.text}`);
-        });
-      }
-      await test.step("send, while the receiver is asked", async () => {
-        await using sender = Recorder.start(["send", `${folder}/other.txt`, ...peer]);
-        const [ticket] = await sender.prints(/punchline:[\w-]{60,}/);
-        await using receiver = Recorder.start(["recv", ticket!, "--to", folder, ...peer]);
-        await receiver.prints(/\[y\/N\]/);
-        const { silentMs, firstMs } = await sender.watch(WATCH_MS);
-        report("send, while the receiver is asked", silentMs, firstMs);
-        assert(silentMs <= MAX_SILENCE_MS, `${silentMs} ms\n${sender.text}`);
-        assert(sender.text.includes("Waiting for the receiver's answer"), sender.text);
+terminalTest("no command that waits is silent for more than two seconds", async (test) => {
+  await using stun = await serveLocally();
+  await using rendezvous = await serveRendezvous({
+    network: systemNetwork,
+    local: { ip: "127.0.0.1", port: 0 },
+  });
+  using silent = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
+  const { port } = silent.local;
+  const dead = encodeTicket({
+    publicKey: crypto.getRandomValues(new Uint8Array(32)),
+    secret: crypto.getRandomValues(new Uint8Array(16)),
+    signaling: [rendezvous.url],
+  });
+  const peer = ["--rendezvous", rendezvous.url, "--server", stun.name];
+  await withScratch(async (folder) => {
+    await Deno.writeTextFile(`${folder}/notes.txt`, "notes");
+    await Deno.writeTextFile(`${folder}/other.txt`, "other");
+    const commands: Record<string, readonly string[]> = {
+      "listen": ["listen", ...peer],
+      "connect to a peer that is not there": ["connect", dead, ...peer],
+      "send": ["send", `${folder}/notes.txt`, ...peer],
+      "recv from a peer that is not there": ["recv", dead, ...peer],
+      "punch": ["punch", "quiet", ...peer],
+      "nat-test with a server that does not answer": [
+        ...["nat-test", "--server", `127.0.0.1:${port}`, "--timeout", "6000"],
+      ],
+      "stun with a server that does not answer": ["stun", `127.0.0.1:${port}`],
+      "map probe without a router": ["map", "probe", "--gateway", "192.0.2.77"],
+      "map add without a router": ["map", "add", "tcp", "8080", "--gateway", "192.0.2.77"],
+      "serve": [
+        ...["serve", "--port", "0", "--alternate-port", "0", "--rendezvous-port", "0"],
+      ],
+    };
+    for (const [name, args] of Object.entries(commands)) {
+      await test.step(name, async () => {
+        await using terminal = Recorder.start(args);
+        const { silentMs, firstMs } = await terminal.watch(WATCH_MS);
+        report(name, silentMs, firstMs);
+        assert(silentMs <= MAX_SILENCE_MS, `${silentMs} ms\n${terminal.text}`);
       });
+    }
+    await test.step("send, while the receiver is asked", async () => {
+      await using sender = Recorder.start(["send", `${folder}/other.txt`, ...peer]);
+      const [ticket] = await sender.prints(/punchline:[\w-]{60,}/);
+      await using receiver = Recorder.start(["recv", ticket!, "--to", folder, ...peer]);
+      await receiver.prints(/\[y\/N\]/);
+      const { silentMs, firstMs } = await sender.watch(WATCH_MS);
+      report("send, while the receiver is asked", silentMs, firstMs);
+      assert(silentMs <= MAX_SILENCE_MS, `${silentMs} ms\n${sender.text}`);
+      assert(sender.text.includes("Waiting for the receiver's answer"), sender.text);
     });
-  },
+  });
 });
 
 /** A command in a terminal, and when it printed what. */

@@ -16,9 +16,19 @@ export function toolTest(
   run: (context: Deno.TestContext) => Promise<void>,
 ): void {
   const missing = Object.entries(tools).find(([tool]) => !isInstalled(tool));
-  if (missing === undefined) return Deno.test(name, run);
-  const reason = `${missing[0]} is not installed (Debian package ${missing[1]})`;
-  if (Deno.env.get("CI") !== "true") {
+  const reason = missing && `${missing[0]} is not installed (Debian package ${missing[1]})`;
+  testUnless(reason, name, run, { failsInCi: true });
+}
+
+/** A test that is skipped for a reason, which is beside its name, or fails in CI; without a reason it runs. */
+export function testUnless(
+  reason: string | undefined,
+  name: string,
+  run: (context: Deno.TestContext) => Promise<void>,
+  { failsInCi }: { readonly failsInCi: boolean },
+): void {
+  if (reason === undefined) return Deno.test(name, run);
+  if (!failsInCi || Deno.env.get("CI") !== "true") {
     return Deno.test({ name: `${name} (skipped: ${reason})`, ignore: true, fn: run });
   }
   Deno.test(name, () => {

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { A, build, EXTERNAL_IP, sendTcp, SYN, tcp, X11, X21 } from "./nat_fixtures.ts";
+import { A, build, EXTERNAL_IP, sendTcp, SYN, tcp, X11, X12, X21 } from "./nat_fixtures.ts";
 
 Deno.test("an unsolicited SYN is dropped or reset, with or without a mapping", () => {
   for (const to of [`${EXTERNAL_IP}:5000`, `${EXTERNAL_IP}:9`]) {
@@ -17,13 +17,33 @@ Deno.test("an unsolicited SYN is dropped or reset, with or without a mapping", (
   }
 });
 
-Deno.test("a crossed SYN is admitted or dropped, never reset", () => {
-  for (const [crossedSyn, action] of [["accept", "forward"], ["drop", "drop"]] as const) {
+Deno.test("a crossed SYN is treated as crossedSyn says, whatever other SYNs get", () => {
+  const actions = { accept: "forward", drop: "drop", reset: "reset", strict: "drop" } as const;
+  for (const [crossedSyn, action] of Object.entries(actions) as [keyof typeof actions, string][]) {
     const nat = build({ crossedSyn, unsolicitedSyn: "reset" });
     const external = sendTcp(nat, A, X11);
     assertEquals(nat.inbound(tcp(X11, external, SYN), 0).action, action);
     assertEquals(nat.inbound(tcp(X11, external, { syn: true, ack: true }), 0).action, "forward");
   }
+});
+
+Deno.test("a strict NAT lets no SYN-ACK out that answers no SYN", () => {
+  for (const [crossedSyn, action] of [["drop", "forward"], ["strict", "drop"]] as const) {
+    const nat = build({ crossedSyn });
+    sendTcp(nat, A, X11);
+    assertEquals(nat.outbound(tcp(A, X11, { syn: true, ack: true }), 0).action, action);
+  }
+});
+
+Deno.test("a full NAT opens no session from either side until one has expired", () => {
+  const nat = build({ maxSessions: 2, filtering: "endpoint-independent" });
+  const external = sendTcp(nat, A, X11);
+  sendTcp(nat, A, X12);
+  const full = { action: "drop", reason: "sessions-exhausted" } as const;
+  assertEquals(nat.outbound(tcp(A, X21, SYN), 0), full);
+  assertEquals(nat.inbound(tcp(X21, external, SYN), 0), full);
+  assertEquals(nat.outbound(tcp(A, X11, SYN), 0).action, "forward");
+  assertEquals(nat.outbound(tcp(A, X21, SYN), 240_001).action, "forward");
 });
 
 Deno.test("RST from either side ends the mapping if resetEndsMapping", () => {

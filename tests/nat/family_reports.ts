@@ -26,8 +26,10 @@ export function familyReport(
     allocation: { kind: "preserving", delta: 0, range: null },
     hairpinning: "unknown",
     unsolicitedSyn: "unknown",
+    crossingSyn: "unknown",
     rfc3489Name: rfc3489Name(mapping, filtering),
     details: {
+      externalIps: [],
       allocation: {
         samples: 6,
         onlyForNeighbours: false,

@@ -2,6 +2,8 @@ import { assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { hairpinsTcp } from "../../lib/nat/hairpinning.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
+import type { Host } from "../simnet/host.ts";
+import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { type RunningNatScene, withScene } from "../scenes/nat_scene.ts";
 
@@ -45,9 +47,7 @@ Deno.test("hairpinsTcp() returns false if the connection is refused", async () =
 
 Deno.test("hairpinsTcp() is not held up by another host that connects and stays silent", async () => {
   await simulate(async ({ internet, time }) => {
-    const [client, router, outsider] = ["client", "router", "outsider"].map((name) =>
-      internet.host(name, { link: { delayMs: 5 } })
-    ) as [RunningNatScene["client"], RunningNatScene["client"], RunningNatScene["client"]];
+    const [client, router, outsider] = threeHosts(internet);
     // Not this host, but something that answers at the external address.
     using web = await router.network.listenTcp({ ip: "0.0.0.0", port: 5000 });
     const external = { ip: router.addresses[0]!, port: 5000 };
@@ -62,9 +62,7 @@ Deno.test("hairpinsTcp() is not held up by another host that connects and stays 
 
 Deno.test("hairpinsTcp() does not mistake another host's bytes for its own", async () => {
   await simulate(async ({ internet }) => {
-    const [client, router, outsider] = ["client", "router", "outsider"].map((name) =>
-      internet.host(name, { link: { delayMs: 5 } })
-    ) as [RunningNatScene["client"], RunningNatScene["client"], RunningNatScene["client"]];
+    const [client, router, outsider] = threeHosts(internet);
     using web = await router.network.listenTcp({ ip: "0.0.0.0", port: 5000 });
     const external = { ip: router.addresses[0]!, port: 5000 };
     const test = hairpinsTcp(client.network, LOCAL, external, AbortSignal.timeout(500));
@@ -85,3 +83,9 @@ Deno.test("hairpinsTcp() returns unknown if it cannot listen on the port", async
     assertEquals(await hairpinsTcp(client.network, LOCAL, external, signal), "unknown");
   });
 });
+
+/** A client, a router and another host, of which none is behind the other. */
+function threeHosts(internet: Internet): [Host, Host, Host] {
+  const host = (name: string) => internet.host(name, { link: { delayMs: 5 } });
+  return [host("client"), host("router"), host("outsider")];
+}

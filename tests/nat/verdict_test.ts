@@ -107,6 +107,39 @@ for (const [name, [v4, v6], [tcp4, tcp6], difficulty, summary] of OVERALL) {
   });
 }
 
+for (
+  const [scope, report, difficulty, summary] of [
+    ["internet", OPEN, "open", /^Open Internet: anyone can connect to this machine$/],
+    [
+      "network",
+      OPEN,
+      "open",
+      /^The server is in this network, so .* inside it\. No NAT: anyone here can connect$/,
+    ],
+    ["machine", OPEN, "open", /^The server is on this machine, so .* only here\. No NAT: /],
+    ["network", CONE, "easy", /only inside it\. Port Restricted Cone NAT: /],
+  ] as const
+) {
+  Deno.test(`overallVerdict() says that it holds for ${scope}, if it is ${difficulty}`, () => {
+    const reports = { udp: { ipv4: report, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
+    const verdict = overallVerdict(reports, { isOffline: false, isHasty: false }, () => scope);
+    assertEquals([verdict.difficulty, verdict.scope], [difficulty, scope]);
+    assertMatch(verdict.summary, summary);
+  });
+}
+
+Deno.test("explainFamily() of an open host promises no more than the test has shown", () => {
+  assertEquals(explainFamily(OPEN), ["Anyone can connect to this machine directly."]);
+  assertMatch(
+    explainFamily(OPEN, "network").join(" "),
+    /^Machines in this network can .* internet/,
+  );
+  assertMatch(
+    explainFamily(OPEN, "machine").join(" "),
+    /^Programs on this machine can .* internet/,
+  );
+});
+
 Deno.test("overallVerdict() of silence depends on the network being up and on the timeout", () => {
   const silent = { udp: { ipv4: SILENT, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
   const none = { udp: { ipv4: null, ipv6: null }, tcp: { ipv4: null, ipv6: null } };

@@ -53,6 +53,17 @@ Deno.test("one key has its share, and displaces its own", () => {
   assertEquals(admission.at(3000, { kind: "time" }), ["displace 1", "start 3"]);
 });
 
+Deno.test("a search that the other side has given up leaves its place to the next, and not before", () => {
+  const admission = new Admission();
+  admission.request(0, 1, "a");
+  admission.request(0, 2, "a");
+  assertEquals(admission.at(10, { kind: "cancelled", id: 2 }), []);
+  assertEquals(admission.wakeAtMs(10), Infinity);
+  assertEquals(admission.request(20, 3, "a"), ["displace 2", "start 3"]);
+  assertEquals(admission.request(30, 4, "a"), []);
+  assertEquals(admission.at(40, { kind: "cancelled", id: 1 }), ["displace 1", "start 4"]);
+});
+
 Deno.test("if too many wait, the oldest of the key with most is told", () => {
   const admission = new Admission();
   for (const [id, key] of [[1, "a"], [2, "b"], [3, "c"]] as const) admission.request(0, id, key);

@@ -65,7 +65,7 @@ Deno.test("a code is withdrawn when its offer is disposed of, or the peer is clo
     const offer = await bob.offerCode();
     const code = offer.code!;
     await offer[Symbol.asyncDispose]();
-    await assertRejects(() => alice.redeemCode(code), NoResponseError, "no one waits");
+    await assertRejects(() => alice.redeemCode(code), NoResponseError, "no one answers");
     await bob.offerCode();
     await bob.close();
     assertEquals([...hub.subscribers.values()].reduce((sum, each) => sum + each.size, 0), 0);

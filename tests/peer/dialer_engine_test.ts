@@ -99,7 +99,7 @@ Deno.test("the caller's reason replaces the one of a search that is ending", () 
 
 Deno.test("a lost path is searched for at once, in place of the search under way", () => {
   const dialer = connected({ isSearching: true });
-  assertEquals(dialer.at(5000, { kind: "path lost", random: 0.5 }), [
+  assertEquals(dialer.at(5000, { kind: "path lost", wasUsed: true, random: 0.5 }), [
     "check signaling",
     "end search",
     "start search 2: any",
@@ -108,9 +108,25 @@ Deno.test("a lost path is searched for at once, in place of the search under way
   assertEquals(dialer.state.phase, "reconnecting");
 });
 
+Deno.test("a path that is lost before it was used leaves the search that found it alone", () => {
+  const dialer = connected({ isSearching: true });
+  const lost = { kind: "path lost", wasUsed: false, random: 0.5 } as const;
+  assertEquals(dialer.at(5000, lost), ["check signaling"]);
+  assertEquals(dialer.state.phase, "reconnecting");
+  assertEquals(dialer.at(5100, { kind: "path", isRelayed: true }), []);
+  assertEquals(dialer.at(5200, { kind: "finished", search: 1, hasMoved: true }), ["end search"]);
+  assertEquals(dialer.at(5201, { kind: "search ended", search: 1, random: 0 }), []);
+  assertEquals(dialer.state.phase, "connected");
+});
+
+Deno.test("a path that is lost before it was used, when no search goes on, starts one", () => {
+  const lost = { kind: "path lost", wasUsed: false, random: 0.5 } as const;
+  assertEquals(connected().at(5000, lost), ["check signaling", "start search 2: any"]);
+});
+
 Deno.test("the waits between attempts to reconnect double up to ten times the first", () => {
   const dialer = connected();
-  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
   const waits: number[] = [];
   for (let search = 2, nowMs = 0; search < 9; search++) {
     dialer.at(nowMs, { kind: "failed", search, error: "no path" });
@@ -125,7 +141,7 @@ Deno.test("the waits between attempts to reconnect double up to ten times the fi
 Deno.test("chance halves the wait, or makes it half as long again", () => {
   for (const [random, waitMs] of [[0, 500], [0.999, 1499]] as const) {
     const dialer = connected();
-    dialer.at(0, { kind: "path lost", random });
+    dialer.at(0, { kind: "path lost", wasUsed: true, random });
     dialer.at(0, { kind: "failed", search: 2, error: "no path" });
     dialer.at(0, { kind: "search ended", search: 2, random });
     assertEquals(dialer.state.retry.atMs, waitMs);
@@ -134,26 +150,30 @@ Deno.test("chance halves the wait, or makes it half as long again", () => {
 
 Deno.test("a path that is lost soon after the last search is not searched for at once", () => {
   const dialer = connected();
-  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
   dialer.at(100, { kind: "path", isRelayed: false });
   dialer.at(100, { kind: "finished", search: 2, hasMoved: true });
   dialer.at(100, { kind: "search ended", search: 2, random: 0 });
   assertEquals(dialer.state.phase, "connected");
-  assertEquals(dialer.at(200, { kind: "path lost", random: 0.5 }), ["check signaling"]);
+  assertEquals(dialer.at(200, { kind: "path lost", wasUsed: true, random: 0.5 }), [
+    "check signaling",
+  ]);
   assertEquals(dialer.state.retry.atMs, 1200);
 });
 
 Deno.test("a path that is lost again while the search goes on leaves that search alone", () => {
   const dialer = connected();
-  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
   dialer.at(100, { kind: "path", isRelayed: true });
-  assertEquals(dialer.at(200, { kind: "path lost", random: 0.5 }), ["check signaling"]);
+  assertEquals(dialer.at(200, { kind: "path lost", wasUsed: true, random: 0.5 }), [
+    "check signaling",
+  ]);
   assertEquals(dialer.state.search?.id, 2);
 });
 
 Deno.test("a rejected attempt to reconnect abandons the connection", () => {
   const dialer = connected();
-  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
   assertEquals(dialer.at(9, { kind: "rejected", search: 2, error: "unknown" }), ["end search"]);
   const actions = dialer.at(9, { kind: "search ended", search: 2, random: 0 });
   assertEquals(actions, ["abandon: unknown"]);
@@ -162,14 +182,14 @@ Deno.test("a rejected attempt to reconnect abandons the connection", () => {
 
 Deno.test("reconnecting ends with the time for it, during a search and between two", () => {
   const searching = connected();
-  searching.at(0, { kind: "path lost", random: 0.5 });
+  searching.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
   searching.at(10, { kind: "answered", search: 2 });
   assertEquals(searching.at(120_000, { kind: "time" }), cancelled());
   const [last] = searching.at(120_001, { kind: "search ended", search: 2, random: 0 });
   assertEquals(last, "abandon: NoResponseError: no path was found in 120 s");
 
   const waiting = connected();
-  waiting.at(0, { kind: "path lost", random: 0.5 });
+  waiting.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
   waiting.at(119_000, { kind: "failed", search: 2, error: "no path" });
   waiting.at(119_000, { kind: "search ended", search: 2, random: 0.999 });
   const actions = waiting.at(120_000, { kind: "time" });
@@ -178,7 +198,7 @@ Deno.test("reconnecting ends with the time for it, during a search and between t
 
 Deno.test("a connection over a relay stays when the time to reconnect is up", () => {
   const dialer = connected();
-  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
   dialer.at(10, { kind: "answered", search: 2 });
   dialer.at(20, { kind: "path", isRelayed: true });
   assertEquals(dialer.at(120_000, { kind: "time" }), ["end search"]);
@@ -211,7 +231,7 @@ Deno.test("no direct path is searched for while there is one, or while another s
 Deno.test("a search for a direct path that a lost path interrupts is followed by others", () => {
   const dialer = connected({ isRelayed: true });
   dialer.at(60_000, { kind: "time" });
-  dialer.at(61_000, { kind: "path lost", random: 0.5 });
+  dialer.at(61_000, { kind: "path lost", wasUsed: true, random: 0.5 });
   assertEquals(dialer.state.improvement.atMs, 181_000);
 });
 
@@ -219,12 +239,12 @@ Deno.test("a connection that has ended, or whose peer is closed, ends the search
   const dialer = connected({ isSearching: true });
   assertEquals(dialer.at(100, { kind: "stop", reason: "closed" }), ["end search"]);
   assertEquals([dialer.state.phase, dialer.wakeAtMs], ["over", Infinity]);
-  assertEquals(dialer.at(200, { kind: "path lost", random: 0 }), []);
+  assertEquals(dialer.at(200, { kind: "path lost", wasUsed: true, random: 0 }), []);
 });
 
 Deno.test("a peer that is closed while it reconnects notifies the other side", () => {
   const dialer = connected();
-  dialer.at(0, { kind: "path lost", random: 0.5 });
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
   dialer.at(10, { kind: "answered", search: 2 });
   assertEquals(dialer.at(20, { kind: "stop", reason: "closed" }), cancelled());
 });

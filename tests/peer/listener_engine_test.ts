@@ -121,6 +121,17 @@ Deno.test("a search that the other side has cancelled ends half a second later",
   assert(action?.includes("the other side has given up"), action);
 });
 
+Deno.test("a cancelled search whose place another takes ends at once, and the other side is told nothing", () => {
+  for (const hopeless of [null, new Error("nothing there")]) {
+    const request = searching();
+    request.at(100, { kind: "cancelled", hopeless });
+    assertEquals(request.at(110, { kind: "displaced" }), ["end search"]);
+    const [action, next] = request.at(120, { kind: "search ended", failure: null });
+    assert(action?.includes("the other side has given up"), action);
+    assertEquals(next, "close");
+  }
+});
+
 Deno.test("a cancelled search that fails by itself within that time says why", () => {
   const request = searching();
   request.at(100, { kind: "cancelled", hopeless: null });

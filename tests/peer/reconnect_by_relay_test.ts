@@ -1,43 +1,28 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
+import { makeContext, type PeerContext } from "../../lib/peer/context.ts";
 import { dialPeer } from "../../lib/peer/dialer.ts";
-import { makeContext } from "../../lib/peer/context.ts";
-import type { PeerContext } from "../../lib/peer/context.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import type { RelayOpener } from "../../lib/peer/relay_path.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
-import type { Network } from "../../lib/net/network.ts";
+import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { inPeerScene, nextOf, SERVERS } from "../scenes/peer_scene.ts";
+import { inPeerScene, nextOf, type PeerScene, SERVERS } from "../scenes/peer_scene.ts";
 import { testRelay } from "./test_relay.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
 
 Deno.test("a connection that a relay carries again stays when the time to reconnect is up", () =>
-  inPeerScene({ a: random, b: random }, async ({ a, b, hub, internet, nats, open }) => {
-    await using bob = await open(b);
-    const options: PeerOptions = {
-      network: withoutWayTo(a.network, nats.b.externalIps),
-      signaling: [hub],
-      servers: SERVERS,
-      mapPorts: false,
-      timings: { reconnectMs: 6500 },
-    };
-    const relay = testRelay(internet.host("relay", {}));
-    await using dialer = contextWith(options, relay);
-    const accepted = nextOf(bob).then((incoming) => incoming.accept());
-    const { signal } = new AbortController();
-    await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
-      protocol: "",
-      reconnects: true,
-      signal,
-    });
-    await using other = await accepted;
-    nats.a.flush();
-    nats.b.flush();
+  inPeerScene({ a: random, b: random }, async (scene) => {
+    const timings = { reconnectMs: 6500 };
+    await using ends = await connectByRelay(scene, { isBlocked: () => true, timings });
+    const { conn, other } = ends;
+    scene.nats.a.flush();
+    scene.nats.b.flush();
     await conn.write(toBytes("hello"));
     assertEquals(await readText(other, 5), "hello");
     await delay(20_000); // the search for a direct path goes on until after the time to reconnect
@@ -48,25 +33,10 @@ Deno.test("a connection that a relay carries again stays when the time to reconn
   }));
 
 Deno.test("a connection over a relay moves to a direct path minutes later, once there is one", () =>
-  inPeerScene({}, async ({ a, b, hub, internet, nats, open }) => {
-    await using bob = await open(b);
+  inPeerScene({}, async (scene) => {
     let isBlocked = true;
-    const options: PeerOptions = {
-      network: withoutWayTo(a.network, nats.b.externalIps, () => isBlocked),
-      signaling: [hub],
-      servers: SERVERS,
-      mapPorts: false,
-    };
-    const relay = testRelay(internet.host("relay", {}));
-    await using dialer = contextWith(options, relay);
-    const accepted = nextOf(bob).then((incoming) => incoming.accept());
-    const { signal } = new AbortController();
-    await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
-      protocol: "",
-      reconnects: true,
-      signal,
-    });
-    await using other = await accepted;
+    await using ends = await connectByRelay(scene, { isBlocked: () => isBlocked });
+    const { conn, other } = ends;
     await delay(40_000); // the first search is over
     assertEquals(conn.path.kind, "relay");
     isBlocked = false;
@@ -77,11 +47,110 @@ Deno.test("a connection over a relay moves to a direct path minutes later, once 
     await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
   }));
 
+/** Both ends of a connection from a to b; while it is blocked, only a relay carries it. */
+async function connectByRelay(
+  { a, b, hub, internet, nats, open }: PeerScene,
+  { isBlocked, timings }: { isBlocked: () => boolean; timings?: PeerOptions["timings"] },
+): Promise<AsyncDisposable & { conn: PeerConnection; other: PeerConnection }> {
+  const stack = new AsyncDisposableStack();
+  const bob = stack.use(await open(b));
+  const relay = testRelay(internet.host("relay", {}));
+  const dialer = stack.use(contextWith({
+    network: withoutWayTo(a.network, nats.b.externalIps, isBlocked),
+    signaling: [hub],
+    servers: SERVERS,
+    mapPorts: false,
+    timings,
+  }, relay));
+  const accepted = nextOf(bob).then((incoming) => incoming.accept());
+  const { signal } = new AbortController();
+  const options = { protocol: "", reconnects: true, signal };
+  const conn = stack.use(await dialPeer(dialer.context, decodeTicket(bob.ticket), options));
+  const other = stack.use(await accepted);
+  return { conn, other, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+for (const losses of [1, Infinity]) {
+  const next = losses === 1 ? "the next direct path" : "the relay";
+  Deno.test(`a path that dies before its first byte is left at once for ${next}`, () =>
+    inPeerScene({ a: random, b: random }, async ({ a, b, hub, internet, nats, open }) => {
+      await using bob = await open(b);
+      const options: PeerOptions = {
+        network: losingNominated(a.network, nats.b.externalIps, losses),
+        signaling: [hub],
+        servers: SERVERS,
+        mapPorts: false,
+      };
+      await using dialer = contextWith(options, testRelay(internet.host("relay", {})));
+      const accepted = nextOf(bob).then((incoming) => incoming.accept());
+      const { signal } = new AbortController();
+      const startedMs = performance.now();
+      await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
+        protocol: "",
+        reconnects: true,
+        signal,
+      });
+      await conn.write(toBytes("hello"));
+      await using other = await accepted;
+      assertEquals(await readText(other, 5), "hello");
+      await other.write(toBytes("world"));
+      assertEquals(await readText(conn, 5), "world");
+      const elapsedMs = performance.now() - startedMs;
+      assert(elapsedMs < 3000, `${elapsedMs} ms`);
+      await delay(10_000);
+      assertEquals([conn.path.relayed, other.path.relayed], [losses > 1, losses > 1]);
+      await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
+    }));
+}
+
+/**
+ * A network on which direct connections die as soon as this side has nominated them, a number of times, and nothing tells
+ * this side before it reads.
+ */
+function losingNominated(network: Network, ips: readonly string[], losses: number): Network {
+  let lost = 0;
+  const losing = (connection: TcpConnection): TcpConnection => {
+    let writes = 0;
+    return Object.assign(Object.create(connection), {
+      local: connection.local,
+      remote: connection.remote,
+      read: (buffer: Uint8Array) => connection.read(buffer),
+      write: (data: Uint8Array) => {
+        writes++;
+        if (writes !== NOMINATION || ++lost > losses) return connection.write(data);
+        connection.reset();
+        return Promise.resolve(data.length);
+      },
+      closeWrite: () => connection.closeWrite(),
+      close: () => connection.close(),
+      reset: () => connection.reset(),
+      [Symbol.dispose]: () => connection.close(),
+    });
+  };
+  return {
+    ...network,
+    connectTcp: async (remote, options) => {
+      const connection = await network.connectTcp(remote, options);
+      return ips.includes(remote.ip) ? losing(connection) : connection;
+    },
+    listenTcp: async (local, options) => {
+      const listener = await network.listenTcp(local, options);
+      const accept = listener.accept.bind(listener);
+      return Object.assign(listener, {
+        accept: async (options?: { signal?: AbortSignal }) => losing(await accept(options)),
+      });
+    },
+  };
+}
+
+/** The second write: the proof comes first. */
+const NOMINATION = 2;
+
 /** A network on which dials of these addresses never end. */
 function withoutWayTo(
   network: Network,
   ips: readonly string[],
-  isBlocked = () => true,
+  isBlocked: () => boolean,
 ): Network {
   return {
     ...network,
@@ -106,6 +175,7 @@ function contextWith(
   const closed = new AbortController();
   const jobs: Promise<unknown>[] = [];
   const made = makeContext(options, {
+    udp: undefined,
     staticKey: generateKeyPair(),
     closed: closed.signal,
     inBackground: (job) => void jobs.push(Promise.allSettled([job()])),

@@ -6,6 +6,7 @@ import { decodeRelayState, encodeRelayState } from "../../lib/peer/relay_message
 const STATE = {
   nonce: "00112233445566778899aabbccddeeff",
   mayOffer: true,
+  refusalCode: 401,
   version: 3,
   acknowledged: 2,
   ips: ["192.0.2.1", "2001:db8::1"],
@@ -17,7 +18,7 @@ Deno.test("encodeRelayState() writes the JSON that the protocol specifies", () =
   const json =
     '{"nonce":"00112233445566778899aabbccddeeff","mayOffer":true,"version":3,"heard":2,' +
     '"ips":["192.0.2.1","2001:db8::1"],"relayed":["192.0.2.9:49152"],' +
-    '"rendezvous":[{"id":"0123456789abcdef","rttMs":51},{"id":"fedcba9876543210","rttMs":null}]}';
+    '"rendezvous":[{"id":"0123456789abcdef","rttMs":51},{"id":"fedcba9876543210","rttMs":null}],"refusalCode":401}';
   assertEquals(new TextDecoder().decode(encodeRelayState(STATE)), json);
 });
 
@@ -42,6 +43,7 @@ for (
     "rendezvous without an ID": { rendezvous: [{ rttMs: 1 }] },
     "a negative round trip": { rendezvous: [{ id: "00".repeat(8), rttMs: -1 }] },
     "a rendezvous that is null": { rendezvous: [null] },
+    "an error code that is none": { refusalCode: 200 },
     "too many rendezvous": {
       rendezvous: Array.from({ length: 5 }, () => ({ id: "00".repeat(8), rttMs: 1 })),
     },

@@ -212,6 +212,7 @@ function stateOf(
     acknowledged: 0,
     ips: [],
     rendezvous: [],
+    refusalCode: null,
   };
   const theirs = { ...defaults, ...state, relayed: addresses };
   return { kind: "state", theirs, isAcknowledged };

@@ -249,4 +249,5 @@ const SILENT_STATE: RelayState = {
   ips: [],
   relayed: [],
   rendezvous: [],
+  refusalCode: null,
 };

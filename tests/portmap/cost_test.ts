@@ -15,13 +15,13 @@ function countSent({ internet }: MapPortHome): { packets: number; bytes: number 
   return sent;
 }
 
-Deno.test("mapPort() fails within 2 s and 30 packets if no gateway answers", async () => {
+Deno.test("mapPort() fails within 5.3 s and 60 packets if no gateway answers", async () => {
   await atMapPortHome({ udp: { speaks: [] } }, async (home) => {
     const sent = countSent(home);
     const startMs = performance.now();
     await assertRejects(() => home.map(), NoMappingError);
-    assert(performance.now() - startMs <= 2000, `${performance.now() - startMs} ms`);
-    assert(sent.packets <= 30 && sent.bytes <= 2500, JSON.stringify(sent));
+    assert(performance.now() - startMs <= 5300, `${performance.now() - startMs} ms`);
+    assert(sent.packets <= 60 && sent.bytes <= 6000, JSON.stringify(sent));
   });
 });
 
@@ -41,7 +41,7 @@ Deno.test("mapPort() ends after an abort as soon as late answers can no longer o
   for (const delayMs of [0, 0.5, 1.5, 5, 50, 500]) {
     assert(await settledMs({}, delayMs) <= 50, `aborted after ${delayMs} ms`);
     assert(
-      await settledMs({ udp: { speaks: [] } }, delayMs) <= 1000,
+      await settledMs({ udp: { speaks: [] } }, delayMs) <= 1110,
       `aborted after ${delayMs} ms`,
     );
   }

@@ -17,6 +17,8 @@ const CASES: readonly (readonly [string, MappingVerdictKind, RegExp])[] = [
   ["44.0.0.7", "double-nat", /servers see .*, but the router reports 44\.0\.0\.7/],
   ["100.64.0.7", "cgnat", /100\.64\.0\.7 is the provider's/],
   ["0.0.0.0", "unverified", /does not report its external address; servers see/],
+  ["10.1.2.3", "double-nat", /10\.1\.2\.3 is private.*; servers see/],
+  ["2.113.0.203", "public", /servers see .*; the router reports 2\.113\.0\.203, .* reverse order/],
 ];
 
 for (const [externalIp, kind, evidence] of CASES) {
@@ -30,6 +32,16 @@ for (const [externalIp, kind, evidence] of CASES) {
     });
   });
 }
+
+Deno.test("mapPort() reports the address that servers see, if the router reports it in reverse order", async () => {
+  await atMapPortHome({ udp: { externalIp: "2.113.0.203" } }, async ({ internet, map }) => {
+    const { network } = internet.host("server", { addresses: [SERVER] });
+    await using _server = await serveStun({ network, address: SERVER });
+    await using mapping = await map({ servers: [SERVER] });
+    assertEquals(mapping.report.external, `${SEEN_AS}:8080`);
+    assertEquals(mapping.verdict.kind, "public");
+  });
+});
 
 Deno.test("mapPort() asks no other gateway if a server sees another address than the router's public one", async () => {
   await atMapPortHome({ udp: { externalIp: "44.0.0.7" } }, async ({ internet, map }) => {

@@ -30,10 +30,10 @@ export function checkInput(bytes: Uint8Array): number {
   }).length;
 }
 
-const LOCATION = parseLocation("http://192.168.1.1:5000/d.xml");
+const LOCATION = parseLocation("http://192.168.1.1:5000/d.xml", "192.168.1.1");
 
 const DECODERS: readonly ((bytes: Uint8Array) => void)[] = [
-  (bytes) => parseLocation(decodeSearchResponse(bytes).location, "%eth0"),
+  (bytes) => parseLocation(decodeSearchResponse(bytes).location, "fe80::1%eth0"),
   (bytes) => {
     const decoder = new HttpResponseDecoder(64 * 1024);
     const half = bytes.length >> 1;

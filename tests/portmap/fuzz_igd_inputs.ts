@@ -58,7 +58,7 @@ function toBytes(text: string): Uint8Array {
 }
 
 function bodyOf(reply: ReturnType<typeof faultXml>): string {
-  return reply.kind === "response" ? reply.body : "";
+  return reply.kind === "response" ? String(reply.body) : "";
 }
 
 const SEEDS: readonly Uint8Array[] = [

@@ -52,8 +52,54 @@ Deno.test("findGateways() does not ask from the address of Docker's bridge", () 
   }));
 
 Deno.test("findGateways() leaves out a gateway that none of this host's addresses can ask", () =>
-  behindRouter({ gateways: ["fe80::1%eth0"] }, async (network) => {
-    assertEquals(await findGateways({ network }), []);
+  behindRouter({ gateways: ["fe80::1%eth0", "192.168.1.1"] }, async (network) => {
+    assertEquals(await findGateways({ network }), [
+      { ip: "192.168.1.1", localIp: "192.168.1.2", source: "routes" },
+    ]);
+  }));
+
+Deno.test("findGateways() guesses if the routing table has no IPv4 gateway, as on Android", () =>
+  behindRouter({ gateways: [] }, async (network) => {
+    assertEquals(await findGateways({ network }), GUESSES);
+  }));
+
+Deno.test("findGateways() works where listing interfaces or routes throws", () =>
+  behindRouter({}, async (network) => {
+    const throws = () => {
+      throw new Error("Permission denied (os error 13)");
+    };
+    const rejects = () => Promise.reject(new Error("No such file or directory (os error 2)"));
+    const viaRoutes = { ip: "192.168.1.1", localIp: "192.168.1.2", source: "routes" as const };
+    assertEquals(await findGateways({ network: { ...network, localAddresses: throws } }), [
+      viaRoutes,
+    ]);
+    const broken = { ...network, localAddresses: rejects, defaultGateways: rejects };
+    assertEquals(await findGateways({ network: broken }), GUESSES);
+  }));
+
+Deno.test("findGateways() asks the gateway that the caller names, without multicast or interfaces", () =>
+  simulate(async ({ internet }) => {
+    const behind = internet.router("router", {
+      behavior: NAT_BEHAVIORS.portRestricted,
+      lan: "192.168.1",
+    });
+    const { network } = internet.host("host", { behind, addresses: ["192.168.1.2"] });
+    const gateway = internet.host("gateway", { behind, addresses: ["192.168.1.1"] });
+    using _listener = await gateway.network.listenTcp({ ip: "192.168.1.1", port: 80 });
+    const bare: Network = {
+      ...network,
+      localAddresses: () => Promise.resolve(undefined),
+      bindUdp: () => Promise.reject(new NetworkError("Cannot bind: no such device", "other")),
+    };
+    assertEquals(await findGateways({ network: bare, known: ["192.168.1.1"] }), [
+      { ip: "192.168.1.1", localIp: "192.168.1.2", source: "caller" },
+    ]);
+  }));
+
+Deno.test("findGateways() takes all default gateways, and none over link-local IPv6 alone", () =>
+  behindRouter({ gateways: ["192.168.1.1", "192.168.1.254", "fe80::1%eth0"] }, async (network) => {
+    const found = await findGateways({ network });
+    assertEquals(found.map(({ ip }) => ip), ["192.168.1.1", "192.168.1.254"]);
   }));
 
 Deno.test("findGateways() takes the caller's gateway without looking for others", () =>
@@ -114,6 +160,12 @@ Deno.test("discoverLocalIpv4() gives up if nothing comes back", () =>
     const withoutMulticast: Network = { ...network, bindUdp: (local) => network.bindUdp(local) };
     assertEquals(await discoverLocalIpv4(withoutMulticast), undefined);
   }));
+
+/** What a host guesses whose own address is 192.168.1.2. */
+const GUESSES = [
+  { ip: "192.168.1.1", localIp: "192.168.1.2", source: "guess" as const },
+  { ip: "192.168.1.254", localIp: "192.168.1.2", source: "guess" as const },
+];
 
 function behindRouter(
   options: HostOptions,

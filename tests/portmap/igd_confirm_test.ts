@@ -38,9 +38,10 @@ Deno.test("map() of an exact port deletes the other port that the gateway mapped
 Deno.test("map() tries another port if the one granted leads to another host", async () => {
   const onSoap = ({ action, values }: SoapCall, usual: () => HttpReply) => {
     const reply = usual();
-    const isFirst = action === "GetSpecificPortMappingEntry" && values.NewExternalPort === "8080";
+    const isFirst = action === "GetSpecificPortMappingEntry" && values.NewExternalPort === "8080" ||
+      action === "GetGenericPortMappingEntry" && values.NewPortMappingIndex === "0";
     if (!isFirst || reply.kind !== "response") return reply;
-    return { ...reply, body: reply.body.replace("192.168.1.2<", "192.168.1.77<") };
+    return { ...reply, body: String(reply.body).replace("192.168.1.2<", "192.168.1.77<") };
   };
   await atIgdHome({ onSoap }, async ({ mapper }) => {
     assert((await mapper.map(TCP_8080)).external.port >= 49_152);
@@ -53,7 +54,7 @@ Deno.test("map() takes a lease that reads back as 0 as requested, and any other 
       onSoap: ({ action }, usual) => {
         const reply = usual();
         if (action !== "GetSpecificPortMappingEntry" || reply.kind !== "response") return reply;
-        const body = reply.body.replace(/(<NewLeaseDuration>)\d+/, `$1${told}`);
+        const body = String(reply.body).replace(/(<NewLeaseDuration>)\d+/, `$1${told}`);
         return { ...reply, body };
       },
     }, async ({ mapper }) => {

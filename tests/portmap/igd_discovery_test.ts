@@ -17,12 +17,12 @@ Deno.test("discoverIgds() finds each gateway of a link once, without knowing any
       found.push(responder);
     }
     assertEquals(found.sort(), ["192.168.1.1", "192.168.1.254"]);
-    assert(time.nowMs <= 2000);
-    assertEquals(igd.searches.length, 9); // by multicast alone
+    assert(time.nowMs <= 5010);
+    assertEquals(igd.searches.length, 19); // by multicast alone
   });
 });
 
-Deno.test("discoverIgds() searches by IPv6 after the last search by IPv4", async () => {
+Deno.test("discoverIgds() never searches by IPv4 and IPv6 within 100 ms", async () => {
   await atIgdHome({ onSearch: () => [] }, async ({ igd, network, gatewayNetwork }) => {
     using igd6 = await FakeIgd.start(gatewayNetwork, GATEWAY_IP6, { httpPort: 5001 });
     const found = [];
@@ -30,9 +30,10 @@ Deno.test("discoverIgds() searches by IPv6 after the last search by IPv4", async
       found.push(responder);
     }
     assertEquals(found, [GATEWAY_IP6]);
-    const last = igd.searches.at(-1)!.atMs;
-    const first = igd6.searches[0]!.atMs;
-    assert(first > last, `${first} is not after ${last}`);
+    const gapsMs = igd6.searches.flatMap(({ atMs }) =>
+      igd.searches.map((search) => Math.abs(atMs - search.atMs))
+    );
+    assert(igd6.searches.length > 5 && Math.min(...gapsMs) >= 100, `${Math.min(...gapsMs)} ms`);
   });
 });
 

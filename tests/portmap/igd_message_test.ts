@@ -188,9 +188,9 @@ Deno.test("parseServiceType() accepts old names and names without a version", ()
   }
 });
 
-Deno.test("parseLocation() adds the zone of the link to link-local addresses", () => {
-  for (const host of ["[fe80::1]", "[fe80::1%25en7]", "[fe80::1%en7]"]) {
-    assertEquals(parseLocation(`http://${host}:49000/d.xml?x=1`, "%eth0"), {
+Deno.test("parseLocation() takes the port and the path, and the responder's own address", () => {
+  for (const host of ["[fe80::1]", "[fe80::1%25en7]", "[fe80::1%en7]", "router.lan", "10.0.0.1"]) {
+    assertEquals(parseLocation(`http://${host}:49000/d.xml?x=1`, "fe80::1%eth0"), {
       address: { ip: "fe80::1%eth0", port: 49000 },
       target: "/d.xml?x=1",
     });
@@ -198,7 +198,7 @@ Deno.test("parseLocation() adds the zone of the link to link-local addresses", (
 });
 
 Deno.test("resolveDeviceUrl() resolves relative, absolute and query-only URLs on the device's own host", () => {
-  const location = parseLocation("http://192.168.1.1:5000/igd/desc.xml");
+  const location = parseLocation("http://192.168.1.1:5000/igd/desc.xml", "192.168.1.1");
   const resolve = (text: string, base?: string) => {
     const { address, target } = resolveDeviceUrl(location, text, base);
     return `${address.ip}:${address.port}${target}`;
@@ -250,11 +250,11 @@ Deno.test("decodeHandle() reads only what encodeHandle() wrote", () => {
   }
 });
 
-Deno.test("RequestPacing rests after three calls, for as long as they took, within bounds", () => {
-  for (const [callMs, restMs] of [[1, 10], [20, 60], [500, 200]] as const) {
+Deno.test("RequestPacing rests after four calls, for as long as they took, within bounds", () => {
+  for (const [callMs, restMs] of [[1, 10], [20, 80], [500, 200]] as const) {
     const pacing = new RequestPacing();
     let nowMs = 0;
-    for (let call = 0; call < 3; call++) {
+    for (let call = 0; call < 4; call++) {
       assertEquals(pacing.restMs(nowMs), 0);
       pacing.record(nowMs, nowMs += callMs);
     }
@@ -264,4 +264,16 @@ Deno.test("RequestPacing rests after three calls, for as long as they took, with
     pacing.record(nowMs, nowMs += 1);
     assertEquals(pacing.restMs(nowMs), 0);
   }
+});
+
+Deno.test("RequestPacing rests after each call once the device has refused one, longer each time", () => {
+  const pacing = new RequestPacing();
+  const rests = [];
+  for (let refusals = 0; refusals < 6; refusals++) {
+    pacing.record(refusals * 1000, refusals * 1000);
+    pacing.slowDown();
+    rests.push(pacing.restMs(refusals * 1000));
+  }
+  assertEquals(rests, [50, 100, 200, 400, 800, 800]);
+  assertEquals(pacing.isSlow, true);
 });

@@ -2,7 +2,9 @@ import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/as
 import { delay } from "@std/async/delay";
 import { MappingRefusedError, type MappingRequest } from "../../lib/portmap/mapper.ts";
 import { FakeIgd, FIREWALL, WAN_IP_1, WAN_PPP_1 } from "./fake_gateway/fake_igd.ts";
+import { IgdTable, type SoapCall } from "./fake_gateway/igd_table.ts";
 import { answerXml, faultXml } from "./fake_gateway/igd_xml.ts";
+import { igdMapper } from "../../lib/portmap/upnp/client.ts";
 import { GATEWAY_IP, HOST_IP, TCP_8080, UDP_8080 } from "./fixtures.ts";
 import { atIgdHome, HOST_IP6, TCP6_8080 } from "./igd_home.ts";
 
@@ -20,6 +22,7 @@ Deno.test("map() opens a port, confirms that it is open, and reports the externa
       handle: JSON.stringify({
         kind: "port",
         serviceType: WAN_IP_1.serviceType,
+        control: "/ctl/IPConn",
         description: "test",
       }),
     });
@@ -32,9 +35,10 @@ Deno.test("map() opens a port, confirms that it is open, and reports the externa
       leaseSeconds: 3600,
     }]);
     assertEquals(igd.actions, [
-      "AddPortMapping",
       "GetSpecificPortMappingEntry",
       "GetExternalIPAddress",
+      "AddPortMapping",
+      "GetSpecificPortMappingEntry",
     ]);
   });
 });
@@ -52,7 +56,8 @@ Deno.test("map() sends arguments in the order of the specification, with escaped
   const description = "a <b> & \"c\" 'd'\u0007";
   await atIgdHome({}, async ({ igd, mapper }) => {
     await mapper.map({ ...UDP_8080, externalPort: 9000, description });
-    assertEquals(Object.entries(igd.soapCalls[0]!.values), [
+    const added = igd.soapCalls.find(({ action }) => action === "AddPortMapping");
+    assertEquals(Object.entries(added!.values), [
       ["NewRemoteHost", ""],
       ["NewExternalPort", "9000"],
       ["NewProtocol", "UDP"],
@@ -62,7 +67,7 @@ Deno.test("map() sends arguments in the order of the specification, with escaped
       ["NewPortMappingDescription", "a <b> & \"c\" 'd'"],
       ["NewLeaseDuration", "3600"],
     ]);
-    const { fields, body } = igd.httpCalls[1]!;
+    const { fields, body } = igd.httpCalls.find(({ body }) => body.includes("AddPortMapping"))!;
     assertEquals(fields.get("soapaction"), `"${WAN_IP_1.serviceType}#AddPortMapping"`);
     assert(body.includes("a &lt;b&gt; &amp; \"c\" 'd'<"));
   });
@@ -285,5 +290,41 @@ Deno.test("map() fails for IPv6 without firewall control, and for IPv4 without c
   await atIgdHome({ services: [FIREWALL] }, async ({ mapper }) => {
     const error = await assertRejects(() => mapper.map(TCP_8080), MappingRefusedError);
     assertEquals(error.reason, "no WANIPConnection");
+  });
+});
+
+Deno.test("listMappings() and deleteMapping() know all connections of a device", async () => {
+  const tables = new Map(["/ctl/1", "/ctl/2"].map((path) => [path, new IgdTable()]));
+  const services = [...tables.keys()].map((controlUrl) => ({ ...WAN_IP_1, controlUrl }));
+  const onSoap = (call: SoapCall) => tables.get(call.target)!.answer(call);
+  await atIgdHome({ services, onSoap }, async ({ mapper }) => {
+    const entry = { protocol: "TCP", internalClient: HOST_IP, internalPort: 80 } as const;
+    const rest = { description: "", leaseSeconds: 0 };
+    tables.get("/ctl/1")!.put({ ...entry, ...rest, externalPort: 1001 });
+    tables.get("/ctl/2")!.put({ ...entry, ...rest, externalPort: 1002 });
+    const listed = await mapper.listMappings();
+    assertEquals(listed.map(({ externalPort }) => externalPort), [1001, 1002]);
+    await mapper.deleteMapping({ protocol: "tcp", externalPort: 1002 });
+    assertEquals(tables.get("/ctl/2")!.entries, []);
+    assertEquals(tables.get("/ctl/1")!.entries.length, 1);
+  });
+});
+
+Deno.test("renew() and release() use the connection that granted, of several of one type", async () => {
+  const tables = new Map(["/ctl/1", "/ctl/2"].map((path) => [path, new IgdTable()]));
+  const services = [...tables.keys()].map((controlUrl) => ({ ...WAN_IP_1, controlUrl }));
+  const onSoap = (call: SoapCall) =>
+    call.target === "/ctl/1" && call.action === "AddPortMapping"
+      ? faultXml(606)
+      : tables.get(call.target)!.answer(call);
+  await atIgdHome({ services, onSoap }, async ({ igd, mapper, network }) => {
+    const grant = await mapper.map(TCP_8080);
+    const adds = () => igd.soapCalls.filter(({ action }) => action === "AddPortMapping").length;
+    const before = adds();
+    await mapper.renew(grant);
+    assertEquals(adds() - before, 1);
+    // Another mapper, such as that of the next run, knows it from the handle.
+    await igdMapper(GATEWAY_IP, { network }).release(grant);
+    assertEquals(tables.get("/ctl/2")!.entries, []);
   });
 });

@@ -362,3 +362,29 @@ Deno.test("repairDelayMs() doubles from 4 s to 5 min", () => {
 Deno.test("restartDelayMs() is 0 to 5 s, as in RFC 6887 §8.5", () => {
   assertEquals([restartDelayMs(0), restartDelayMs(1)], [0, 5000]);
 });
+
+Deno.test("a grant on another external port replaces the one before, which UPnP would leave open", () => {
+  const before = { ...stateIn("renewing"), grant: { ...BY_UPNP, grantedAtMs: 0 } };
+  const wandered: MappingGrant = { ...BY_UPNP, external: { ip: "44.0.0.7", port: 9000 } };
+  const step = stepLease(before, { kind: "renewed", grant: wandered }, at(NOW_MS));
+  assertEquals(summaryOf(step), "waiting: report changed, drop, wait until 70 s");
+  const [dropped] = step.actions.filter(({ kind }) => kind === "drop");
+  assert(dropped?.kind === "drop");
+  assertEquals(dropped.grant.external.port, 8080);
+  // By PCP the new port has replaced the old one already.
+  const byPcp = { ...RENEWED, external: { ip: "44.0.0.7", port: 9000 } };
+  const replaced = stepLease(stateIn("renewing"), { kind: "renewed", grant: byPcp }, at(NOW_MS));
+  assertEquals(summaryOf(replaced), "waiting: report changed, wait until 70 s");
+});
+
+for (const phase of ["checking", "renewing", "repairing"] as const) {
+  Deno.test(`a ${phase} lease that expires is reported as lost at once, and asks on`, () => {
+    const early = stepLease(stateIn(phase), { kind: "expired" }, at(3_599_999));
+    assertEquals(summaryOf(early), `${phase}: `);
+    const step = stepLease(stateIn(phase), { kind: "expired" }, at(3_600_000));
+    assertEquals(summaryOf(step), `${phase}: report lost`);
+    assertEquals(newsOf(step), [{ event: "lost", reason: "the lease has expired" }]);
+    const again = stepLease(step.state, { kind: "expired" }, at(3_600_001));
+    assertEquals(summaryOf(again), `${phase}: `);
+  });
+}

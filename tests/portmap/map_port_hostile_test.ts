@@ -41,7 +41,7 @@ for (const [what, script] of Object.entries(NOTHING_GOOD)) {
     await atMapPortHome({ udp: { script } }, async ({ map }) => {
       const startMs = performance.now();
       await assertRejects(() => map(), NoMappingError);
-      assert(performance.now() - startMs <= 2000, `${performance.now() - startMs} ms`);
+      assert(performance.now() - startMs <= 5300, `${performance.now() - startMs} ms`);
     });
   });
 }
@@ -118,9 +118,9 @@ Deno.test("mapPort() prefers any other grant to one with an implausible external
 });
 
 const HOSTILE_IGDS: Readonly<Record<string, FakeIgdOptions>> = {
-  "names loopback as its LOCATION": { location: "http://127.0.0.1:5000/rootDesc.xml" },
-  "names a public address as its LOCATION": { location: "http://203.0.113.66:5000/rootDesc.xml" },
-  "names a host by name": { location: "http://victim.example:5000/rootDesc.xml" },
+  "names loopback as its LOCATION": { location: "http://127.0.0.1:5001/rootDesc.xml" },
+  "names a public address as its LOCATION": { location: "http://203.0.113.66:5001/rootDesc.xml" },
+  "names a host by name": { location: "http://victim.example:5001/rootDesc.xml" },
   "redirects to loopback": {
     onGet: () => ({
       kind: "response",
@@ -155,7 +155,7 @@ for (const [what, igd] of Object.entries(HOSTILE_IGDS)) {
       };
       const startMs = performance.now();
       const error = await assertRejects(() => map(), NoMappingError);
-      assert(performance.now() - startMs <= 15_100, `${performance.now() - startMs} ms`);
+      assert(performance.now() - startMs <= 30_100, `${performance.now() - startMs} ms`);
       assert(!error.message.includes("\n"));
       assertEquals(dialled.filter((ip) => ip !== "192.168.1.1"), []);
       assertEquals(victim.openSockets(), []);

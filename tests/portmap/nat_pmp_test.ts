@@ -118,8 +118,8 @@ const ignored: Readonly<Record<string, (usual: Reply) => Reply>> = {
   "for another internal port": ({ data }) => ({ data: changed(data, 9) }),
   "for another protocol": ({ data }) => ({ data: data.map((byte, i) => i === 1 ? 0x81 : byte) }),
   "that is truncated": ({ data }) => ({ data: data.slice(0, 15) }),
-  "that grants for no time at all": ({ data }) => ({
-    data: data.map((byte, i) => i >= 12 ? 0 : byte),
+  "that grants no port for no time at all": ({ data }) => ({
+    data: data.map((byte, i) => i >= 10 ? 0 : byte),
   }),
   "that refuses something else": (usual) => ({
     data: refused(usual, 2).data.map((byte, i) => i === 1 ? 0x81 : byte),
@@ -139,6 +139,18 @@ for (const [which, spoil] of Object.entries(ignored)) {
       assertEquals(performance.now() - startMs, 12);
     }));
 }
+
+Deno.test("NAT-PMP takes a grant for 0 s for a refusal, and closes the port", () =>
+  atHome({
+    script: ({ data, usual }) =>
+      data.length === 2 || data[11] === 0
+        ? undefined
+        : usual().map(({ data }) => ({ data: data.map((byte, i) => i >= 12 ? 0 : byte) })),
+  }, async ({ gateway, natPmp }) => {
+    const error = await assertRejects(() => natPmp().map(TCP_8080), MappingRefusedError);
+    assertEquals(error.reason, "LIFETIME_0");
+    assertEquals(gateway.table.entries, []);
+  }));
 
 Deno.test("NAT-PMP rejects an external port 0", () =>
   atHome({

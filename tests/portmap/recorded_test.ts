@@ -8,7 +8,7 @@ import { igdDevice } from "../../lib/portmap/upnp/device.ts";
 import { decodeSoapBody } from "../../lib/portmap/upnp/soap.ts";
 
 const FIXTURES = new URL("../fixtures/", import.meta.url);
-const LOCATION = parseLocation("http://192.168.1.1:49152/gateway.xml");
+const LOCATION = parseLocation("http://192.168.1.1:49152/gateway.xml", "192.168.1.1");
 
 function names(folder: string, ending: string): string[] {
   return Array.from(Deno.readDirSync(new URL(folder, FIXTURES)), ({ name }) => name)

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { mappingVerdict } from "../../lib/portmap/verdict.ts";
 
 for (
@@ -24,6 +24,17 @@ for (
   Deno.test(`mappingVerdict() judges ${externalIp} ${kind} if servers see ${seenIps.join(", ") || "nothing"}`, () => {
     const verdict = mappingVerdict({ externalIp, seenIps });
     assertEquals(verdict.kind, kind);
-    assertEquals(verdict.remedy === undefined, kind === "public" || kind === "unverified");
+    const isPlausible = externalIp !== "0.0.0.0" && externalIp !== "127.0.0.1";
+    const needsNone = kind === "public" || kind === "unverified" && isPlausible;
+    assertEquals(verdict.remedy === undefined, needsNone);
+    const seen = seenIps.filter((ip) => ip.includes(":") === externalIp.includes(":"));
+    const isBeside = seen.length === 0 || seen.some((ip) => verdict.evidence.includes(ip));
+    assert(isBeside, verdict.evidence);
   });
 }
+
+Deno.test("mappingVerdict() tells an address in reverse order, and corrects it", () => {
+  const verdict = mappingVerdict({ externalIp: "7.0.0.44", seenIps: ["44.0.0.7"] });
+  assertEquals([verdict.kind, verdict.correctedIp], ["public", "44.0.0.7"]);
+  assert(/7\.0\.0\.44.*reverse/.test(verdict.evidence), verdict.evidence);
+});

@@ -64,7 +64,7 @@ export async function floodListen(seed: number): Promise<Recovery> {
   await connector.prints(/Forwarding/);
   const local = `127.0.0.1:${port}`;
   const passesOn = () => echoes(local);
-  await passesOn();
+  if (await timeUntil(passesOn) === null) throw new Error("Cannot start: nothing is forwarded");
   await flood([local], seed);
   return { "connect --tcp to listen --tcp": await timeUntil(passesOn) };
 }

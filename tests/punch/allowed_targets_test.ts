@@ -119,7 +119,10 @@ Deno.test("claimsSameHost() goes by the external address and the interfaces", ()
   const [A, B] = ["198.51.100.1", "198.51.100.2"] as const;
   assert(isSameHost(side(A, "10.0.0.1", "fd00::1"), side(A, "fd00::1", "10.0.0.1")));
   assert(!isSameHost(side(A, "10.0.0.1"), side(B, "10.0.0.1")));
-  assert(!isSameHost(side(A, "10.0.0.1"), side(A, "10.0.0.1", "10.0.0.2")));
+  assert(!isSameHost(side(A, "10.0.0.1", "10.0.0.3"), side(A, "10.0.0.1", "10.0.0.2")));
+  // Without a permission, a program knows only the address that it reached a server from.
+  assert(isSameHost(side(A, "10.0.0.1"), side(A, "10.0.0.1", "10.0.0.2")));
+  assert(isSameHost(side(A, "10.0.0.1", "10.0.0.2"), side(A, "127.0.0.1")));
   assert(!isSameHost(side(A), side(A)));
   assert(!dialContext(side(A, "10.0.0.1"), side(A, "10.0.0.1")).isSameHost); // a claim is no proof
 });

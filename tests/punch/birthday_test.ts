@@ -1,6 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { hitProbability, splitForChance } from "../../lib/punch/birthday.ts";
+import { hitProbability, planBirthday, splitForChance } from "../../lib/punch/birthday.ts";
+import { PUNCH_LIMITS } from "../../lib/punch/limits.ts";
+import { punchSide, symmetric } from "./fixtures.ts";
 
 /** A NAT with all ports from 1024 to 65535. */
 const ALL_PORTS = 64_512;
@@ -23,6 +25,41 @@ for (
     assert(Math.abs(actual - percent) <= 0.1, `${actual}`);
   });
 }
+
+const KNOWN = punchSide("192.0.2.1").profile;
+const RANDOM = punchSide(
+  "192.0.2.2",
+  symmetric({ allocation: { kind: "random", delta: null, range: [2000, 62_000] } }),
+).profile;
+const OPTIONS = { limits: PUNCH_LIMITS, rttMs: 50 };
+
+Deno.test("planBirthday() takes half of what a NAT was seen to give, on each side by itself", () => {
+  const few = { sessionLimit: 64 };
+  assertEquals(planBirthday(KNOWN, { ...RANDOM, ...few }, OPTIONS).split.sockets, 32);
+  assertEquals(planBirthday({ ...KNOWN, ...few }, RANDOM, OPTIONS).split.ports, 32);
+  const many = { sessionLimit: 10_000 };
+  const unlimited = planBirthday(KNOWN, RANDOM, OPTIONS).split;
+  assertEquals(
+    planBirthday({ ...KNOWN, ...many }, { ...RANDOM, ...many }, OPTIONS).split,
+    unlimited,
+  );
+});
+
+Deno.test("planBirthday() expects a socket in four at the address that is dialled, of a pool of four", () => {
+  const pool = { externalIps: ["192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"] };
+  const { chance, split } = planBirthday(KNOWN, { ...RANDOM, ...pool }, OPTIONS);
+  const hit = hitProbability({ sockets: split.sockets / 4, ports: split.ports }, ALL_PORTS);
+  assert(Math.abs(chance - hit) < 0.02, `${chance} instead of ${hit}`);
+});
+
+Deno.test("planBirthday() lets no side go first past a NAT that resets early SYNs and keeps out crossing ones", () => {
+  const first = (profile: Partial<typeof KNOWN>) =>
+    planBirthday({ ...KNOWN, ...profile }, RANDOM, OPTIONS).first;
+  assertEquals(first({}), "random");
+  assertEquals(first({ crossingSyn: "dropped" }), "random");
+  assertEquals(first({ unsolicitedSyn: "reset" }), "known");
+  assertEquals(first({ unsolicitedSyn: "reset", crossingSyn: "dropped" }), "both");
+});
 
 Deno.test("splitForChance() takes as many sockets as ports if neither is capped", () => {
   const split = splitForChance(0.98, 1024, CAPS);

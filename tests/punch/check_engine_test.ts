@@ -78,6 +78,16 @@ for (
   });
 }
 
+Deno.test("once the NAT is full no further socket dials, and those that have dialled are waited for", () => {
+  const targets = [1, 2, 3].map((port) => ({ ip: "192.0.2.1", port }));
+  const machine = start([entry({ targets, spacingMs: 100, timeoutMs: 1000 })]);
+  assertEquals(machine.at(0, { kind: "started" }), ["dial :1 from 4000"]);
+  assertEquals(machine.at(50, { kind: "exhausted" }), []);
+  assertEquals(machine.at(500, TIME), []);
+  assertEquals(machine.at(600, { kind: "connected", check: 0 }), []);
+  assertEquals(machine.wakeAtMs(), 1000);
+});
+
 Deno.test("the last of many tries are spread over the time that is left", () => {
   const machine = start([entry({ maxTries: 200, timeoutMs: 240_000 })]);
   machine.at(0, { kind: "started" });

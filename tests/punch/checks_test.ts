@@ -172,6 +172,8 @@ async function dial(there: HostOptions, test: (place: PeerScene) => Promise<void
           context: { local: SIDE, remote: SIDE, method: "simultaneous-open" },
           budget: new EndlessBudget(),
           pathKinds: new Set(),
+          hasRoom: () => Promise.resolve(true),
+          onExhausted: () => {},
           onConnection: async (connection) => {
             await delay(1);
             const said = outcome();

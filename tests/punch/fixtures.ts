@@ -1,11 +1,12 @@
 /**
- * Descriptions of sides, for tests of plans.
+ * Descriptions of sides, for tests of plans, and an offer with one.
  *
  * @module
  */
 
 import type { Candidate, PunchDescription } from "../../lib/punch/candidates.ts";
 import type { NatProfile } from "../../lib/punch/nat_profile.ts";
+import type { PunchOffer } from "../../lib/punch/offer.ts";
 
 /** A side behind a port-restricted NAT that drops unsolicited SYNs, with some changes. */
 export function punchSide(
@@ -62,3 +63,27 @@ export function reflexive(ip: string, port: number): Candidate {
 export function hostCandidate(ip: string, port = 40_000): Candidate {
   return { kind: "host", address: { ip, port } };
 }
+
+/** An offer with all fields. */
+export const OFFER: PunchOffer = {
+  role: "controlled",
+  key: "0123456789abcdef".repeat(4),
+  answers: null,
+  isWaiting: true,
+  round: 1,
+  sampleAgeMs: 12.5,
+  side: {
+    profile: {
+      mapping: "endpoint-independent",
+      filtering: "address-and-port-dependent",
+      unsolicitedSyn: "dropped",
+      allocation: { kind: "preserving", delta: 0, range: [20_000, 20_003] },
+      onlyForNeighbours: false,
+      externalIp: "203.0.113.2",
+      samples: [{ localPort: 20_000, externalPort: 20_000 }],
+    },
+    candidates: [reflexive("203.0.113.2", 40_000), hostCandidate("192.168.1.2")],
+    punchPort: 40_000,
+    canListenBeside: true,
+  },
+};

@@ -2,7 +2,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { BaseSocket } from "../../lib/punch/gathering.ts";
+import type { Nat } from "../../lab/model/nat.ts";
+import { BaseSocket, type OpenBaseSocketOptions } from "../../lib/punch/gathering.ts";
 import { preparePunch } from "../../lib/punch/punch.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
@@ -13,6 +14,7 @@ import type { VirtualTime } from "../simnet/virtual_time.ts";
 
 const ONE = { ip: "203.0.113.10", port: 3478 };
 const OTHER = { ip: "203.0.113.11", port: 3479 };
+const PORT_RESTRICTED = "address-and-port-dependent";
 const { portRestricted, symmetric, symmetricSequential, symmetricPreserving } = NAT_BEHAVIORS;
 
 Deno.test("BaseSocket gathers the external address of the punch port in two round trips", () =>
@@ -44,6 +46,91 @@ for (const behavior of [symmetric, symmetricSequential, symmetricPreserving]) {
       assert(!dialled().includes(punchPort), "the punch port was dialled from");
     }));
 }
+
+for (
+  const [name, behavior, filtering, unsolicitedSyn] of [
+    ["a full cone", NAT_BEHAVIORS.fullCone, "endpoint-independent", "accepted"],
+    ["an address-restricted NAT", NAT_BEHAVIORS.addressRestricted, "address-dependent", "dropped"],
+    ["a NAT that resets", natBehavior({ unsolicitedSyn: "reset" }), PORT_RESTRICTED, "reset"],
+    ["a symmetric NAT", symmetric, PORT_RESTRICTED, "dropped"],
+  ] as const
+) {
+  Deno.test(`BaseSocket learns what SYNs get behind ${name}, once for all of its kind`, () =>
+    behind(behavior, async ({ open, internet }) => {
+      let dialledBack = 0;
+      internet.onPacket = ({ at, what, packet }) => {
+        if (at !== "stun" || what !== "sent" || packet.protocol !== "tcp") return;
+        if (packet.tcpFlags.syn && !packet.tcpFlags.ack) dialledBack++;
+      };
+      const knownNetworks = new Map();
+      for (let opened = 0; opened < 2; opened++) {
+        await using base = await open([ONE, OTHER], { knownNetworks });
+        assertEquals(base.description.isLearning, opened === 0 ? true : undefined);
+        await base.learned();
+        const { isLearning, profile } = base.description;
+        assertEquals(isLearning, undefined);
+        assertEquals([profile.filtering, profile.unsolicitedSyn], [filtering, unsolicitedSyn]);
+        assert(dialledBack > 0 && dialledBack <= 9, `${dialledBack} SYNs`);
+      }
+    }));
+}
+
+Deno.test("BaseSocket learns anew what SYNs get once the network is another", () =>
+  behind(portRestricted, async ({ open, nat }) => {
+    const knownNetworks = new Map([["192.168.1.2 192.0.2.99", {
+      inbound: {
+        filtering: "none",
+        unsolicitedSyn: "accepted",
+        crossingSyn: "accepted",
+      } as const,
+      learnedAtMs: performance.now(),
+    }]]);
+    await using base = await open([ONE, OTHER], { knownNetworks });
+    await base.learned();
+    assertEquals(base.description.profile.filtering, PORT_RESTRICTED);
+    nat.behavior = NAT_BEHAVIORS.fullCone; // as an hour later
+    await delay(3_600_000);
+    await using later = await open([ONE, OTHER], { knownNetworks });
+    await later.learned();
+    assertEquals(later.description.profile.filtering, "endpoint-independent");
+  }));
+
+Deno.test("BaseSocket knows nothing of filters if no server dials back, and does not wait for long", () =>
+  behind(portRestricted, async ({ open, time }) => {
+    const silent = { ip: "203.0.113.99", port: 3478 };
+    await using base = await open([ONE, OTHER], { dialBackServers: [silent] });
+    const startedMs = time.nowMs;
+    assertEquals(await base.learned(), true);
+    assert(time.nowMs - startedMs <= 1500, `${time.nowMs - startedMs} ms`);
+    assertEquals(base.description.profile.filtering, "unknown");
+    assertEquals(base.description.isLearning, undefined);
+  }));
+
+Deno.test("BaseSocket notices a NAT that is full, and the next one from there takes half of what it gave", () =>
+  behind(natBehavior({ maxSessions: 40 }), async ({ open, host }) => {
+    const knownNetworks = new Map();
+    await using base = await open([ONE, OTHER], { knownNetworks });
+    await base.learned();
+    assertEquals(await base.hasRoom(), true);
+    const spray = new AbortController();
+    const dials = Array.from(
+      { length: 40 },
+      (_, index) =>
+        host.network.connectTcp({ ip: "203.0.113.99", port: 5000 + index }, {
+          local: { ip: "0.0.0.0", port: 0 },
+          signal: spray.signal,
+        }),
+    );
+    const ended = Promise.allSettled(dials);
+    await delay(10);
+    assertEquals(await base.hasRoom(), false);
+    spray.abort();
+    await ended;
+    base.noteExhausted(32);
+    await delay(300_000); // the NAT has forgotten the sessions
+    await using later = await open([ONE, OTHER], { knownNetworks });
+    assertEquals(later.description.profile.sessionLimit, 32);
+  }));
 
 Deno.test("BaseSocket is ready without a server, with what the host knows of itself", () =>
   behind(portRestricted, async ({ open, time }) => {
@@ -106,7 +193,7 @@ Deno.test("BaseSocket offers no address that other hosts cannot reach", () =>
 Deno.test("BaseSocket offers at most twelve addresses, mapped and reflexive ones first", () =>
   behind(portRestricted, async ({ open }) => {
     const mapped = [{ ip: "203.0.113.200", port: 4000 }];
-    await using base = await open([ONE, OTHER], mapped);
+    await using base = await open([ONE, OTHER], { mapped });
     const kinds = base.description.candidates.map(({ kind }) => kind);
     assertEquals(kinds.length, 12);
     assertEquals(kinds.slice(0, 3), ["mapped", "reflexive", "host"]);
@@ -185,7 +272,11 @@ interface PeerScene {
   readonly time: VirtualTime;
   readonly host: Host;
   readonly stun: Host;
-  open(servers: TransportAddress[], mapped?: TransportAddress[]): Promise<BaseSocket>;
+  readonly nat: Nat;
+  open(
+    servers: TransportAddress[],
+    options?: Partial<OpenBaseSocketOptions>,
+  ): Promise<BaseSocket>;
   /** The local ports of all SYNs sent. */
   dialled(): number[];
 }
@@ -228,8 +319,9 @@ async function behind(
       host,
       stun,
       dialled: () => dialled,
-      open: (servers, mapped = []) =>
-        BaseSocket.open({ network: host.network, servers, family: 4, mapped }),
+      nat: router.nat,
+      open: (servers, options) =>
+        BaseSocket.open({ network: host.network, servers, family: 4, ...options }),
     });
   });
 }

@@ -27,7 +27,7 @@ Deno.test("200 punches between the same two hosts succeed at the same time", () 
       return internet.host(name, { behind, reusePort: true }).network;
     });
     const conns = await Promise.all(Array.from({ length: 200 }, async (_, seed) => {
-      await delay(1 + seed); // more at once would exceed the backlog of the server's listener
+      await delay(2 * seed); // more at once would exceed the backlog of the server's listener
       const channels = memoryChannelPair({ delayMs: 25, seed });
       return await Promise.all(channels.map((channel, index) =>
         punch({

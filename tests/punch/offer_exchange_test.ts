@@ -1,11 +1,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { UnreachableError } from "../../lib/base/errors.ts";
+import type { PunchDescription } from "../../lib/punch/candidates.ts";
+import type { NatProfile } from "../../lib/punch/nat_profile.ts";
 import { encodeOffer, type PunchOffer, type PunchRole } from "../../lib/punch/offer.ts";
 import {
   MAX_OFFERS,
   OfferExchange,
   type OfferExchangeOptions,
+  type OfferSource,
 } from "../../lib/punch/offer_exchange.ts";
 import {
   type MemoryChannel,
@@ -132,6 +135,42 @@ Deno.test("OfferExchange waits for new samples if the first ones are too old to 
     assertEquals(old.refreshed, 1);
     assertEquals(a.received.length, 1);
     assert(b.received[0]!.sampleAgeMs < 750, `${b.received[0]!.sampleAgeMs}`);
+  }));
+
+for (const who of [0, 1] as const) {
+  Deno.test(`OfferExchange waits for what side ${who} learns if a port cannot be known`, () =>
+    virtually({ delayMs: 25 }, async ({ side }) => {
+      const pair: readonly OfferSource[] = [countingSource(0), countingSource(0)];
+      const sources = pair.with(who, learningSource(EASY, 400));
+      const a = side(0, "controlling", { source: sources[0] });
+      const b = side(1, "controlled", { source: sources[1] });
+      await delay(390);
+      assertEquals([a.received.length, b.received.length], [0, 0]);
+      await delay(200);
+      assertEquals([a.received.length, b.received.length], [1, 1]);
+      const [learner, other] = who === 0 ? [a, b] : [b, a];
+      assertEquals(other.received[0]!.side, learner.exchange.localOffer.side);
+      assertEquals(learner.received[0]!.side, other.exchange.localOffer.side);
+      assertEquals(other.received[0]!.side.profile.filtering, "none");
+    }));
+}
+
+Deno.test("OfferExchange waits for what both sides learn, each as long as it takes", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const a = side(0, "controlling", { source: learningSource(SEQUENTIAL, 100) });
+    const b = side(1, "controlled", { source: learningSource(EASY, 500) });
+    await delay(600);
+    for (const { received } of [a, b]) {
+      assertEquals(received.map(({ side }) => side.profile.filtering), ["none"]);
+    }
+  }));
+
+Deno.test("OfferExchange waits for nothing to be learned if both ports are known", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const a = side(0, "controlling", { source: learningSource(EASY, 10_000) });
+    const b = side(1, "controlled", { source: learningSource(EASY, 10_000) });
+    await delay(60);
+    assertEquals([a.received.length, b.received.length], [1, 1]);
   }));
 
 Deno.test("OfferExchange takes new samples if those of both sides are too old", () =>
@@ -278,6 +317,7 @@ function start(
         return performance.now();
       },
       refresh: () => Promise.resolve(false),
+      learned: () => Promise.resolve(false),
     },
     onOffer: (offer) => received.push(offer),
     onConfirmed: confirmed.resolve,
@@ -316,6 +356,28 @@ function countingSource(ageMs: number) {
       this.refreshed++;
       return true;
     },
+    learned: () => Promise.resolve(false),
+  };
+}
+
+/** A side that learns what SYNs from outside get. */
+function learningSource(profile: Partial<NatProfile>, learnMs: number) {
+  const { isLearning: _, ...learned } = punchSide("192.0.2.1", { ...profile, filtering: "none" });
+  const learnedAtMs = performance.now() + learnMs;
+  let isOver = false;
+  return {
+    get description(): PunchDescription {
+      return isOver ? learned : { ...punchSide("192.0.2.1", profile), isLearning: true };
+    },
+    get sampleAgeMs() {
+      return 0;
+    },
+    refresh: () => Promise.resolve(false),
+    async learned() {
+      if (isOver) return false;
+      await delay(Math.max(0, learnedAtMs - performance.now()));
+      return isOver = true;
+    },
   };
 }
 
@@ -337,4 +399,5 @@ function forge(changes: Partial<PunchOffer>): Uint8Array {
   }, NO_SECRET);
 }
 
+const EASY: Partial<NatProfile> = { filtering: "unknown" };
 const NO_SECRET = new Uint8Array(0);

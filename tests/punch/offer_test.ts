@@ -1,11 +1,18 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { decodeOffer, encodeOffer, MAX_ROUNDS, type PunchOffer } from "../../lib/punch/offer.ts";
+import {
+  decodeOffer,
+  encodeOffer,
+  MAX_ROUNDS,
+  MAX_UDP_CANDIDATES,
+  MAX_UDP_SAMPLES,
+  type PunchOffer,
+} from "../../lib/punch/offer.ts";
 import { MAX_SIGNAL_BYTES } from "../../lib/signal/channel.ts";
 import { hmac } from "../../lib/base/crypto.ts";
 import { concat, toHex } from "../../lib/base/bytes.ts";
-import { hostCandidate, reflexive } from "./fixtures.ts";
+import { hostCandidate, OFFER } from "./fixtures.ts";
 
 Deno.test("encodeOffer() writes an authenticator and JSON", () => {
   assertEquals(toText(encodeOffer(OFFER, NO_SECRET)), GOLDEN_SEAL + GOLDEN_JSON);
@@ -74,6 +81,14 @@ for (
     [["side", "profile", "mapping"], ["symmetric", null]],
     [["side", "profile", "filtering"], ["", 1]],
     [["side", "profile", "unsolicitedSyn"], ["drop", null]],
+    [["side", "profile", "crossingSyn"], ["drop", null, 1]],
+    [["side", "profile", "externalIps"], [
+      null,
+      "192.0.2.1",
+      ["nowhere"],
+      Array(5).fill("192.0.2.1"),
+    ]],
+    [["side", "profile", "sessionLimit"], [0, 65_536, 0.5, "64", null]],
     [["side", "profile", "allocation"], [null, "random"]],
     [["side", "profile", "allocation", "kind"], ["dependent", null]],
     [["side", "profile", "allocation", "delta"], [65_536, -65_536, 0.5, "1", undefined]],
@@ -130,6 +145,38 @@ Deno.test("the largest offer fits into a signal", () => {
   assert(bytes.length <= MAX_SIGNAL_BYTES, `${bytes.length} bytes`);
 });
 
+Deno.test("the largest offer with a description for UDP fits into a signal", () => {
+  const address = { ip: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", port: 65_535 };
+  const { profile } = OFFER.side;
+  const sampled = (count: number) => ({
+    ...profile,
+    allocation: { kind: "sequential", delta: -65_535, range: [65_534, 65_535] } as const,
+    samples: Array(count).fill({ localPort: 65_535, externalPort: 65_535 }),
+  });
+  const offer: PunchOffer = {
+    ...OFFER,
+    answers: "f".repeat(64),
+    side: {
+      ...OFFER.side,
+      profile: sampled(16),
+      candidates: Array(12).fill({ kind: "reflexive", address }),
+    },
+    udp: {
+      ...OFFER.side,
+      profile: sampled(MAX_UDP_SAMPLES),
+      candidates: Array(MAX_UDP_CANDIDATES).fill({ kind: "reflexive", address }),
+    },
+  };
+  const bytes = encodeOffer(offer, NO_SECRET);
+  assertEquals(decodeOffer(bytes, NO_SECRET), offer);
+  assert(bytes.length <= MAX_SIGNAL_BYTES, `${bytes.length} bytes`);
+});
+
+Deno.test("decodeOffer() checks the description for UDP like the other one", () => {
+  const wrong = { ...JSON.parse(GOLDEN_JSON), udp: { ...OFFER.side, punchPort: 0 } };
+  assertThrows(() => decodeOffer(sealed(wrong), NO_SECRET), MalformedMessageError, "punchPort");
+});
+
 Deno.test("decodeOffer() throws only MalformedMessageError, for any bytes", () => {
   const throwsOnlyThat = (bytes: Uint8Array) => {
     try {
@@ -173,6 +220,9 @@ function anOffer(): fc.Arbitrary<PunchOffer> {
         mapping: behavior,
         filtering: behavior,
         unsolicitedSyn: fc.constantFrom("dropped", "reset", "accepted", "unknown"),
+        crossingSyn: fc.constantFrom("dropped", "reset", "accepted", "unknown"),
+        externalIps: fc.array(fc.ipV4(), { maxLength: 4 }),
+        sessionLimit: fc.integer({ min: 1, max: 65_535 }),
         allocation: fc.record({
           kind: fc.constantFrom("preserving", "offset", "sequential", "random", "unknown"),
           delta: fc.option(fc.integer({ min: -65_535, max: 65_535 })),
@@ -234,29 +284,6 @@ function aSample() {
 }
 
 const NO_SECRET = new Uint8Array(0);
-
-const OFFER: PunchOffer = {
-  role: "controlled",
-  key: "0123456789abcdef".repeat(4),
-  answers: null,
-  isWaiting: true,
-  round: 1,
-  sampleAgeMs: 12.5,
-  side: {
-    profile: {
-      mapping: "endpoint-independent",
-      filtering: "address-and-port-dependent",
-      unsolicitedSyn: "dropped",
-      allocation: { kind: "preserving", delta: 0, range: [20_000, 20_003] },
-      onlyForNeighbours: false,
-      externalIp: "203.0.113.2",
-      samples: [{ localPort: 20_000, externalPort: 20_000 }],
-    },
-    candidates: [reflexive("203.0.113.2", 40_000), hostCandidate("192.168.1.2")],
-    punchPort: 40_000,
-    canListenBeside: true,
-  },
-};
 
 /** As Python's hmac module has it. */
 const GOLDEN_SEAL = "048a644e18ea43978f53a68b59188423473e7fe2466b1fe402e85845e4b7bd24";

@@ -17,6 +17,7 @@ import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { VirtualTime } from "../simnet/virtual_time.ts";
+import "../../lib/punch/udp_punch.ts"; // a peer loads it, which virtual time does not wait for
 import { addHome, linkOfRoundTrip, serveSceneStun, STUN_SERVERS } from "./homes.ts";
 
 export class TestHub implements SignalTransport {
@@ -167,4 +168,14 @@ async function connectBoth(
 export async function nextOf(peer: Peer): Promise<IncomingConnection> {
   for await (const incoming of peer) return incoming;
   throw new Error("the peer was closed");
+}
+
+/** Counts the SYNs that the host sends from now on. */
+export function countSyns(internet: Internet, name: string): () => number {
+  let count = 0;
+  internet.onPacket = ({ at, what, packet }) => {
+    if (at !== name || what !== "sent" || packet.protocol !== "tcp") return;
+    if (packet.tcpFlags.syn && !packet.tcpFlags.ack) count++;
+  };
+  return () => count;
 }

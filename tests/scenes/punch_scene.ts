@@ -115,8 +115,14 @@ function reportOf(behavior: NatBehavior): FamilyReport {
     allocation: { kind: "unknown", delta: null, range: null },
     hairpinning: behavior.hairpinning,
     unsolicitedSyn: behavior.unsolicitedSyn === "drop" ? "dropped" : "reset",
+    crossingSyn: behavior.mapping === "address-and-port-dependent"
+      ? "unknown"
+      : behavior.crossedSyn === "accept"
+      ? "accepted"
+      : "dropped",
     rfc3489Name: "",
     details: {
+      externalIps: [],
       allocation: {
         samples: 0,
         onlyForNeighbours: false,

@@ -177,14 +177,24 @@ const OFFER = {
   manifest: ["photos/2026/a.jpg", "photos/2026/b.jpg", "photos/run.sh"].map((path) => ({
     ...{ path, kind: "file", size: 10 * 2 ** 20 },
   })),
-  ...{ hidden: [], needAllowHidden: [], skipped: [], existingFolders: ["photos"] },
+  ...{
+    hidden: [],
+    needAllowHidden: [],
+    skipped: [],
+    existingFolders: ["photos"],
+    existingEntries: [],
+  },
   executables: [{ path: "photos/run.sh", kind: "file", size: 1 }],
 } as unknown as IncomingOffer;
 
 function printReport(families: Pick<NatReport, "udp" | "tcp">, io: CliIo): void {
   const report: NatReport = {
     ...{ version: 1, elapsedMs: 102, ...families },
-    verdict: { difficulty: "easy", summary: "Port Restricted Cone NAT: direct connections work" },
+    verdict: {
+      difficulty: "easy",
+      summary: "Port Restricted Cone NAT: direct connections work",
+      scope: "internet",
+    },
     hints: ["carrier-grade NAT: the external address is one that providers share"],
   };
   for (const line of natReportText(report, outputColumns(io))) io.out(line);

@@ -6,9 +6,6 @@
 
 import { delay } from "@std/async/delay";
 
-/** Whether there is a tmux. */
-export const HAS_TMUX: boolean = hasTmux();
-
 /** A server of terminals. Disposing it ends all of them. */
 export class Tmux implements AsyncDisposable {
   readonly #socket: string;
@@ -117,12 +114,4 @@ export class Pane {
 
 function trimmed(text: string): string[] {
   return text.trimEnd().split("\n").map((line) => line.trimEnd());
-}
-
-function hasTmux(): boolean {
-  try {
-    return new Deno.Command("tmux", { args: ["-V"] }).outputSync().success;
-  } catch {
-    return false;
-  }
 }

@@ -25,6 +25,7 @@ const GOLDEN: readonly [string, ControlFrame][] = [
   ["08" + "0002" + "abcd", { kind: "message", message: Uint8Array.of(0xab, 0xcd) }],
   ["09", { kind: "done" }],
   ["0a", { kind: "reset" }],
+  ["0b0102", { kind: "abort", code: 258 }],
 ];
 
 Deno.test("encodeSessionFrame() writes the bytes that docs/session.md defines", () => {
@@ -45,7 +46,7 @@ Deno.test("decodeSessionFrame() returns undefined for an incomplete frame", () =
 
 for (
   const [what, bytes] of [
-    ["an unknown type", [11]],
+    ["an unknown type", [12]],
     ["type 0", [0]],
     ["DATA without bytes", [4, 0, 0]],
     ["DATA too long for a record", [

@@ -88,6 +88,7 @@ Deno.test("no input makes a session fail in another way, hang or leave a timer",
     fc.record({ kind: fc.constantFrom("ping" as const, "pong" as const), token: fc.nat() }),
     fc.record({ kind: fc.constant("message" as const), message: fc.uint8Array({ maxLength: 9 }) }),
     fc.record({ kind: fc.constantFrom("done" as const, "reset" as const) }),
+    fc.record({ kind: fc.constant("abort" as const), code: fc.nat(65_535) }),
   ).map((each) => frame(each as ControlFrame));
   const parts = fc.array(
     fc.oneof(

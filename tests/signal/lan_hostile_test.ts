@@ -50,6 +50,30 @@ Deno.test("a flood from one source is limited, and other sources still get throu
     assert(subscriber.received.length < 1100, `${subscriber.received.length} were received`);
   }));
 
+Deno.test("junk in a peer's name does not silence the peer", () =>
+  inLan(async ({ subscriber, send, sendAsPeer }) => {
+    for (let i = 0; i < 5000; i++) {
+      const topic = toBase64url(crypto.getRandomValues(new Uint8Array(16)));
+      await send(i % 2 === 0 ? toBytes("junk") : encodeLanMessage(ID, topic, toBytes("junk")));
+      if (i % 50 === 49) await delay(1);
+    }
+    await sendAsPeer(toBytes("genuine"));
+    await delay(100);
+    assertEquals(subscriber.received, ["genuine"]);
+  }));
+
+Deno.test("a message that is sent again and again in a peer's name does not silence the peer", () =>
+  inLan(async ({ subscriber, send, sendAsPeer }) => {
+    const replayed = encodeLanMessage(ID, TOPIC, toBytes("replayed"));
+    for (let i = 0; i < 5000; i++) {
+      await send(replayed);
+      if (i % 50 === 49) await delay(1);
+    }
+    await sendAsPeer(toBytes("genuine"));
+    await delay(100);
+    assertEquals(subscriber.received, ["replayed", "genuine"]);
+  }));
+
 Deno.test("a message that is too long is dropped", () =>
   inLan(async ({ subscriber, send }) => {
     await send(encodeLanMessage(ID, TOPIC, new Uint8Array(4097)));
@@ -109,6 +133,8 @@ function inLan(
     subscriber: { received: string[] };
     send(datagram: Uint8Array): Promise<void>;
     sendAsOther(datagram: Uint8Array): Promise<void>;
+    /** Publishes from the same host as `send()`, as the peer that the attacker pretends to be. */
+    sendAsPeer(message: Uint8Array): Promise<void>;
   }) => Promise<void>,
 ): Promise<void> {
   return simulate(async ({ internet, time }) => {
@@ -125,6 +151,10 @@ function inLan(
         subscriber: { received },
         send: (datagram) => attacker.send(datagram, group),
         sendAsOther: (datagram) => other.send(datagram, group),
+        sendAsPeer: async (message) => {
+          await using peer = await lanTransport().open({ network: b! });
+          await peer.publish(TOPIC, message);
+        },
       });
     }
     assertEquals(time.pendingTimers, 0);

@@ -176,9 +176,9 @@ Deno.test("mqttRefusal() has a remedy for every code", () => {
       const error = mqttRefusal("connect", code, version);
       assertEquals(error.code, code);
       const hex = code.toString(16).padStart(2, "0");
-      assert(
-        /^Cannot connect: the broker reported .+ \(0x(..)\); .+/.exec(error.message)?.[1] === hex,
-      );
+      const [, shown] = /^Cannot connect: the broker reported .+ \(0x(..)\)$/.exec(error.message)!;
+      assertEquals(shown, hex);
+      assert(/^(?:Change|Check|Let|Try|Use) /.test(error.remedy!), error.remedy);
     }
   }
 });

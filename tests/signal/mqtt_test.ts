@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { encodeMqttPacket } from "../../lib/signal/mqtt/packet.ts";
@@ -14,7 +14,7 @@ Deno.test("a broker's refusal is reported in words", () =>
     broker.answers = () => ["20020005"];
     const error = await assertRejects(connect, RefusedError, "not authorized (0x05)");
     assertEquals(error.code, 5);
-    assert(error.message.includes("check the user name and the password"));
+    assertMatch(error.remedy!, /^Check the user name and the password/);
   }));
 
 Deno.test("a broker that speaks only MQTT 5 gets MQTT 5", () =>

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { RefusedError } from "../../lib/base/errors.ts";
-import { meetingTopic } from "../../lib/signal/meeting_place.ts";
+import { meetingTopic } from "../../lib/signal/transport.ts";
 import { decodeNumberNotice, encodeNumberNotice } from "../../lib/signal/rendezvous/message.ts";
 import { NumberReservations } from "../../lib/signal/rendezvous/numbers.ts";
 import { newHandshakeReader, readHead } from "../../lib/signal/websocket/connection.ts";

@@ -13,7 +13,7 @@ import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { natBehavior } from "../../lab/model/nat_behavior.ts";
+import { type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host } from "./host.ts";
 import { Internet } from "./internet.ts";
 import { labelledRandom } from "./random.ts";
@@ -194,7 +194,7 @@ interface Homes {
   readonly seed?: number;
   readonly resetting?: string;
   readonly resetEndsMapping?: boolean;
-  readonly crossedSyn?: "accept" | "drop";
+  readonly crossedSyn?: NatBehavior["crossedSyn"];
   readonly loss?: number;
   readonly jitterMs?: number;
 }

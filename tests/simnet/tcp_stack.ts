@@ -70,7 +70,11 @@ export class TcpStack {
     requireOwn(this.#system, requested, "listen on TCP");
     const reusePort = this.#reusesPort(options);
     const isFree = (port: number) => !this.#isListenedOn({ ip: requested.ip, port }, reusePort);
-    const port = requested.port === 0 ? ephemeralPort(this.#system.random, isFree) : requested.port;
+    // Linux gives a listener no port by itself that a connection has (inet_csk_find_open_port).
+    const isUnused = (port: number) => isFree(port) && !this.#isDialledFrom(port);
+    const port = requested.port === 0
+      ? ephemeralPort(this.#system.random, isUnused)
+      : requested.port;
     if (port === undefined || !isFree(port)) throw inUse("listen on TCP", requested);
     // Linux allows a listener on a port that sockets were dialled from before.
     const listener = new SimTcpListener({ ip: requested.ip, port }, {
@@ -169,6 +173,10 @@ export class TcpStack {
     const port = wanted === 0 ? ephemeralPort(this.#system.random, isFree) : wanted;
     if (port === undefined || !isFree(port)) throw inUse(verb, requested ?? { ip, port: wanted });
     return { ip, port };
+  }
+
+  #isDialledFrom(port: number): boolean {
+    return this.#sockets.values().some(({ local }) => local.port === port);
   }
 
   #reusesPort({ reusePort = false }: ListenTcpOptions): boolean {

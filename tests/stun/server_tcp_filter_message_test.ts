@@ -1,13 +1,23 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { toHex } from "../../lib/base/bytes.ts";
 import type { RawStunAttribute } from "../../lib/stun/attributes.ts";
 import {
+  CROSSING_DIALS,
+  encodeTcpCrossingPorts,
+  encodeTcpCrossingRequest,
+  encodeTcpCrossingTimes,
   encodeTcpFilterRequest,
   encodeTcpFilterResult,
+  getTcpCrossingPorts,
+  getTcpCrossingRequest,
+  getTcpCrossingTimes,
   getTcpFilterRequest,
   getTcpFilterResult,
+  TCP_CROSSING_PORTS,
+  TCP_CROSSING_TEST,
+  TCP_CROSSING_TIMES,
   TCP_FILTER_RESULT,
   TCP_FILTER_TEST,
 } from "../../lib/stun/tcp_filter/message.ts";
@@ -91,5 +101,39 @@ Deno.test("TCP filter attributes survive encoding and decoding", () => {
     )));
     assertEquals(getTcpFilterRequest(decoded), { windowMs });
     assertEquals(getTcpFilterResult(decoded), result);
+  }));
+});
+
+Deno.test("TCP-CROSSING-TEST, -PORTS and -TIMES have the bytes that the specification draws", () => {
+  const bytes = (attribute: RawStunAttribute) => [...attribute.value];
+  const request = encodeTcpCrossingRequest({ delayMs: 50, holdMs: 258 }, 6);
+  assertEquals([request.type, bytes(request)], [0xd1a3, [0, 50, 1, 2, 0, 0]]);
+  const ports = encodeTcpCrossingPorts([{ dial: 0x1234, closed: 0xabcd }]);
+  assertEquals([ports.type, bytes(ports)], [0xd1a4, [0x12, 0x34, 0xab, 0xcd]]);
+  const times = encodeTcpCrossingTimes([{ startedMs: 25.8, endedMs: 10_000 }]);
+  assertEquals([times.type, bytes(times)], [0xd1a5, [1, 2, 0xff, 0xff]]);
+});
+
+Deno.test("the attributes of the crossing test throw only MalformedMessageError, and keep their bounds", () => {
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (value) => {
+    const message = (type: number): StunMessage => ({
+      class: "success",
+      method: BINDING,
+      transactionId: new Uint8Array(12),
+      attributes: [{ type, value }],
+    });
+    const read = <T>(get: (message: StunMessage) => T, type: number) => {
+      try {
+        return get(message(type));
+      } catch (error) {
+        assertInstanceOf(error, MalformedMessageError);
+        return undefined;
+      }
+    };
+    read(getTcpCrossingRequest, TCP_CROSSING_TEST);
+    const ports = read(getTcpCrossingPorts, TCP_CROSSING_PORTS) ?? [];
+    const times = read(getTcpCrossingTimes, TCP_CROSSING_TIMES) ?? [];
+    assert(ports.length <= CROSSING_DIALS && times.length <= CROSSING_DIALS);
+    assert(ports.every(({ dial, closed }) => dial > 0 && closed > 0));
   }));
 });

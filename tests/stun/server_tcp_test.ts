@@ -163,6 +163,30 @@ Deno.test("a source cannot use up the TCP connections of others", async () => {
   assertEquals(server.counters.tcpRefused, 1);
 });
 
+Deno.test("messages of a source beyond its rate wait, over all its connections", async () => {
+  const messages = { burst: 3, perSecond: 0 };
+  await using server = await serve({ tcp: { ...TCP_LIMITS, messages } });
+  using first = await dial(server);
+  using second = await dial(server);
+  using elsewhere = await dial(server, "127.0.0.3");
+  for (let i = 0; i < 3; i++) await ask(first, bindingRequest());
+  for (const connection of [first, second]) await writeAll(connection, bindingRequest());
+  assertEquals((await ask(elsewhere, bindingRequest())).class, "success");
+  assertEquals(server.counters.tcpAnswers, 4);
+});
+
+Deno.test("new TCP connections of a source beyond its rate are closed", async () => {
+  const connections = { burst: 2, perSecond: 0 };
+  await using server = await serve({ tcp: { ...TCP_LIMITS, connections } });
+  for (let i = 0; i < 2; i++) {
+    using connection = await dial(server);
+    await ask(connection, bindingRequest());
+  }
+  assert(await isTurnedAway(server));
+  using elsewhere = await dial(server, "127.0.0.3");
+  assertEquals((await ask(elsewhere, bindingRequest())).class, "success");
+});
+
 Deno.test("a TCP connection that ends makes room for another", async () => {
   await using server = await serve({ tcp: { ...TCP_LIMITS, maxConnections: 1 } });
   const first = await dial(server);

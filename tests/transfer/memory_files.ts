@@ -124,10 +124,9 @@ export class MemoryFiles implements FileSystem {
       return {
         read: (buffer) =>
           this.#do("read", path, () => {
-            const piece = node.bytes.subarray(at, at + buffer.length);
-            buffer.set(piece);
-            at += piece.length;
-            return piece.length === 0 ? null : piece.length;
+            const length = readAt(node, at, buffer);
+            at += length;
+            return length === 0 ? null : length;
           }),
         stat: () => this.#do("stat", path, () => toInfo(node)),
         ...closable(),
@@ -193,10 +192,9 @@ export class MemoryFiles implements FileSystem {
     return {
       read: (buffer) =>
         this.#do("read", path, () => {
-          const piece = node.bytes.subarray(at, at + buffer.length);
-          buffer.set(piece);
-          at += piece.length;
-          return piece.length === 0 ? null : piece.length;
+          const length = readAt(node, at, buffer);
+          at += length;
+          return length === 0 ? null : length;
         }),
       stat: () => this.#do("stat", path, () => toInfo(node)),
       seek: (offset) => this.#do("seek", path, () => void (at = offset)),
@@ -227,6 +225,7 @@ export class MemoryFiles implements FileSystem {
           this.#set(to, node);
           close();
         }),
+      isThere: () => Promise.resolve(this.#get(path) === node),
       discard: () =>
         this.#do("discard", path, () => {
           if (this.#get(path) === node) this.delete(path);
@@ -298,6 +297,13 @@ function toInfo(node: Node): FileInfo {
   return node.kind === "file"
     ? { kind: "file", size: node.bytes.length, ...node.attributes }
     : { kind: node.kind, size: 0, modifiedMs: 1000, isExecutable: false };
+}
+
+/** Reads from a place on; returns how much. */
+function readAt({ bytes }: FileNode, at: number, buffer: Uint8Array): number {
+  const piece = bytes.subarray(at, at + buffer.length);
+  buffer.set(piece);
+  return piece.length;
 }
 
 function closable(): { close(): void } & Disposable {

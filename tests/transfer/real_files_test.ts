@@ -11,7 +11,7 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import type { NextConnection } from "../../lib/transfer/reconnect.ts";
 import { receiveFiles } from "../../lib/transfer/receiver.ts";
 import { sendFiles } from "../../lib/transfer/sender.ts";
-import { failureOf } from "./scene.ts";
+import { valueOf } from "./scene.ts";
 
 const ON_WINDOWS = Deno.build.os === "windows";
 
@@ -104,17 +104,20 @@ Deno.test({
   },
 });
 
-Deno.test("an existing file is not overwritten", async () => {
+Deno.test("an existing file is not overwritten, and the rest arrives", async () => {
   await using folder = await scratch();
   await Deno.writeTextFile(`${folder.path}/a`, "alpha");
+  await Deno.writeTextFile(`${folder.path}/b`, "beta");
   await Deno.mkdir(`${folder.path}/in`);
   await Deno.writeTextFile(`${folder.path}/in/a`, "other");
   using listener = await listen();
   const [, received] = await Promise.allSettled([
-    sendFiles(accepting(listener), [`${folder.path}/a`]),
+    sendFiles(accepting(listener), [`${folder.path}/a`, `${folder.path}/b`]),
     receiveFiles(dialTo(listener), `${folder.path}/in`, { onOffer: () => true }),
   ]);
-  assertMatch(failureOf(received), /^TransferError exists: /);
+  const { files, refused } = valueOf(received);
+  assertEquals([files, refused.map(({ path, by }) => [path, by])], [1, [["a", "receiver"]]]);
+  assertEquals(await Deno.readTextFile(`${folder.path}/in/b`), "beta");
   assertEquals(await Deno.readTextFile(`${folder.path}/in/a`), "other");
 });
 

@@ -5,6 +5,7 @@
  */
 
 import type { ReceiveFilesOptions } from "../../lib/transfer/consent.ts";
+import type { NextConnection } from "../../lib/transfer/reconnect.ts";
 import { receiveFiles } from "../../lib/transfer/receiver.ts";
 import { sendFiles, type SendFilesOptions } from "../../lib/transfer/sender.ts";
 import type { TransferResult } from "../../lib/transfer/progress.ts";
@@ -23,6 +24,8 @@ export interface Scene {
   /** As for {@linkcode connectionSources}. */
   readonly cuts?: readonly number[];
   readonly send?: SendFilesOptions;
+  /** Sees everything that the receiver sends. */
+  readonly onReply?: (bytes: Uint8Array) => void;
   /** By default, offers are accepted. */
   readonly receive?: Partial<ReceiveFilesOptions>;
 }
@@ -37,14 +40,14 @@ export interface Played {
 
 /** Runs the transfer in virtual time. */
 export async function play(scene: Scene): Promise<Played> {
-  const { here, sources = ["/data"], there = inbox(), cuts = [] } = scene;
+  const { here, sources = ["/data"], there = inbox(), cuts = [], onReply = () => {} } = scene;
   const { sender, receiver, count } = connectionSources(cuts);
   const quick = { reconnectWithinMs: 1000 };
   using time = new VirtualTime();
   const [sent, received] = await time.run(() =>
     Promise.allSettled([
       sendFiles(sender, sources, { ...quick, files: here, ...scene.send }),
-      receiveFiles(receiver, "/in", {
+      receiveFiles(observed(receiver, onReply), "/in", {
         ...quick,
         files: there,
         onOffer: () => true,
@@ -53,6 +56,18 @@ export async function play(scene: Scene): Promise<Played> {
     ])
   );
   return { sent, received, there, connections: count() };
+}
+
+function observed(next: NextConnection, onWrite: (bytes: Uint8Array) => void): NextConnection {
+  return async (options) => {
+    const connection = await next(options);
+    const write = connection.write.bind(connection);
+    connection.write = (bytes) => {
+      onWrite(bytes.slice());
+      return write(bytes);
+    };
+    return connection;
+  };
 }
 
 /** An empty folder to receive into. */

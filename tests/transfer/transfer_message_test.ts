@@ -40,18 +40,22 @@ for (
           { index: 1, state: "refused" },
           { index: 258, state: "part", length: 5, hash: HASH },
           { index: 259, state: "whole", length: 6, hash: HASH },
+          { index: 260, state: "compare" },
         ],
       },
-      "0b00000064" + "00000000" + "00" + "00000001" + "01" +
-      `0000010202${"0000000000000005"}${AB}0000010303${"0000000000000006"}${AB}`,
+      "0b00000069" + "00000000" + "00" + "00000001" + "01" +
+      `0000010202${"0000000000000005"}${AB}0000010303${"0000000000000006"}${AB}` + "0000010404",
     ],
     [{ type: "answer", held: 4 }, "0200000004" + "00000004"],
     [{ type: "failed", reason: "unreadable" }, "0c00000001" + "01"],
     [
-      { type: "done", refused: [{ index: 258, reason: "link" }] },
-      "0600000009" + "00000001" + "00000102" + "01",
+      { type: "done", refused: [{ index: 258, reason: "link" }, { index: 3, reason: "hidden" }] },
+      "060000000e" + "00000002" + "00000102" + "01" + "00000003" + "03",
     ],
-    [{ type: "plan", steps: ["keep", "send", "continue"] }, "030000000700000003000102"],
+    [
+      { type: "plan", steps: ["keep", "send", "continue", "compare"] },
+      "03000000080000000400010203",
+    ],
     [{ type: "end", hash: HASH }, `0500000020${AB}`],
     [{ type: "refusal", code: "failed", reason: "é" }, "070000000301c3a9"],
   ] as [TransferMessage, string][]

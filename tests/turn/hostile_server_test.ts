@@ -216,8 +216,8 @@ Deno.test("a refused refresh ends a relay with the error code", async () => {
       (one) => [one.request.method === REFRESH ? deny(one, 441) : grantAll(one)],
     );
     await using relay = await openRelay(`turn:${at.ip}`, { network: client });
-    const error = await assertRejects(() => relay.finished, RefusedError, "use those");
-    assertEquals(error.code, 441);
+    const error = await assertRejects(() => relay.finished, RefusedError, "441");
+    assertEquals(error.remedy, "Use the credentials that the relayed address was opened with");
   });
 });
 

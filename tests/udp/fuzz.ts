@@ -9,6 +9,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { labelledRandom } from "../simnet/random.ts";
 import { UDP_TARGETS, type UdpFuzzTarget } from "./fuzz_check.ts";
+import { PUNCH_TARGETS } from "./fuzz_punch.ts";
 
 /** Then a new instance takes over. */
 const INPUTS_EACH = 2000;
@@ -17,7 +18,9 @@ const given = parseArgs(Deno.args, {
   string: ["count", "seed"],
   default: { count: "1000000", seed: `${Date.now()}` },
 });
-const results = UDP_TARGETS.map((target) => fuzz(target, Number(given.count), Number(given.seed)));
+const results = [...UDP_TARGETS, ...PUNCH_TARGETS].map((target) =>
+  fuzz(target, Number(given.count), Number(given.seed))
+);
 // deno-lint-ignore no-console -- a program
 console.log(JSON.stringify({ seed: Number(given.seed), results }));
 if (

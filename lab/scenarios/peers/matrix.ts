@@ -7,7 +7,7 @@
 import { explainPair, type PairExpectation } from "../../../lib/punch/explain.ts";
 import type { NatProfile } from "../../../lib/punch/nat_profile.ts";
 import { ALL_KINDS } from "../punches/matrix.ts";
-import { NAT_KINDS, type NatKindName, reportOf } from "../punches/nat_kinds.ts";
+import { natKind, type NatKindName, reportOf } from "../punches/nat_kinds.ts";
 import { PeerLab, TURN_URL } from "./peer_lab.ts";
 import type { PeerResult } from "./peer_runner.ts";
 import { describe, judge, type PeerRow } from "./rows.ts";
@@ -87,7 +87,7 @@ function isRelayed(
 
 /** The profile that a side with a NAT test report describes itself by. */
 function profileOf(name: NatKindName): NatProfile {
-  const kind = NAT_KINDS[name];
+  const kind = natKind(name);
   const { allocation: { kind: how, ...rest }, portRange: range } = kind.behavior;
   const { mapping, filtering, unsolicitedSyn } = reportOf(kind);
   const [first, last] = range;

@@ -13,7 +13,7 @@
 import type { PeerOptions } from "../../../lib/peer/options.ts";
 import { Lab } from "../../kernel/lab.ts";
 import { type InternetSpec, type LinkSpec, nat, type Topology } from "../../kernel/topology.ts";
-import { NAT_KINDS, type NatKind, type NatKindName, reportOf } from "../punches/nat_kinds.ts";
+import { type NatKind, natKind, type NatKindName, POOLS, reportOf } from "../punches/nat_kinds.ts";
 import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
 import { PeerProgram } from "./peer_program.ts";
 import type { PeerResult } from "./peer_runner.ts";
@@ -24,6 +24,8 @@ export interface ConnectPairOptions {
   readonly options?: PeerOptions;
   /** How long both peers are open before the call. Default: 1500, when base sockets are ready. */
   readonly warmMs?: number;
+  /** Whether both sides have NAT test reports, if they are placed behind kinds of NAT. Default: true. */
+  readonly isReported?: boolean;
   /** How long to wait for a direct path if the first path is a relay. */
   readonly waitForDirectMs?: number;
 }
@@ -51,14 +53,15 @@ export class PeerLab implements AsyncDisposable {
   /** Starts the lab and its servers. */
   static async start(options: PeerLabOptions): Promise<PeerLab> {
     const { internet, serverLink, natLink } = options;
-    const home = () => nat("portRestricted", { link: natLink });
+    const home = (end: "a" | "b") =>
+      nat("portRestricted", { link: natLink, addresses: POOLS[end] });
     const lab = await Lab.start({
       hosts: {
         servers: { addresses: [...SERVER_IPS], link: serverLink },
         relay: { addresses: [RELAY_IP], link: serverLink },
         ...options.hosts ?? {
-          a: { behind: home() },
-          b: { behind: home() },
+          a: { behind: home("a") },
+          b: { behind: home("b") },
           aOffice: { behind: nat("firewall") },
           bOffice: { behind: nat("firewall") },
           aPublic: {},
@@ -83,10 +86,13 @@ export class PeerLab implements AsyncDisposable {
     options: ConnectPairOptions = {},
   ): Promise<PeerResult> {
     const [a, b] = await Promise.all([
-      this.#place("a", NAT_KINDS[kinds[0]]),
-      this.#place("b", NAT_KINDS[kinds[1]]),
+      this.#place("a", natKind(kinds[0])),
+      this.#place("b", natKind(kinds[1])),
     ]);
-    const reports = kinds.map((kind) => reportOf(NAT_KINDS[kind]) as PeerOptions["report"]);
+    const { isReported = true } = options;
+    const reports = isReported
+      ? kinds.map((kind) => reportOf(natKind(kind)) as PeerOptions["report"])
+      : [];
     return await this.connect([a, b], options, reports);
   }
 

@@ -10,6 +10,7 @@ import { runPeerMatrix } from "./matrix.ts";
 import { PeerLab } from "./peer_lab.ts";
 import type { PeerResult } from "./peer_runner.ts";
 import { judge, lineOf, type PeerRow, ROW_HEADING } from "./rows.ts";
+import { REACH, runReach } from "./reach.ts";
 import { type PeerScene, SCENES } from "./scenes.ts";
 import { runTransfer } from "./transfer.ts";
 
@@ -18,6 +19,7 @@ export const PEER_SUITES = {
   peers: peersSuite,
   transfer: transferSuite,
   outages: outagesSuite,
+  reach: reachSuite,
 } as const;
 
 async function peersSuite({ runs = RUNS, print }: SuiteOptions): Promise<SuiteResult> {
@@ -38,6 +40,23 @@ async function peersSuite({ runs = RUNS, print }: SuiteOptions): Promise<SuiteRe
     ),
     data: rows,
   };
+}
+
+/** Pairs that are hard on sockets, sessions or the order of SYNs; `--row` names some of them. */
+async function reachSuite({ runs = 2, rows = [], print }: SuiteOptions): Promise<SuiteResult> {
+  print(ROW_HEADING);
+  const results: PeerRow[] = [];
+  for (const [name, each] of Object.entries(REACH)) {
+    if (rows.length > 0 && !rows.some((row) => row === name || each.setting.includes(row))) {
+      continue;
+    }
+    const row = await runReach(each, runs);
+    results.push(row);
+    print(lineOf(row));
+    for (const note of row.notes) print(`      ${note}`);
+  }
+  const failed = results.filter(({ passed }) => !passed);
+  return { failures: failed.map((row) => [lineOf(row), ...row.notes].join("; ")), data: results };
 }
 
 /** A large file through two NATs, with three interruptions, compared with a bare TCP connection. */

@@ -5,7 +5,7 @@
  */
 
 import type { MatrixCell } from "./matrix.ts";
-import { NAT_KINDS, type NatKind, type NatKindName } from "./nat_kinds.ts";
+import { NAT_KINDS, type NatKind, natKind, type NatKindName } from "./nat_kinds.ts";
 import { percent } from "./figures.ts";
 import { isRefused, successOf } from "./summary.ts";
 
@@ -104,7 +104,7 @@ function drawTime(roundTrips: number): string {
 }
 
 function tooltip(cell: MatrixCell): string {
-  const [a, b] = cell.kinds.map((name) => NAT_KINDS[name].name);
+  const [a, b] = cell.kinds.map((name) => natKind(name).name);
   const how = cell.methods.join(", ") || cell.notes[0] || "";
   const expected = cell.estimate === null ? "" : `, ${shareText(cell.estimate)} expected`;
   return `${a} x ${b}: ${cell.connected} of ${cell.runs} connected${expected}; ${how}`;
@@ -114,7 +114,7 @@ function drawRowNames(kinds: readonly NatKindName[], place: PlaceOf): string[] {
   return kinds.map((name, row) => {
     const { y } = place(row, 0);
     const style = `font-size="14" text-anchor="end"`;
-    return text(LEFT - 14, y + CELL_HEIGHT / 2 + 3, NAT_KINDS[name].name, style);
+    return text(LEFT - 14, y + CELL_HEIGHT / 2 + 3, natKind(name).name, style);
   });
 }
 
@@ -124,7 +124,7 @@ function drawColumnNames(kinds: readonly NatKindName[], place: PlaceOf): string[
     const x = place(0, column).x + CELL_WIDTH / 2 + 6;
     const at = `translate(${x} ${y + CELL_HEIGHT + 14}) rotate(-38)`;
     return `<g transform="${at}">${
-      text(0, 0, NAT_KINDS[name].name, `font-size="14" text-anchor="end"`)
+      text(0, 0, natKind(name).name, `font-size="14" text-anchor="end"`)
     }</g>`;
   });
 }
@@ -195,7 +195,7 @@ function offsetsOf(kinds: readonly NatKindName[]): number[] {
   let x = 0;
   for (const [index, name] of kinds.entries()) {
     const previous = kinds[index - 1];
-    if (previous !== undefined && groupOf(NAT_KINDS[name]) !== groupOf(NAT_KINDS[previous])) {
+    if (previous !== undefined && groupOf(natKind(name)) !== groupOf(natKind(previous))) {
       x += GROUP_GAP;
     }
     offsets.push(x);

@@ -42,4 +42,4 @@ export async function runPunchMatrix(options: MatrixOptions): Promise<MatrixCell
 }
 
 /** In the order of the table. */
-export const ALL_KINDS = Object.keys(NAT_KINDS) as readonly NatKindName[];
+export const ALL_KINDS = Object.keys(NAT_KINDS) as readonly (keyof typeof NAT_KINDS)[];

@@ -38,15 +38,58 @@ export const NAT_KINDS = {
   random: symmetric("random", {}),
 } as const satisfies Record<string, NatKind>;
 
+/** Kinds that break a rule of RFC 5382 or share few resources, by short name. */
+export const ODD_KINDS = {
+  crossingDropped: behindNat("port-restricted, drops crossing SYNs", odd({ crossedSyn: "drop" })),
+  crossingReset: behindNat("port-restricted, resets crossing SYNs", odd({ crossedSyn: "reset" })),
+  strict: behindNat("port-restricted, no simultaneous open", odd({ crossedSyn: "strict" })),
+  crossingCone: behindNat(
+    "full cone, drops crossing SYNs",
+    natBehavior({ crossedSyn: "drop" }, NAT_BEHAVIORS.fullCone),
+  ),
+  crossingAddress: behindNat(
+    "address-restricted, drops crossing SYNs",
+    natBehavior({ crossedSyn: "drop" }, NAT_BEHAVIORS.addressRestricted),
+  ),
+  pooled: behindNat("port-restricted, pool", odd({ pooling: "arbitrary" })),
+  pooledSequential: symmetric("sequential +1, pool", {
+    allocation: { kind: "sequential", delta: 1 },
+    pooling: "arbitrary",
+  }),
+  pooledRandom: symmetric("random, pool", { pooling: "arbitrary" }),
+  few: behindNat("port-restricted, 64 sessions", odd({ maxSessions: 64 })),
+  fewCone: behindNat(
+    "full cone, 64 sessions",
+    natBehavior({ maxSessions: 64 }, NAT_BEHAVIORS.fullCone),
+  ),
+  fewRandom: symmetric("random, 64 sessions", { maxSessions: 64 }),
+} as const satisfies Record<string, NatKind>;
+
 /** The short name of a kind. */
-export type NatKindName = keyof typeof NAT_KINDS;
+export type NatKindName = keyof typeof NAT_KINDS | keyof typeof ODD_KINDS;
+
+/** A kind by its short name. */
+export function natKind(name: NatKindName): NatKind {
+  return { ...NAT_KINDS, ...ODD_KINDS }[name];
+}
+
+/** The external addresses of the NATs at both ends: a NAT with paired pooling uses the first. */
+export const POOLS = {
+  a: [1, 2, 3, 4].map((host) => `198.51.100.${100 + host}`),
+  b: [1, 2, 3, 4].map((host) => `198.51.100.${110 + host}`),
+} as const;
 
 /** What a NAT test over TCP reports about a kind, as the suite `verdicts` verifies. */
 export function reportOf(kind: NatKind): Partial<FamilyReport> {
   if (kind.place === "public") {
-    return { mapping: sure("none"), filtering: sure("none"), unsolicitedSyn: "accepted" };
+    return {
+      mapping: sure("none"),
+      filtering: sure("none"),
+      unsolicitedSyn: "accepted",
+      crossingSyn: "accepted",
+    };
   }
-  const { mapping, filtering, unsolicitedSyn } = kind.behavior;
+  const { mapping, filtering, unsolicitedSyn, crossedSyn } = kind.behavior;
   return {
     mapping: sure(mapping),
     filtering: sure(filtering),
@@ -55,6 +98,11 @@ export function reportOf(kind: NatKind): Partial<FamilyReport> {
       : unsolicitedSyn === "drop"
       ? "dropped"
       : "reset",
+    crossingSyn: mapping === "address-and-port-dependent"
+      ? "unknown"
+      : crossedSyn === "accept"
+      ? "accepted"
+      : "dropped",
   };
 }
 
@@ -64,6 +112,10 @@ function sure(behavior: Behavior): FamilyReport["mapping"] {
 
 function behindNat(name: string, behavior: NatBehavior): NatKind {
   return { name, place: "nat", behavior };
+}
+
+function odd(changes: Partial<NatBehavior>): NatBehavior {
+  return natBehavior(changes, NAT_BEHAVIORS.portRestricted);
 }
 
 function symmetric(allocation: string, changes: Partial<NatBehavior>): NatKind {

@@ -9,7 +9,7 @@ import { Lab } from "../../kernel/lab.ts";
 import { denoArgs } from "../../kernel/lab_host.ts";
 import { type InternetSpec, nat } from "../../kernel/topology.ts";
 import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
-import { NAT_KINDS, type NatKind, type NatKindName, reportOf } from "./nat_kinds.ts";
+import { type NatKind, natKind, type NatKindName, POOLS, reportOf } from "./nat_kinds.ts";
 import { PunchProgram } from "./punch_program.ts";
 import {
   type PairOptions,
@@ -39,14 +39,26 @@ export interface BatchOptions extends Omit<PairOptions, "servers"> {
 export class PunchLab implements AsyncDisposable {
   readonly #lab: Lab;
   readonly #programs = new Map<string, PunchProgram>();
+  readonly #unstable: boolean;
 
-  private constructor(lab: Lab) {
+  private constructor(lab: Lab, unstable: boolean) {
     this.#lab = lab;
+    this.#unstable = unstable;
   }
 
-  /** Starts the lab and its servers. */
-  static async start(internet: InternetSpec): Promise<PunchLab> {
-    const home = { a: nat("portRestricted"), b: nat("portRestricted") };
+  /**
+   * Starts the lab and its servers.
+   *
+   * @param options.unstable whether programs have Deno's unstable network interfaces. Default: `true`
+   */
+  static async start(
+    internet: InternetSpec,
+    { unstable = true }: { readonly unstable?: boolean } = {},
+  ): Promise<PunchLab> {
+    const home = {
+      a: nat("portRestricted", { addresses: POOLS.a }),
+      b: nat("portRestricted", { addresses: POOLS.b }),
+    };
     const lab = await Lab.start({
       hosts: {
         servers: { addresses: [...SERVER_IPS] },
@@ -63,7 +75,7 @@ export class PunchLab implements AsyncDisposable {
       internet,
     });
     await STUN_SERVERS.punchline(lab.host("servers"));
-    return new PunchLab(lab);
+    return new PunchLab(lab, unstable);
   }
 
   /** Changes delay, jitter and loss across the internet. */
@@ -73,13 +85,15 @@ export class PunchLab implements AsyncDisposable {
 
   /** Punches between two kinds, several times. */
   async run(
-    kinds: readonly [NatKindName, NatKindName],
+    kinds: readonly [NatKindName | NatKind, NatKindName | NatKind],
     options: BatchOptions,
   ): Promise<PunchRun[]> {
     const { runs, atOnce = 1, isReported = true, inTurn = true } = options;
     const found: PunchRun[] = [];
     for (let lot = 0; found.length < runs; lot++) {
-      const [first, second] = kinds.map((name): NatKind => NAT_KINDS[name]) as [NatKind, NatKind];
+      const [first, second] = kinds.map((kind) =>
+        typeof kind === "string" ? natKind(kind) : kind
+      ) as [NatKind, NatKind];
       const placed = inTurn && lot % 2 === 1 ? [second, first] as const : [first, second] as const;
       const sides = [
         await this.#place("a", placed[0], isReported),
@@ -127,7 +141,10 @@ export class PunchLab implements AsyncDisposable {
       await box.setBehavior(kind.behavior);
       await box.flush();
     }
-    const program = this.#programs.get(host) ?? new PunchProgram(this.#lab.host(host));
+    const program = this.#programs.get(host) ?? new PunchProgram(this.#lab.host(host), {
+      unstable: this.#unstable,
+      permissions: this.#unstable ? "-A" : "--allow-net",
+    });
     this.#programs.set(host, program);
     return { program, report: isReported ? reportOf(kind) : null };
   }

@@ -30,6 +30,8 @@ export interface PairOptions {
   readonly rendezvous?: RunnerCommand["rendezvous"];
   /** When both sides call. Default: at once. */
   readonly callAtMs?: number;
+  /** Whether to punch by UDP alone instead of TCP. */
+  readonly udp?: boolean;
 }
 
 /** The result of a punch. Times are in milliseconds. */
@@ -49,6 +51,12 @@ export type PairResult =
     readonly rounds: number;
     /** The remote address of the controlling side's connection. */
     readonly remote: string;
+    /** By UDP: from the moment when the later side knew both offers until a message had arrived at both sides. */
+    readonly messageMs?: number;
+    /** By UDP: from the same moment until a datagram had gone both ways. */
+    readonly bothWaysMs?: number;
+    /** By UDP: the probes of both sides. */
+    readonly probes: number;
   }
   | {
     readonly kind: "failed" | "refused";
@@ -63,8 +71,8 @@ export async function punchPair(
   options: PairOptions,
 ): Promise<PairResult> {
   const { signalRttMs = 50, skewMs = 0, timeoutMs = 20_000, isWarm = false } = options;
-  const { servers, rendezvous, callAtMs } = options;
-  const common = { servers, timeoutMs, isWarm, signalRttMs, rendezvous, callAtMs };
+  const { servers, rendezvous, callAtMs, udp } = options;
+  const common = { servers, timeoutMs, isWarm, signalRttMs, rendezvous, callAtMs, udp };
   using post = new DelayedDelivery();
   const start = (side: PunchDescription, role: RunnerCommand["role"], to: () => StartedPunch) =>
     side.program.punch({ ...common, role, report: side.report }, (signal) => {
@@ -99,6 +107,13 @@ function judge(a: RunnerResult, b: RunnerResult): PairResult {
       totalMs: Math.max(a.nominatedAtMs, b.nominatedAtMs) - startedAtMs,
       rounds: Math.max(a.rounds, b.rounds),
       remote: a.remote,
+      messageMs: a.receivedAtMs === undefined || b.receivedAtMs === undefined
+        ? undefined
+        : Math.max(a.receivedAtMs, b.receivedAtMs) - later.dialledAtMs,
+      bothWaysMs: a.answeredAtMs === undefined || b.answeredAtMs === undefined
+        ? undefined
+        : Math.min(a.answeredAtMs, b.answeredAtMs) - later.dialledAtMs,
+      probes: a.tries + b.tries,
     };
   }
   const ends = [a, b].flatMap((each) => each.outcome === "unreachable" ? [each] : []);

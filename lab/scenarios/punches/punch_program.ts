@@ -20,7 +20,10 @@ export class PunchProgram {
   #nextId = 1;
 
   /** @param host where to run the program */
-  constructor(host: Pick<LabHost, "spawn">, options: { readonly permissions?: string } = {}) {
+  constructor(
+    host: Pick<LabHost, "spawn">,
+    options: { readonly permissions?: string; readonly unstable?: boolean } = {},
+  ) {
     const program = new URL("punch_runner.ts", import.meta.url);
     const child = host.spawn(Deno.execPath(), denoArgs(program, [], options), {
       stdin: "piped",

@@ -30,6 +30,8 @@ export interface RunnerCommand {
   readonly rendezvous?: { readonly url: string; readonly room: string };
   /** When to call, in milliseconds since the epoch. Default: at once. */
   readonly callAtMs?: number;
+  /** Whether to punch by UDP alone instead of TCP. */
+  readonly udp?: boolean;
 }
 
 /** The result of a punch. Times are in milliseconds, `...AtMs` since the epoch. */
@@ -51,6 +53,10 @@ export type RunnerResult =
     readonly remote: string;
     /** What the peer sent over the connection: its local address. */
     readonly received: string;
+    /** By UDP: when that had arrived. */
+    readonly receivedAtMs?: number;
+    /** By UDP: when the peer had answered the first probe. */
+    readonly answeredAtMs?: number;
   }
   | {
     readonly outcome: "unreachable";
@@ -85,6 +91,10 @@ async function run(
   command: RunnerCommand,
   inbox: WaitQueue<Uint8Array>,
 ): Promise<RunnerResult> {
+  if (command.udp) {
+    const { runUdp } = await import("./udp_runner.ts");
+    return await runUdp(command, (stack) => openChannel(id, command, inbox, stack));
+  }
   const { role, servers, timeoutMs, isWarm, callAtMs = 0 } = command;
   const report = command.report as FamilyReport | null;
   await using stack = new AsyncDisposableStack();

@@ -7,7 +7,7 @@
 import type { FigureRow } from "./figure_runs.ts";
 import { percent } from "./figures.ts";
 import type { MatrixCell } from "./matrix.ts";
-import { NAT_KINDS } from "./nat_kinds.ts";
+import { natKind } from "./nat_kinds.ts";
 import { isRefused, successOf, type Times } from "./summary.ts";
 
 /** The column headings of {@linkcode cellLine}. */
@@ -17,7 +17,7 @@ export function cellHeading(): string {
 
 /** The line of one pair. */
 export function cellLine(cell: MatrixCell): string {
-  const [a, b] = cell.kinds.map((name) => NAT_KINDS[name].name);
+  const [a, b] = cell.kinds.map((name) => natKind(name).name);
   const success = isRefused(cell) ? "refused" : percent(successOf(cell));
   const expected = cell.estimate === null ? "-" : percent(cell.estimate);
   const time = isRefused(cell) ? "-" : milliseconds(cell.connectMs?.median);

@@ -3,14 +3,14 @@
  * accepts a connection never accepts another, and raises no event. A new handle of the same socket does, and loses no
  * connection that waits.
  *
- * | last attempt       | event              | what follows                                         |
- * | ------------------ | ------------------ | ---------------------------------------------------- |
- * | any                | accepted           | count it                                             |
- * |                    | time               | renew the handle                                     |
- * | found a descriptor | renewed            | wait: briefly after many connections, or else longer |
- * |                    | out of descriptors | report that the shortage begins; wait briefly        |
- * | found none         | renewed            | report that the shortage ends; wait briefly          |
- * |                    | out of descriptors | wait briefly                                         |
+ * | last attempt       | event              | what follows                                                         |
+ * | ------------------ | ------------------ | -------------------------------------------------------------------- |
+ * | any                | accepted           | count it                                                             |
+ * |                    | time               | renew the handle                                                     |
+ * | found a descriptor | renewed            | wait: briefly after a connection, or else twice as long as last time |
+ * |                    | out of descriptors | report that the shortage begins; wait briefly                        |
+ * | found none         | renewed            | report that the shortage ends; wait briefly                          |
+ * |                    | out of descriptors | wait briefly                                                         |
  *
  * @module
  */
@@ -21,8 +21,10 @@ import type { Shortage } from "../network.ts";
 export interface AcceptState {
   /** Whether the last attempt to renew the handle found no free file descriptor. */
   readonly isOut: boolean;
-  /** Connections accepted since the last attempt. */
-  readonly accepted: number;
+  /** Whether a connection was accepted since the last attempt. */
+  readonly hasAccepted: boolean;
+  /** The wait before the next attempt. */
+  readonly waitMs: number;
 }
 
 /** What happened. */
@@ -44,7 +46,11 @@ export type AcceptAction =
   | { readonly kind: "report"; readonly shortage: Shortage };
 
 /** The start of a listener. */
-export const INITIAL_ACCEPT_STATE: AcceptState = { isOut: false, accepted: 0 };
+export const INITIAL_ACCEPT_STATE: AcceptState = {
+  isOut: false,
+  hasAccepted: false,
+  waitMs: 500, // IDLE_MS
+};
 
 /** The next state, and what to do. */
 export function stepAccept(
@@ -53,21 +59,24 @@ export function stepAccept(
 ): { readonly state: AcceptState; readonly actions: readonly AcceptAction[] } {
   switch (event.kind) {
     case "accepted":
-      return { state: { ...state, accepted: state.accepted + 1 }, actions: [] };
+      return { state: state.hasAccepted ? state : { ...state, hasAccepted: true }, actions: [] };
     case "time":
       return { state, actions: [{ kind: "renew" }] };
-    case "renewed":
+    case "renewed": {
+      // Whatever used up the descriptors may have done so again, and so may the connections that waited.
+      const isBusy = state.isOut || state.hasAccepted;
+      const waitMs = isBusy ? SOON_MS : Math.min(IDLE_MS, 2 * state.waitMs);
       return {
-        state: INITIAL_ACCEPT_STATE,
+        state: { isOut: false, hasAccepted: false, waitMs },
         actions: [
           ...state.isOut ? [{ kind: "report", shortage: "ends" } as const] : [],
-          // Many connections at once may have used up the descriptors again, and so may those that waited.
-          { kind: "wait", ms: state.isOut || state.accepted >= MANY ? SOON_MS : IDLE_MS },
+          { kind: "wait", ms: waitMs },
         ],
       };
+    }
     case "out-of-descriptors":
       return {
-        state: { isOut: true, accepted: 0 },
+        state: { isOut: true, hasAccepted: false, waitMs: SOON_MS },
         actions: [
           ...state.isOut ? [] : [{ kind: "report", shortage: "begins" } as const],
           { kind: "wait", ms: SOON_MS },
@@ -76,11 +85,10 @@ export function stepAccept(
   }
 }
 
-/** Chosen by us: with it, a listener accepts again less than a second after descriptors are free. It costs 0.1 ms. */
-export const IDLE_MS = 500;
+/**
+ * Chosen by us: a limit of 128 descriptors takes a queue of 500 dead connections in ten rounds, a quarter of a second.
+ */
+const SOON_MS = 25;
 
-/** Chosen by us: a limit of 128 descriptors takes a queue of 500 dead connections in five rounds. */
-const SOON_MS = 100;
-
-/** Chosen by us: few programs have a limit that so few connections could reach. */
-const MANY = 16;
+/** Chosen by us: a listener that is left alone renews its handle so often. That costs 0.1 ms. */
+const IDLE_MS = 500;

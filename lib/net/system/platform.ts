@@ -16,19 +16,20 @@ import { getSystemErrorName } from "node:util";
  * @throws {NetworkError} `not-permitted` if it has not been granted
  */
 export function requireNet(action: string, host: string, port?: number): void {
-  if (isNetUnrestricted()) return;
+  if (isFullyGranted("net")) return;
   const name = ipFamily(host) === 6 ? `[${host}]` : host;
   const target = port === undefined ? name : `${name}:${port}`;
   if (Deno.permissions.querySync({ name: "net", host: target }).state === "granted") return;
   throw new NetworkError(
-    `${action}: network access to ${target} is not granted; run with --allow-net`,
+    `${action}: network access to ${target} is not granted`,
     "not-permitted",
+    { remedy: "Run the program with --allow-net" },
   );
 }
 
-/** Whether `--allow-net` was given without a list of hosts. */
-export function isNetUnrestricted(): boolean {
-  return Deno.permissions.querySync({ name: "net" }).state === "granted";
+/** Whether the permission was given without a list of what it is for, as by `--allow-net`. */
+export function isFullyGranted(name: "net" | "read" | "write"): boolean {
+  return Deno.permissions.querySync({ name }).state === "granted";
 }
 
 /** Converts an error of the platform. `action` is the start of the message, such as `Cannot bind 127.0.0.1:53`. */

@@ -15,7 +15,7 @@ import type {
   TcpListener,
 } from "../network.ts";
 import { isShortage } from "../shortage.ts";
-import { type AcceptEvent, IDLE_MS, INITIAL_ACCEPT_STATE, stepAccept } from "./accept_engine.ts";
+import { type AcceptEvent, INITIAL_ACCEPT_STATE, stepAccept } from "./accept_engine.ts";
 import { action, canReusePort, openReusingPort, requireNet, toNetworkError } from "./platform.ts";
 import { SocketReader, withReader } from "./socket_reader.ts";
 import net from "node:net";
@@ -90,7 +90,7 @@ export async function listenTcp(
  *
  * @param socket must not have started to read; taken over
  */
-export function acceptedConnection(socket: net.Socket): TcpConnection | undefined {
+function acceptedConnection(socket: net.Socket): TcpConnection | undefined {
   const ends = endsOf(socket); // read at once: the peer may reset the connection at any moment
   if (ends === undefined) return void socket.destroy();
   const reader = new SocketReader();
@@ -98,12 +98,12 @@ export function acceptedConnection(socket: net.Socket): TcpConnection | undefine
 }
 
 /** Whether `node:net` refuses the arguments of a call, which it does for a local address that is not ours. */
-export function isInvalidArgument(error: unknown): boolean {
+function isInvalidArgument(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "EINVAL";
 }
 
 /** The error for a local address that is not one of this machine. */
-export function foreignAddress(cannot: string, cause: unknown): NetworkError {
+function foreignAddress(cannot: string, cause: unknown): NetworkError {
   return new NetworkError(`${cannot}: not an address of this machine`, "address-not-available", {
     cause,
   });
@@ -256,7 +256,7 @@ class SystemTcpListener implements TcpListener {
     this.#options = options;
     this.#server = server;
     this.#attend(server);
-    if (canRenew(server)) this.#wait(IDLE_MS);
+    if (canRenew(server)) this.#wait(INITIAL_ACCEPT_STATE.waitMs);
   }
 
   accept(options: { signal?: AbortSignal } = {}): Promise<TcpConnection> {

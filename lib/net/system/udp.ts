@@ -9,7 +9,7 @@ import { NetworkError } from "../../base/errors.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../address.ts";
 import type { BindUdpOptions, Datagram, MulticastOptions, UdpSocket } from "../network.ts";
-import { action, isNetUnrestricted, requireNet, toNetworkError } from "./platform.ts";
+import { action, isFullyGranted, requireNet, toNetworkError } from "./platform.ts";
 import dgram from "node:dgram";
 
 /** As {@linkcode Network.bindUdp}. Multicast always uses `node:dgram`: only that can choose the interface to send on. */
@@ -39,7 +39,7 @@ class SystemUdpSocket implements UdpSocket {
   readonly local: TransportAddress;
   readonly #driver: Driver;
   readonly #queue: WaitQueue<Datagram>;
-  readonly #unrestricted = isNetUnrestricted();
+  readonly #unrestricted = isFullyGranted("net");
 
   constructor(driver: Driver, queue: WaitQueue<Datagram>) {
     this.local = driver.local;

@@ -4,7 +4,12 @@
  * @module
  */
 
-import { MalformedMessageError, NetworkError, PunchlineError } from "../../base/errors.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  PunchlineError,
+} from "../../base/errors.ts";
 import { runAll } from "../../base/tasks.ts";
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
@@ -23,7 +28,7 @@ import {
   sameAgain,
 } from "../mapper.ts";
 import { probeResult } from "../probe.ts";
-import { NAT_PMP_RESULT, natPmpRefusal } from "../refusals.ts";
+import { LIFETIME_0_REMEDY, NAT_PMP_RESULT, natPmpRefusal } from "../refusals.ts";
 import {
   decodeNatPmpResponse,
   encodeNatPmpRequest,
@@ -84,9 +89,14 @@ async function map(
 ): Promise<MappingGrant> {
   checkRequest(request);
   // Both requests at once, as the RFC allows, take one round trip.
+  let isGranted = false;
   const [{ mapping, epoch }, externalIp] = await runAll([
-    (signal) => askMapping(server, request, signal),
-    (signal) => askExternalIpForGrant(server, signal),
+    async (signal) => {
+      const answer = await askMappingForGood(server, request, signal);
+      isGranted = true;
+      return answer;
+    },
+    (signal) => askExternalIpForGrant(server, { signal, isGranted: () => isGranted }),
   ], signal);
   const grant: MappingGrant = {
     mapper: "nat-pmp",
@@ -114,6 +124,40 @@ async function map(
   );
 }
 
+/** A gateway that grants a port for no time, or no port, may have opened one, so it is closed. */
+async function askMappingForGood(
+  server: NatPmpServer,
+  request: MappingRequest,
+  signal: AbortSignal,
+) {
+  const answer = await askMapping(server, request, signal);
+  const { lifetimeSeconds, mappedExternalPort } = answer?.mapping ?? NOTHING;
+  if (answer !== undefined && lifetimeSeconds > 0 && mappedExternalPort > 0) return answer;
+  try {
+    const external = { ip: "0.0.0.0", port: mappedExternalPort };
+    await release({ ...server, waitsMs: CLOSING_WAITS_MS }, { ...request, external }, signal);
+  } catch (error) {
+    if (!(error instanceof PunchlineError)) throw error; // the refusal says enough
+  }
+  if (lifetimeSeconds === 0) throw noLifetime(server, request);
+  throw new MalformedMessageError(
+    `${cannot("map", request)}: gateway ${server.address.ip} granted external port 0`,
+  );
+}
+
+function noLifetime({ address }: NatPmpServer, request: MappingRequest): MappingRefusedError {
+  return new MappingRefusedError(
+    `${cannot("map", request)}: gateway ${address.ip} granted it for 0 s`,
+    {
+      mapper: "nat-pmp",
+      code: NAT_PMP_RESULT.SUCCESS,
+      reason: "LIFETIME_0",
+      remedy: LIFETIME_0_REMEDY,
+    },
+  );
+}
+
+/** The grant; `undefined` if the gateway granted neither a port nor a lifetime each time that it answered. */
 async function askMapping(server: NatPmpServer, request: MappingRequest, signal: AbortSignal) {
   const { protocol, internal, externalPort = internal.port, lifetimeSeconds } = request;
   const opcode = OPCODES[protocol];
@@ -124,18 +168,22 @@ async function askMapping(server: NatPmpServer, request: MappingRequest, signal:
     lifetimeSeconds,
   };
   const what = { action: cannot("map", request), localIp: internal.ip, signal };
-  const { answer: mapping, receivedAtMs } = await ask(server, question, what, (response) => {
+  let hasGrantedNothing = false;
+  const asked = ask(server, question, what, (response) => {
     if (!("internalPort" in response) || response.opcode !== opcode) return undefined;
     if (response.internalPort !== internal.port) return undefined;
-    // A late answer to a deletion has a lifetime of 0.
-    return response.lifetimeSeconds === 0 ? undefined : response;
+    // A late answer to a deletion has neither a lifetime nor a port (RFC 6886 §3.4).
+    const isDeletion = response.lifetimeSeconds === 0 && response.mappedExternalPort === 0;
+    hasGrantedNothing ||= isDeletion;
+    return isDeletion ? undefined : response;
   });
-  if (mapping.mappedExternalPort === 0) {
-    throw new MalformedMessageError(
-      `${cannot("map", request)}: gateway ${server.address.ip} granted external port 0`,
-    );
+  try {
+    const { answer: mapping, receivedAtMs } = await asked;
+    return { mapping, epoch: { seconds: mapping.epochSeconds, receivedAtMs } };
+  } catch (error) {
+    if (error instanceof NoResponseError && hasGrantedNothing) return undefined;
+    throw error;
   }
-  return { mapping, epoch: { seconds: mapping.epochSeconds, receivedAtMs } };
 }
 
 async function askExternalIp(
@@ -156,7 +204,10 @@ async function askExternalIp(
 }
 
 /** Some gateways map, but do not report their address: that is no reason to wait for minutes. */
-async function askExternalIpForGrant(server: NatPmpServer, signal: AbortSignal): Promise<string> {
+async function askExternalIpForGrant(
+  server: NatPmpServer,
+  { signal, isGranted }: { signal: AbortSignal; isGranted: () => boolean },
+): Promise<string> {
   try {
     const { externalIp } = await askExternalIp(
       { ...server, waitsMs: INTERACTIVE_WAITS_MS },
@@ -164,6 +215,7 @@ async function askExternalIpForGrant(server: NatPmpServer, signal: AbortSignal):
     );
     return externalIp;
   } catch (error) {
+    if (signal.aborted && isGranted()) return "0.0.0.0"; // the caller has a port to release
     if (error instanceof NetworkError || !(error instanceof PunchlineError)) throw error;
     return "0.0.0.0";
   }
@@ -171,7 +223,7 @@ async function askExternalIpForGrant(server: NatPmpServer, signal: AbortSignal):
 
 async function release(
   server: NatPmpServer,
-  grant: MappingGrant,
+  grant: Pick<MappingGrant, "protocol" | "internal" | "external">,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const { protocol, internal } = grant;
@@ -223,5 +275,10 @@ function ask<T>(
     },
   });
 }
+
+/** Chosen by us: the gateway has just answered. */
+const CLOSING_WAITS_MS = [100, 200];
+
+const NOTHING = { lifetimeSeconds: 0, mappedExternalPort: 0 };
 
 const OPCODES = { tcp: "map-tcp", udp: "map-udp" } as const;

@@ -7,7 +7,7 @@
 
 import { concat, equalBytes, toHex } from "../../base/bytes.ts";
 import { hmac } from "../../base/crypto.ts";
-import { MalformedMessageError } from "../../base/errors.ts";
+import { MalformedMessageError, NetworkError, PunchlineError } from "../../base/errors.ts";
 import { ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
 import { askGateway, isSameIp, RFC6887_WAITS_MS, withJitter } from "../gateway.ts";
@@ -25,7 +25,7 @@ import {
   sameAgain,
 } from "../mapper.ts";
 import { probeResult } from "../probe.ts";
-import { PCP_RESULT, pcpRefusal } from "../refusals.ts";
+import { LIFETIME_0_REMEDY, PCP_RESULT, pcpRefusal } from "../refusals.ts";
 import {
   decodePcpResponse,
   encodePcpRequest,
@@ -77,8 +77,7 @@ export function pcpMapper(gateway: string, options: PcpMapperOptions): PortMappe
   return {
     name: "pcp",
     gateway,
-    map: async (request, { signal } = {}) =>
-      await client.map(request, client.nonceFor(request), signal),
+    map: (request, { signal } = {}) => client.mapOrWithdraw(request, signal),
     renew: async (grant, { signal, lifetimeSeconds } = {}) => {
       checkGrant(grant, "pcp");
       const request = sameAgain(grant, lifetimeSeconds);
@@ -114,6 +113,19 @@ class PcpClient {
     return grant.handle === "" ? this.nonceFor(grant) : pcpNonceFromHex(grant.handle);
   }
 
+  /** The gateway may have opened the port although its answer is of no use, or did not arrive: then it is told to close it. */
+  async mapOrWithdraw(request: MappingRequest, signal?: AbortSignal): Promise<MappingGrant> {
+    const nonce = this.nonceFor(request);
+    try {
+      return await this.map(request, nonce, signal);
+    } catch (error) {
+      const isClear = error instanceof MappingRefusedError && error.reason !== LIFETIME_0 ||
+        error instanceof RangeError || error instanceof NetworkError;
+      if (!isClear) await this.#withdraw(request, nonce);
+      throw error;
+    }
+  }
+
   async map(
     request: MappingRequest,
     nonce: Uint8Array,
@@ -131,6 +143,17 @@ class PcpClient {
       signal,
     });
     const assigned = response.body as PcpMap; // askPcp() accepts no other opcode
+    if (response.lifetimeSeconds === 0) {
+      throw new MappingRefusedError(
+        `${cannot("map", request)}: gateway ${this.#server.address.ip} granted it for 0 s`,
+        {
+          mapper: "pcp",
+          code: PCP_RESULT.SUCCESS,
+          reason: LIFETIME_0,
+          remedy: LIFETIME_0_REMEDY,
+        },
+      );
+    }
     if (assigned.externalPort === 0) {
       throw new MalformedMessageError(
         `${cannot("map", request)}: gateway ${this.#server.address.ip} granted external port 0`,
@@ -195,6 +218,22 @@ class PcpClient {
       });
       return { epoch };
     });
+  }
+
+  /** Sends a deletion, and waits for the answer for a moment. Without a mapping of this nonce it does nothing. */
+  async #withdraw({ protocol, internal }: MappingRequest, nonce: Uint8Array): Promise<void> {
+    const none = { externalPort: 0, externalIp: noAddress(ipFamily(internal.ip)) };
+    try {
+      await askPcp({ ...this.#server, waitsMs: WITHDRAWAL_WAITS_MS }, {
+        action: cannot("release", { protocol, internal }),
+        clientIp: this.#clientIp(internal.ip),
+        lifetimeSeconds: 0,
+        body: mapBody({ protocol, internal }, nonce, none),
+        options: this.#thirdParty(internal.ip),
+      });
+    } catch (error) {
+      if (!(error instanceof PunchlineError)) throw error; // the mapping ends with its lease
+    }
   }
 
   /** RFC 6887 §15: a MAP for 0 s, without suggestions. Returns a refusal that may mean that the mapping is gone. */
@@ -376,9 +415,11 @@ function answers(response: PcpResponse, request: PcpTransactionRequest): boolean
   if (body.opcode !== asked.opcode) return false;
   if (!("nonce" in body) || !("nonce" in asked)) return true;
   if (!isSameMapping(body, asked)) return false;
-  // A late answer to a deletion grants for 0 s.
-  const isDeletion = request.lifetimeSeconds === 0;
-  return resultCode !== PCP_RESULT.SUCCESS || (response.lifetimeSeconds === 0) === isDeletion;
+  if (resultCode !== PCP_RESULT.SUCCESS || request.lifetimeSeconds === 0) {
+    return resultCode !== PCP_RESULT.SUCCESS || response.lifetimeSeconds === 0;
+  }
+  // A late answer to a deletion grants no port for 0 s.
+  return response.lifetimeSeconds > 0 || body.externalPort > 0;
 }
 
 function isSameMapping(a: PcpMap | PcpPeer, b: PcpMap | PcpPeer): boolean {
@@ -434,3 +475,9 @@ const DISCARD_PORT = 9;
 
 /** How miniupnpd refuses to delete a mapping that is gone, and one that it should delete. */
 const AMBIGUOUS_CODES: readonly number[] = [PCP_RESULT.NOT_AUTHORIZED, PCP_RESULT.NO_RESOURCES];
+
+/** The reason of a grant for no time at all. */
+const LIFETIME_0 = "LIFETIME_0";
+
+/** Chosen by us: one request, as the gateway has probably not heard of the port. */
+const WITHDRAWAL_WAITS_MS = [100];

@@ -101,7 +101,10 @@ export function getExternalIpAddress(): IgdAction<string> {
   return {
     name: "GetExternalIPAddress",
     arguments: [],
-    decode: (values) => toIp(values.get("newexternalipaddress") ?? ""),
+    decode: (values) => {
+      const [only = "", ...more] = values.values();
+      return toIp(values.get("newexternalipaddress") ?? (more.length === 0 ? only : ""));
+    },
   };
 }
 
@@ -204,20 +207,28 @@ function target(values: SoapValues): PortMappingTarget & { enabled: boolean } {
     internalClient: toIp(values.get("newinternalclient") ?? ""),
     internalPort: toPort(values.get("newinternalport"), "NewInternalPort"),
     description: values.get("newportmappingdescription") ?? "",
-    leaseSeconds: toInteger(values.get("newleaseduration") || "0", "NewLeaseDuration"),
+    leaseSeconds: toLease(values.get("newleaseduration")),
     enabled: toBoolean(values.get("newenabled") ?? "1"),
   };
 }
 
 function nothing(): void {}
 
+/** Some devices pad parts with zeros to three digits, which would be octal to others, or map IPv4 to IPv6. */
 function toIp(text: string): string {
-  return isIp(text) ? parseIp(text) : "0.0.0.0";
+  const ipv4 = text.replace(/^::ffff:(?=\d+\.)/i, "");
+  const plain = PADDED_IPV4.test(ipv4) ? ipv4.split(".").map(Number).join(".") : ipv4;
+  return isIp(plain) ? parseIp(plain) : "0.0.0.0";
 }
 
 /** UDA 2.0 §2.5: 1, true, yes; and their opposites. */
 function toBoolean(text = ""): boolean {
   return /^(?:1|true|yes)$/i.test(text);
+}
+
+/** A lease that cannot be read is unknown, which does not make the entry so. */
+function toLease(text = ""): number {
+  return /^\d{1,10}$/.test(text) ? Number(text) : 0;
 }
 
 function toProtocol(text = ""): "tcp" | "udp" {
@@ -240,6 +251,8 @@ function toInteger(text = "", name: string): number {
 function unreadable(name: string, text = ""): MalformedMessageError {
   return malformed("SOAP values", `${name} is ${JSON.stringify(text.slice(0, 40))}`);
 }
+
+const PADDED_IPV4 = /^(?:[1-9]\d{0,2}|0|0\d{2})(?:\.(?:[1-9]\d{0,2}|0|0\d{2})){3}$/;
 
 /** WANIPv6FirewallControl:1 §2.3.8: IANA protocol numbers. */
 const IANA_PROTOCOL = { tcp: "6", udp: "17" };

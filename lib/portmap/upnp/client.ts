@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError, NoResponseError, PunchlineError } from "../../base/errors.ts";
+import { NetworkError, NoResponseError } from "../../base/errors.ts";
 import { ipFamily } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
 import {
@@ -30,8 +30,15 @@ import {
   openPinhole,
   renewPinhole,
 } from "./pinhole.ts";
-import { isTakenByOthers, mapIgdPort, readEntry, unmapIgdPort } from "./port_mapping.ts";
-import { call, connectionStatus, type IgdSession, listEntries, tryCall } from "./session.ts";
+import { leaseSecondsFor } from "./fallbacks.ts";
+import {
+  findEntry,
+  mapIgdPort,
+  readMapping,
+  type ShownMapping,
+  unmapIgdPort,
+} from "./port_mapping.ts";
+import { call, connectionStatus, type IgdSession, listAllEntries } from "./session.ts";
 import { SEARCH_MS } from "./ssdp.ts";
 
 /** What {@linkcode igdMapper} takes. */
@@ -48,11 +55,8 @@ export interface IgdMapperOptions {
 export interface IgdMapper extends PortMapper {
   /** Searches for the gateway if it is not known yet, and asks it for nothing. */
   find(options?: MapperCallOptions): Promise<void>;
-  /** The entry of an external port in the gateway's table; `undefined` if there is none, `"unknown"` if it does not say. */
-  readMapping(
-    key: PortMappingKey,
-    options?: MapperCallOptions,
-  ): Promise<PortMappingEntry | undefined | "unknown">;
+  /** What the gateway shows of a grant that is no pinhole. */
+  checkMapping(grant: MappingGrant, options?: MapperCallOptions): Promise<ShownMapping>;
   /**
    * The IPv4 mappings of all hosts, as far as the gateway lists them.
    *
@@ -79,8 +83,12 @@ export type IgdHandle =
   | {
     readonly kind: "port";
     readonly serviceType: string;
+    /** The path of the service that granted it: a device may have several of one type. */
+    readonly control?: string;
     /** The mapping's description in the router's table, which renewals keep. */
     readonly description: string;
+    /** The lease that the device grants, if that is less than what was requested; 0 for a permanent one. */
+    readonly leaseSeconds?: number;
   }
   | { readonly kind: "pinhole"; readonly uniqueId: number };
 
@@ -105,7 +113,15 @@ export function decodeHandle(text: string): IgdHandle {
       typeof handle.serviceType === "string" && typeof handle.description === "string"
     ) {
       const { serviceType, description } = handle;
-      return { kind: "port", serviceType, description };
+      return {
+        kind: "port",
+        serviceType,
+        description,
+        ...optionalText(handle, "control"),
+        ..."leaseSeconds" in handle && typeof handle.leaseSeconds === "number"
+          ? { leaseSeconds: handle.leaseSeconds }
+          : {},
+      };
     }
   }
   throw new TypeError(`Cannot use grant: its handle is ${JSON.stringify(text.slice(0, 80))}`);
@@ -127,10 +143,19 @@ class Igd implements IgdMapper {
     await this.#finder.find(this.#linkOf(undefined), signal);
   }
 
-  async readMapping(key: PortMappingKey, { signal }: MapperCallOptions = {}) {
-    return await this.#with(undefined, signal, async (session, known) => {
-      const service = requireConnection(known, "Cannot read mapping", this.gateway);
-      return await readEntry(session, service, key);
+  async checkMapping(grant: MappingGrant, { signal }: MapperCallOptions = {}) {
+    checkGrant(grant, "upnp");
+    const handle = decodeHandle(grant.handle);
+    const { protocol, external, internal } = grant;
+    const key = { protocol, externalPort: external.port };
+    return await this.#with(internal.ip, signal, async (session, known) => {
+      const [service] = this.#servicesFor(known, handle, "Cannot read mapping");
+      const shown = await readMapping(session, service!, key);
+      const { entry } = shown;
+      return {
+        ...shown,
+        entry: await findEntry(session, service!, { key, target: grant, entry }),
+      };
     });
   }
 
@@ -147,7 +172,11 @@ class Igd implements IgdMapper {
     const handle = decodeHandle(grant.handle);
     const again = sameAgain(grant, options.lifetimeSeconds);
     if (handle.kind === "port") {
-      return await this.#map({ ...again, description: handle.description }, options, handle);
+      const { description, leaseSeconds = Infinity } = handle;
+      const lifetimeSeconds = leaseSeconds === 0
+        ? Infinity
+        : Math.min(again.lifetimeSeconds, leaseSeconds);
+      return await this.#map({ ...again, description, lifetimeSeconds }, options, handle);
     }
     return await this.#with(grant.internal.ip, options.signal, async (session) => {
       const { uniqueId, leaseSeconds } = await renewPinhole(session, handle.uniqueId, again);
@@ -161,11 +190,9 @@ class Igd implements IgdMapper {
     const action = cannot("release", grant);
     await this.#with(grant.internal.ip, signal, async (session, known) => {
       if (handle.kind === "pinhole") return await closePinhole(session, handle.uniqueId, action);
-      const service = sameService(known, handle) ?? requireConnection(known, action, this.gateway);
+      const services = this.#servicesFor(known, handle, action);
       const key = { protocol: grant.protocol, externalPort: grant.external.port };
-      const isTaken = isExpired(grant) &&
-        await isTakenByOthers(session, service, { key, request: sameAgain(grant) });
-      if (!isTaken) await unmapIgdPort(session, service, { key, action });
+      await unmapIgdPort(session, services, { key, target: grant, action });
     });
   }
 
@@ -194,16 +221,16 @@ class Igd implements IgdMapper {
 
   async listMappings({ signal }: MapperCallOptions = {}): Promise<PortMappingEntry[]> {
     return await this.#with(undefined, signal, async (session, known) => {
-      const service = requireConnection(known, "Cannot list mappings", this.gateway);
-      return await listEntries(session, service);
+      const services = this.#servicesFor(known, undefined, "Cannot list mappings");
+      return await listAllEntries(session, services);
     });
   }
 
   async deleteMapping(key: PortMappingKey, { signal }: MapperCallOptions = {}): Promise<void> {
     const action = `Cannot delete mapping of ${key.protocol.toUpperCase()} ${key.externalPort}`;
     await this.#with(undefined, signal, async (session, known) => {
-      const service = requireConnection(known, action, this.gateway);
-      await unmapIgdPort(session, service, { key, action });
+      const services = this.#servicesFor(known, undefined, action);
+      await unmapIgdPort(session, services, { key, action });
     });
   }
 
@@ -229,25 +256,39 @@ class Igd implements IgdMapper {
         const { uniqueId, leaseSeconds } = await openPinhole(session, request);
         return this.#pinholeGrant(request, uniqueId, leaseSeconds);
       }
-      const first = sameService(known, before) ??
-        requireConnection(known, cannot("map", request), this.gateway);
-      const services = [first, ...known.connections.filter((service) => service !== first)];
+      const services = this.#servicesFor(known, before, cannot("map", request));
       const { service, ...granted } = await mapIgdPort(session, services, request);
+      const { askedLeaseSeconds } = granted;
+      const isShort = askedLeaseSeconds !== leaseSecondsFor(request.lifetimeSeconds);
       return {
         mapper: "upnp",
         protocol: request.protocol,
         internal: request.internal,
-        external: { ip: await externalIpOf(session, service), port: granted.externalPort },
+        external: { ip: granted.externalIp, port: granted.externalPort },
         lifetimeSeconds: granted.leaseSeconds,
         grantedAtMs: performance.now(),
         gateway: this.gateway,
         handle: encodeHandle({
           kind: "port",
           serviceType: service.serviceType,
+          control: service.control.target,
           description: granted.description,
+          ...isShort || before?.kind === "port" && before.leaseSeconds !== undefined
+            ? { leaseSeconds: askedLeaseSeconds }
+            : {},
         }),
       };
     });
+  }
+
+  /** The service of the handle first, then the others; at least one. */
+  #servicesFor(
+    known: KnownIgd,
+    handle: IgdHandle | undefined,
+    action: string,
+  ): readonly IgdService[] {
+    const first = sameService(known, handle) ?? requireConnection(known, action, this.gateway);
+    return [first, ...known.connections.filter((service) => service !== first)];
   }
 
   #pinholeGrant(request: MappingRequest, uniqueId: number, leaseSeconds: number): MappingGrant {
@@ -314,17 +355,6 @@ function isOfMovedDevice(error: unknown): boolean {
     ["no SOAP", "connection reset"].includes(error.reason);
 }
 
-/** The port is open, whatever comes of this call. */
-async function externalIpOf(session: IgdSession, service: IgdService): Promise<string> {
-  try {
-    const outcome = await tryCall(session, service, getExternalIpAddress());
-    return outcome.kind === "done" ? outcome.value : "0.0.0.0";
-  } catch (error) {
-    if (error instanceof PunchlineError) return "0.0.0.0";
-    throw error;
-  }
-}
-
 function requireConnection(
   { connections }: KnownIgd,
   action: string,
@@ -340,16 +370,23 @@ function requireConnection(
   });
 }
 
+/** The service that granted, which may have another port by now; `undefined` if it cannot be told from others. */
 function sameService(
   { connections }: KnownIgd,
   handle: IgdHandle | undefined,
 ): IgdService | undefined {
   if (handle?.kind !== "port") return undefined;
-  return connections.find(({ serviceType }) => serviceType === handle.serviceType);
+  const { serviceType, control } = handle;
+  const alike = connections.filter((service) => service.serviceType === serviceType);
+  return alike.find((service) => service.control.target === control) ?? alike[0];
 }
 
-function isExpired({ grantedAtMs, lifetimeSeconds }: MappingGrant): boolean {
-  return performance.now() > grantedAtMs + lifetimeSeconds * 1000;
+function optionalText<Name extends string>(
+  value: object,
+  name: Name,
+): { readonly [Key in Name]?: string } {
+  const text = Object.entries(value).find(([key]) => key === name)?.[1];
+  return typeof text === "string" ? { [name]: text } as { [Key in Name]: string } : {};
 }
 
 /** Without control characters, as it ends up on terminals. */

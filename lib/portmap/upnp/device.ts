@@ -10,13 +10,11 @@ import {
   ipFamily,
   ipScope,
   ipToBytes,
-  isIp,
   isSystemPort,
-  parseIp,
   type TransportAddress,
   withoutZone,
 } from "../../net/address.ts";
-import { childOf, childText, findElement, parseXml, type XmlElement } from "./xml.ts";
+import { childText, findElement, parseXml, type XmlElement } from "./xml.ts";
 
 /** A device's description of itself, and of the devices in it. */
 export interface DeviceDescription {
@@ -51,7 +49,7 @@ export function decodeDeviceDescription(bytes: Uint8Array): DeviceDescription {
     throw malformed("device description", "it has no device element");
   }
   const services: ServiceDescription[] = [];
-  collectServices(device, services);
+  collectServices(root, services);
   return {
     urlBase: childText(root, "URLBase"),
     deviceType: childText(device, "deviceType"),
@@ -90,11 +88,16 @@ export interface IgdService {
  */
 export function igdDevice(description: DeviceDescription, location: DeviceUrl): IgdDevice {
   const { friendlyName, modelName, services, urlBase } = description;
-  const known = services.flatMap(({ serviceType, controlUrl }) => {
+  const known: IgdService[] = [];
+  for (const { serviceType, controlUrl } of services) {
     const type = parseServiceType(serviceType);
     const control = type && tryResolve(location, controlUrl, urlBase);
-    return type && control ? [{ serviceType, ...type, control }] : [];
-  });
+    if (type === undefined || control === undefined) continue;
+    // Some devices list a service twice.
+    if (!known.some((one) => one.serviceType === serviceType && isSameUrl(one.control, control))) {
+      known.push({ serviceType, ...type, control });
+    }
+  }
   return {
     location,
     name: friendlyName || modelName,
@@ -133,21 +136,24 @@ export interface DeviceLink {
 }
 
 /**
- * Parses a LOCATION: HTTP at an IP address, on port 80 or a port from 1024.
+ * Parses the LOCATION in a device's answer: HTTP, on port 80 or a port from 1024. Only its port and path count. Its host
+ * is the address that answered, whatever the text names: devices put names, loopback and their external address there,
+ * and must not send anyone to others.
  *
- * @param zone the link's, such as `%eth0`, for link-local addresses: devices cannot know it
+ * @param responder the address that answered, a link-local one with its zone
  * @throws {MalformedMessageError} if it is anything else
  */
-export function parseLocation(location: string, zone = ""): DeviceUrl {
-  const url = parseUrl(location.replace(FOREIGN_ZONE, "$1]"));
-  if (url === undefined || url.protocol !== "http:" || url.username !== "" || url.password !== "") {
+export function parseLocation(location: string, responder: string): DeviceUrl {
+  const [, authority] = AUTHORITY.exec(location) ?? [];
+  if (authority?.includes("@")) throw unusable(location, "not a plain HTTP URL");
+  const host = ipFamily(responder) === 6 ? `[${withoutZone(responder)}]` : responder;
+  const named = location.replaceAll(/^[\s<"']+|[\s>"']+$/g, "").replace(SCHEMELESS, "http://$1");
+  const url = parseUrl(named.replace(AUTHORITY, `http://${host}$2`));
+  if (url === undefined || url.protocol !== "http:") {
     throw unusable(location, "not a plain HTTP URL");
   }
-  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
-  if (!isIp(host)) throw unusable(location, "its host is a name");
-  const ip = parseIp(host);
   return {
-    address: { ip: ipScope(ip) === "link-local" ? ip + zone : ip, port: portOf(url, location) },
+    address: { ip: responder, port: portOf(url, location) },
     target: url.pathname + url.search,
   };
 }
@@ -162,13 +168,22 @@ export function resolveDeviceUrl(location: DeviceUrl, text: string, urlBase = ""
   const own = `http://${
     formatTransportAddress({ ...location.address, ip: withoutZone(location.address.ip) })
   }${location.target}`;
-  const base = parseUrl(urlBase, own);
-  const url = base && parseUrl(text, base.href) || parseUrl(text, own);
-  if (url === undefined || url.protocol !== "http:") throw unusable(text, "not an HTTP URL");
-  return {
-    address: { ip: location.address.ip, port: portOf(url, text) },
-    target: url.pathname + url.search,
-  };
+  const bases = [parseUrl(urlBase, own)?.href, own].filter((base) => base !== undefined);
+  let problem: MalformedMessageError | undefined;
+  for (const base of bases) {
+    const url = parseUrl(text, base);
+    if (url === undefined || url.protocol !== "http:") continue;
+    try {
+      return {
+        address: { ip: location.address.ip, port: portOf(url, text) },
+        target: url.pathname + url.search,
+      };
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+      problem ??= error; // a URLBase that makes no sense
+    }
+  }
+  throw problem ?? unusable(text, "not an HTTP URL");
 }
 
 /** Why an address must not be contacted; `undefined` if it may be. */
@@ -183,25 +198,33 @@ export function whyForbidden(ip: string, link: DeviceLink): string | undefined {
   return isOnLink(ip, link) ? undefined : `${ip} is neither the gateway nor on its link`;
 }
 
-function collectServices(device: XmlElement, services: ServiceDescription[]): void {
-  for (const service of childrenOfList(device, "serviceList", "service")) {
+/** Services that name a type or a control URL twice are left out: a damaged document has merged two of them. */
+function collectServices(element: XmlElement, services: ServiceDescription[]): void {
+  for (const child of element.children) {
+    if (child.name !== "service") {
+      collectServices(child, services);
+      continue;
+    }
     if (services.length === MAX_SERVICES) return;
+    if (isAmbiguous(child)) continue;
     services.push({
-      serviceType: childText(service, "serviceType"),
-      serviceId: childText(service, "serviceId"),
-      controlUrl: childText(service, "controlURL"),
-      eventSubUrl: childText(service, "eventSubURL"),
-      scpdUrl: childText(service, "SCPDURL"),
+      serviceType: childText(child, "serviceType"),
+      serviceId: childText(child, "serviceId"),
+      controlUrl: childText(child, "controlURL"),
+      eventSubUrl: childText(child, "eventSubURL"),
+      scpdUrl: childText(child, "SCPDURL"),
     });
-  }
-  for (const inner of childrenOfList(device, "deviceList", "device")) {
-    collectServices(inner, services);
   }
 }
 
-function childrenOfList(device: XmlElement, list: string, name: string): readonly XmlElement[] {
-  const children = childOf(device, list)?.children ?? [];
-  return children.filter((child) => child.name === name);
+function isAmbiguous({ children }: XmlElement): boolean {
+  return ["servicetype", "controlurl"].some((name) =>
+    children.filter((child) => child.name === name).length > 1
+  );
+}
+
+function isSameUrl(a: DeviceUrl, b: DeviceUrl): boolean {
+  return a.target === b.target && a.address.port === b.address.port;
 }
 
 function tryResolve(
@@ -251,8 +274,11 @@ const SERVICE_TYPE = /^urn:(?:schemas-upnp-org|dslforum-org):service:([a-z0-9]+)
 const FIREWALL = "WANIPv6FirewallControl";
 const KINDS = ["WANIPConnection", "WANPPPConnection", FIREWALL] as const;
 
-/** A zone has a meaning only on its own host (RFC 6874 §1), and `URL` accepts none. */
-const FOREIGN_ZONE = /^(\s*http:\/\/\[[^\]%]*)%[^\]]*\]/i;
+/** A URL without its scheme, that starts with its host. */
+const SCHEMELESS = /^(?:\/\/|(?=\d|\[))([^/]*)/;
+
+/** The scheme, the host, and the port of a URL. */
+const AUTHORITY = /^\s*http:\/\/([^/?#]*?)(:\d*)?(?=[/?#]|\s*$)/i;
 
 /** Chosen by us: devices have one or two for each WAN. Each is asked for its status, and then for the mapping. */
 const MAX_CONNECTIONS = 8;

@@ -4,10 +4,23 @@
  * @module
  */
 
-import { MalformedMessageError, NoResponseError, PunchlineError } from "../../base/errors.ts";
+import {
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+  PunchlineError,
+} from "../../base/errors.ts";
 import { SharedJob, TaskGroup } from "../../base/tasks.ts";
+import { ResettableTimer } from "../../base/timers.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
-import { formatTransportAddress, ipFamily, ipScope, zoneOf } from "../../net/address.ts";
+import {
+  formatTransportAddress,
+  ipFamily,
+  ipScope,
+  type TransportAddress,
+  withoutZone,
+  zoneOf,
+} from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
 import { isSameIp } from "../gateway.ts";
 import { MappingRefusedError } from "../mapper.ts";
@@ -21,10 +34,11 @@ import {
   parseLocation,
   whyForbidden,
 } from "./device.ts";
-import { requestHttp } from "./http.ts";
+import { type HttpResponse, requestDevice } from "./http.ts";
 import { type IgdSession, rankConnections } from "./session.ts";
 import { SoapClient } from "./soap.ts";
 import { SEARCH_MS, searchGateways, type SsdpAnswer } from "./ssdp.ts";
+import { xmlExtent } from "./xml.ts";
 import { delay } from "@std/async/delay";
 
 /** A gateway, and how it was found. */
@@ -136,7 +150,7 @@ export class IgdFinder {
     const search = discoverIgds(this.#network, {
       links: [link],
       signal,
-      onProblem: (problem) => problems.push(problem),
+      onProblem: (problem) => problems.push(problem), // of the gateway alone
     });
     for await (const found of search) return await this.#prepare(found, signal);
     throw igdNotFound(`at gateway ${this.#gateway}`, `no answer in ${SEARCH_MS} ms`, problems);
@@ -182,24 +196,48 @@ async function searchLink(
 ): Promise<void> {
   const seen = new Set<string>();
   const fetches: Promise<void>[] = [];
+  const retries = new RetryBudget();
+  const startMs = performance.now();
+  let pending = 0;
+  let isFound = false;
+  await using ending = new TaskGroup(() => {}); // only for its signal
+  // The gateway has answered, with nothing of use: others of its devices answer soon, or not at all.
+  const afterFailure = new ResettableTimer(() => {
+    if (pending === 0 && !isFound) ending.stop(ANSWERED);
+  });
+  const isBusy = () => link.gateway !== undefined && (pending > 0 || isFound);
   try {
     const answers = searchGateways(network, link, {
-      signal,
+      accepts: (from) => isPromising(from, link),
+      isBusy,
+      signal: AbortSignal.any([signal, ending.signal]),
       onMalformed: (error, { ip }) => onProblem(error, ip),
     });
     for await (const answer of answers) {
       const { location } = answer.response;
-      if (seen.has(location) || seen.size >= MAX_DEVICES || !isPromising(answer, link)) continue;
+      if (seen.has(location) || seen.size >= MAX_DEVICES) continue;
       seen.add(location);
-      const fetching = fetchAnswered(network, answer, { link, signal }).then(onFound, (error) => {
+      pending++;
+      const fetching = fetchAnswered(network, answer, { link, retries, signal }).then((found) => {
+        pending--;
+        isFound = true;
+        onFound(found);
+      }, (error) => {
+        pending--;
         if (!(error instanceof PunchlineError)) throw error;
         onProblem(error, answer.from.ip); // only of this device
+        const leftMs = startMs + ANSWERED_SEARCH_MS - performance.now();
+        if (link.gateway !== undefined) afterFailure.set(Math.max(0, leftMs));
       });
       fetching.catch(() => {}); // awaited below, once the search is over
       fetches.push(fetching);
     }
+  } catch (error) {
+    if (error !== ANSWERED) throw error;
   } finally {
+    afterFailure.clear();
     await Promise.allSettled(fetches);
+    afterFailure.clear();
   }
   await Promise.all(fetches);
 }
@@ -208,34 +246,27 @@ async function searchLink(
  * Where the gateway is known, only its own answers count. Over IPv6 it is known by its link-local address, but has to
  * answer from a global one: only from there does it open pinholes for global addresses.
  */
-function isPromising({ from }: SsdpAnswer, { gateway }: DeviceLink): boolean {
-  if (gateway === undefined || isSameIp(from.ip, gateway)) return true;
-  return ipFamily(gateway) === 6 && ipScope(from.ip) !== ipScope(gateway);
+function isPromising({ ip }: TransportAddress, { gateway }: DeviceLink): boolean {
+  if (gateway === undefined || isSameIp(ip, gateway)) return true;
+  return ipFamily(gateway) === 6 && ipScope(ip) !== ipScope(gateway);
 }
 
 async function fetchAnswered(
   network: Network,
   { response, from }: SsdpAnswer,
-  { link, signal }: { link: DeviceLink; signal: AbortSignal },
+  { link, retries, signal }: { link: DeviceLink; retries: RetryBudget; signal: AbortSignal },
 ): Promise<FoundIgd> {
   const zone = zoneOf(link.gateway ?? "") || zoneOf(link.local);
-  const location = parseLocation(response.location, zone);
-  const { ip } = location.address;
-  const reason = whyForbidden(ip, link) ?? whyForbidden(from.ip, link) ??
-    whyForeign(ip, from.ip) ??
-    (await network.ownsAddress(ip) ? `${ip} is this host's own` : undefined);
+  const isZoned = ipScope(from.ip) === "link-local" && ipFamily(from.ip) === 6;
+  const responder = isZoned ? withoutZone(from.ip) + zone : from.ip;
+  const reason = whyForbidden(responder, link) ??
+    (await network.ownsAddress(responder) ? `${responder} is this host's own` : undefined);
   if (reason !== undefined) {
-    throw new MalformedMessageError(
-      `Cannot follow LOCATION ${JSON.stringify(response.location)} from ${from.ip}: ${reason}`,
-    );
+    throw new MalformedMessageError(`Cannot use UPnP device at ${from.ip}: ${reason}`);
   }
-  const device = await fetchIgd(network, location, { local: link.local, signal });
+  const location = parseLocation(response.location, responder);
+  const device = await fetchIgd(network, location, { local: link.local, retries, signal });
   return { device, link, responder: from.ip };
-}
-
-/** Why an answer must not name this address: a device names its own, or sends us to its neighbours. */
-function whyForeign(ip: string, responder: string): string | undefined {
-  return isSameIp(ip, responder) ? undefined : `${ip} is not the address that answered`;
 }
 
 /**
@@ -249,18 +280,21 @@ function whyForeign(ip: string, responder: string): string | undefined {
 async function fetchIgd(
   network: Network,
   location: DeviceUrl,
-  options: { local: string; signal?: AbortSignal },
+  { local, retries, signal }: { local: string; retries: RetryBudget; signal: AbortSignal },
 ): Promise<IgdDevice> {
-  const { status, body } = await requestHttp(
-    network,
-    { method: "GET", host: location.address, target: location.target },
-    { ...options, timeoutMs: DESCRIPTION_TIMEOUT_MS, maxBodyBytes: MAX_DESCRIPTION_BYTES },
-  );
-  if (status !== 200) {
-    const from = formatTransportAddress(location.address);
-    throw new MalformedMessageError(`Cannot get description from ${from}: HTTP status ${status}`);
-  }
-  const device = igdDevice(decodeDeviceDescription(body), location);
+  const { status, body } = await requestPatiently(() =>
+    requestDevice(network, location, {
+      request: { method: "GET" },
+      options: {
+        local,
+        signal,
+        timeoutMs: DESCRIPTION_TIMEOUT_MS,
+        idleMs: DESCRIPTION_IDLE_MS,
+        maxBodyBytes: MAX_DESCRIPTION_BYTES,
+        extent: xmlExtent,
+      },
+    }), { retries, signal });
+  const device = describedDevice(status, body, location);
   if (device.connections.length > 0 || device.firewall !== undefined) return device;
   throw new MappingRefusedError(
     `Cannot use UPnP device ${JSON.stringify(device.name)} at ${location.address.ip}: ` +
@@ -274,10 +308,62 @@ async function fetchIgd(
   );
 }
 
+/** Some devices send the description with a status that denies it. */
+function describedDevice(status: number, body: Uint8Array, location: DeviceUrl): IgdDevice {
+  try {
+    return igdDevice(decodeDeviceDescription(body), location);
+  } catch (error) {
+    if (status === 200 || !(error instanceof MalformedMessageError)) throw error;
+    const from = formatTransportAddress(location.address);
+    throw new MalformedMessageError(`Cannot get description from ${from}: HTTP status ${status}`);
+  }
+}
+
+/** A device that is busy refuses or resets connections, or answers with a status that says so: it is asked again. */
+async function requestPatiently(
+  request: () => Promise<HttpResponse>,
+  { retries, signal }: { retries: RetryBudget; signal: AbortSignal },
+): Promise<HttpResponse> {
+  while (true) {
+    let waitMs: number | undefined;
+    try {
+      const response = await request();
+      if (!BUSY_STATUSES.includes(response.status) || response.body.length > 0) return response;
+      waitMs = retries.nextWaitMs();
+      if (waitMs === undefined) return response;
+    } catch (error) {
+      const isBusy = error instanceof NetworkError && BUSY_REASONS.includes(error.reason);
+      waitMs = isBusy ? retries.nextWaitMs() : undefined;
+      if (waitMs === undefined) throw error;
+    }
+    await delay(waitMs, { signal });
+  }
+}
+
+/** The retries of one search: those who answer it cannot make it dial as often as they like. */
+class RetryBudget {
+  readonly #waitsMs = [...BUSY_WAITS_MS];
+
+  /** How long to wait before the next retry; `undefined` if there is none. */
+  nextWaitMs(): number | undefined {
+    return this.#waitsMs.shift();
+  }
+}
+
 const SEARCH_OVER = new DOMException("The search is over", "AbortError");
+const ANSWERED = new DOMException("The gateway has answered", "AbortError");
+
+const BUSY_STATUSES = [500, 502, 503];
+const BUSY_REASONS = ["refused", "reset"];
+
+/** Chosen by us: a web server of a router that is overloaded or starting serves again within a second. */
+const BUSY_WAITS_MS = [100, 300, 1000];
+
+/** Chosen by us: answers are due a second after the last search of the first three rounds. */
+const ANSWERED_SEARCH_MS = 1800;
 
 /** Chosen by us: FRITZ!Box answers nothing if searches of both families arrive together (syncthing). */
-const IPV6_DELAY_MS = 800;
+const IPV6_DELAY_MS = 1000;
 
 /** Chosen by us: no link is known to have more than a handful of gateways; one that does is hostile. */
 const MAX_DEVICES = 8;
@@ -285,5 +371,6 @@ const MAX_DEVICES = 8;
 /** Chosen by us: descriptions have 2 to 20 KiB. */
 const MAX_DESCRIPTION_BYTES = 256 * 1024;
 
-/** Chosen by us: no device is known to take longer, and one that is dead delays the search no more than this. */
-const DESCRIPTION_TIMEOUT_MS = 3000;
+/** Chosen by us: slow devices take four seconds to begin, and some send byte by byte. The search is not held up by it. */
+const DESCRIPTION_IDLE_MS = 8000;
+const DESCRIPTION_TIMEOUT_MS = 20_000;

@@ -17,6 +17,8 @@ export interface AddMappingAttempt {
   /** 0 stands for a permanent lease. */
   readonly leaseSeconds: number;
   readonly description: string;
+  /** Whether the device's table showed that nothing has the port; `false` if it did not show anything. */
+  readonly isFree: boolean;
   /** The fallbacks that led from the first attempt to this one. */
   readonly taken: readonly Fallback[];
 }
@@ -37,8 +39,9 @@ export function firstAttempt(request: MappingRequest): AddMappingAttempt {
     action: "AddPortMapping",
     service: 0,
     externalPort: externalPort ?? internal.port,
-    leaseSeconds: toLease(lifetimeSeconds),
+    leaseSeconds: leaseSecondsFor(lifetimeSeconds),
     description: description.slice(0, MAX_DESCRIPTION),
+    isFree: false,
     taken: [],
   };
 }
@@ -56,6 +59,12 @@ export function nextAttempt(
     return { ...attempt, ...changed, taken: [...attempt.taken, fallback] };
   }
   return undefined;
+}
+
+/** The lease to ask for; 0 for a permanent one. */
+export function leaseSecondsFor(lifetimeSeconds: number): number {
+  if (lifetimeSeconds === Infinity) return 0;
+  return Math.min(Math.max(1, Math.ceil(lifetimeSeconds)), MAX_LEASE_SECONDS);
 }
 
 type Change = Partial<AddMappingAttempt>;
@@ -89,14 +98,26 @@ const FALLBACKS: Readonly<
   "permanent-lease": (attempt) =>
     attempt.leaseSeconds > 0 ? once("permanent-lease", attempt, { leaseSeconds: 0 }) : undefined,
 
+  "shorter-lease": ({ leaseSeconds, taken }) => {
+    if (taken.includes("permanent-lease")) return undefined;
+    const shorter = SHORTER_LEASES_SECONDS.find((seconds) => seconds < leaseSeconds);
+    return shorter === undefined ? undefined : { leaseSeconds: shorter };
+  },
+
   "finite-lease": (attempt) =>
-    attempt.leaseSeconds === 0 && !attempt.taken.includes("permanent-lease")
-      ? { leaseSeconds: MAX_LEASE_SECONDS }
+    attempt.leaseSeconds === 0
+      ? once("finite-lease", attempt, { leaseSeconds: MAX_LEASE_SECONDS })
       : undefined,
 
   "plain-description": (attempt) => once("plain-description", attempt, { description: PLAIN }),
 
-  "delete-leftover": (attempt) => once("delete-leftover", attempt, {}),
+  // Of the same description, some devices allow only one mapping. The external port distinguishes this one from others.
+  "other-description": (attempt, { request }) => {
+    if (!attempt.isFree) return undefined;
+    const what = ` ${request.protocol} ${attempt.externalPort}`;
+    const description = attempt.description.slice(0, MAX_DESCRIPTION - what.length) + what;
+    return once("other-description", attempt, { description });
+  },
 
   "next-service": ({ service, taken }, { serviceVersions }) =>
     service + 1 < serviceVersions.length && !taken.includes("other-port")
@@ -115,16 +136,14 @@ function otherPort(
   const isOtherPort = (each: Fallback) => each === "other-port" || each === "unprivileged-port";
   const externalPort = otherPorts[taken.filter(isOtherPort).length];
   if (externalPort === undefined || request.exactExternalPort) return undefined;
-  return { externalPort, action: "AddPortMapping" };
-}
-
-function toLease(lifetimeSeconds: number): number {
-  if (lifetimeSeconds === Infinity) return 0;
-  return Math.min(Math.max(1, Math.ceil(lifetimeSeconds)), MAX_LEASE_SECONDS);
+  return { externalPort, action: "AddPortMapping", isFree: false };
 }
 
 /** WANIPConnection:2 §2.3.19: a week. */
 const MAX_LEASE_SECONDS = 604_800;
+
+/** Chosen by us: some devices grant no more than ten minutes; few grant less than two. */
+const SHORTER_LEASES_SECONDS = [600, 120];
 
 /** Chosen by us: some devices keep 32 characters or fewer, and none is known to need more than this. */
 const MAX_DESCRIPTION = 64;

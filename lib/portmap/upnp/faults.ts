@@ -10,10 +10,16 @@
 /** How a call failed although the device answered. */
 export type IgdFailure =
   | { readonly kind: "fault"; readonly code: number; readonly description: string }
-  /** A status without SOAP. */
-  | { readonly kind: "http"; readonly status: number }
-  /** The device reset the connection instead of answering, as some do for actions that they do not know. */
-  | { readonly kind: "reset" };
+  /** A status without SOAP; whether it only means that the device is busy. */
+  | { readonly kind: "http"; readonly status: number; readonly isBusy: boolean }
+  /** The device ended the connection instead of answering, as some do for actions that they do not know. */
+  | { readonly kind: "reset" }
+  /** It answered with success, but nothing that can be read. */
+  | { readonly kind: "garbled"; readonly problem: string }
+  /** It did not answer in time, or could not be reached. */
+  | { readonly kind: "unanswered"; readonly problem: string }
+  /** Something else has the port: this host or another, as the table showed before anything was asked. */
+  | { readonly kind: "taken"; readonly by: "this-host" | "another-host" };
 
 /** What to change before asking again. */
 export type Fallback =
@@ -23,10 +29,11 @@ export type Fallback =
   | "other-port" // another external port, several times
   | "same-port" // the internal port as the external one
   | "unprivileged-port" // another external port if this one is below 1024
+  | "shorter-lease" // ten minutes, then two
   | "permanent-lease"
   | "finite-lease"
   | "plain-description" // short, of letters only
-  | "delete-leftover" // an older mapping of the same internal port with the same description
+  | "other-description" // one that no other mapping has
   | "next-service"; // another connection of the same device
 
 /** How to react to a failure. */
@@ -47,7 +54,19 @@ export function faultRule(failure: IgdFailure): FaultRule {
       return HTTP_FAILURES[failure.status] ?? NO_SOAP;
     case "reset":
       return RESET;
+    case "garbled":
+      return GARBLED;
+    case "unanswered":
+      return UNANSWERED;
+    case "taken":
+      return failure.by === "this-host" ? TAKEN_BY_THIS_HOST : TAKEN_BY_ANOTHER_HOST;
   }
+}
+
+/** Whether the device has clearly not done what it was asked; otherwise its table has to show. */
+export function isClearRefusal(failure: IgdFailure): boolean {
+  return failure.kind === "fault" || failure.kind === "taken" ||
+    failure.kind === "http" && failure.status >= 400 && failure.status < 500;
 }
 
 /** Whether the failure means that there is no such entry, or that the list has ended. */
@@ -58,7 +77,7 @@ export function meansNoEntry(failure: IgdFailure): boolean {
 /** Whether the failure means that there is no such action, for which FRITZ!Box answers 403. */
 export function meansNoAction(failure: IgdFailure): boolean {
   if (failure.kind === "fault") return NO_ACTION.includes(failure.code);
-  return failure.kind === "reset" || failure.status !== 503;
+  return failure.kind === "reset" || failure.kind === "http" && !failure.isBusy;
 }
 
 /** The code for a port that another host uses. */
@@ -93,6 +112,7 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
     name: "Invalid Args",
     fallbacks: [
       "plain-action",
+      "shorter-lease",
       "permanent-lease",
       "finite-lease",
       "plain-description",
@@ -114,13 +134,14 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
   // miniupnp.
   501: {
     name: "Action Failed",
-    fallbacks: ["plain-action", "retry", "delete-leftover", "permanent-lease", "other-port"],
+    fallbacks: ["plain-action", "retry", "permanent-lease", "other-port"],
     remedy: FULL_OR_UNREACHABLE,
   },
   600: {
     name: "Argument Value Invalid",
     fallbacks: [
       "plain-action",
+      "shorter-lease",
       "permanent-lease",
       "finite-lease",
       "plain-description",
@@ -130,7 +151,7 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
   },
   601: {
     name: "Argument Value Out of Range",
-    fallbacks: ["permanent-lease", "finite-lease", "unprivileged-port"],
+    fallbacks: ["shorter-lease", "permanent-lease", "finite-lease", "unprivileged-port"],
     remedy: REFUSED_ARGUMENTS,
   },
   602: {
@@ -138,7 +159,7 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
     fallbacks: ["plain-action", "next-service"],
     remedy: NOT_OFFERED,
   },
-  603: { name: "Out of Memory", fallbacks: ["delete-leftover"], remedy: TABLE_FULL },
+  603: { name: "Out of Memory", fallbacks: [], remedy: TABLE_FULL },
   604: { name: "Human Intervention Required", fallbacks: [], remedy: ALLOW },
   605: {
     name: "String Argument Too Long",
@@ -170,7 +191,7 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
   },
   714: {
     name: "NoSuchEntryInArray",
-    fallbacks: ["delete-leftover", "next-service", "other-port"],
+    fallbacks: ["next-service", "other-port"],
     remedy: RESTART,
   },
   715: { name: "WildCardNotPermittedInSrcIP", fallbacks: ["next-service"], remedy: FIXED },
@@ -181,7 +202,7 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
   },
   718: {
     name: "ConflictInMappingEntry",
-    fallbacks: ["delete-leftover", "any-port", "other-port"],
+    fallbacks: ["other-description", "any-port", "other-port"],
     remedy: TAKEN,
   },
   724: {
@@ -202,7 +223,7 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
   },
   // Mapping all ports would expose this host like a DMZ, which is not what the caller asked for.
   727: { name: "ExternalPortOnlySupportsWildcard", fallbacks: ["next-service"], remedy: FIXED },
-  728: { name: "NoPortMapsAvailable", fallbacks: ["delete-leftover"], remedy: TABLE_FULL },
+  728: { name: "NoPortMapsAvailable", fallbacks: [], remedy: TABLE_FULL },
   729: {
     name: "ConflictWithOtherMechanisms",
     fallbacks: ["any-port", "other-port"],
@@ -245,4 +266,26 @@ const RESET: FaultRule = {
   name: "connection reset",
   fallbacks: ["plain-action", "retry", "next-service"],
   remedy: RESTART,
+};
+
+const GARBLED: FaultRule = {
+  name: "unreadable answer",
+  fallbacks: ["plain-action", "retry", "next-service"],
+  remedy: "Update the router's firmware, or restart it",
+};
+
+/** Asking once more would only keep a device busy that is too slow already. */
+const UNANSWERED: FaultRule = { name: "no answer", fallbacks: [], remedy: RESTART };
+
+/** AddAnyPortMapping extends what this host has on the port, instead of choosing another. */
+const TAKEN_BY_THIS_HOST: FaultRule = {
+  name: "ConflictInMappingEntry",
+  fallbacks: ["other-port"],
+  remedy: "Close the mapping of this device that has the port already, or choose another port",
+};
+
+const TAKEN_BY_ANOTHER_HOST: FaultRule = {
+  name: "ConflictInMappingEntry",
+  fallbacks: ["any-port", "other-port"],
+  remedy: TAKEN,
 };

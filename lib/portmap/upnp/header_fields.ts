@@ -14,19 +14,24 @@ export interface Head {
 }
 
 /**
- * Parses a head. Lines may end with a bare LF, and names may be in any case. Lines that are not fields are skipped.
+ * Parses a head. Empty lines may come before it, lines may end with a bare LF, names may be in any case, and a line that
+ * starts with a space or a tab continues the one before (RFC 9112 §2.2, §5.2). Lines that are not fields are skipped.
  *
  * @param what names the message in errors
- * @throws {MalformedMessageError} if the start line is empty, or there are too many fields
+ * @param options.isDatagram whether the message has no body, so that fields may follow an empty line, as they do in the
+ *   answers of some devices
+ * @throws {MalformedMessageError} if there is no start line, or there are too many fields
  */
-export function parseHead(text: string, what: string): Head {
-  const [startLine = "", ...lines] = text.split(/\r?\n/);
-  if (startLine.trim() === "") {
-    throw malformed(what, "it has no start line");
-  }
+export function parseHead(
+  text: string,
+  what: string,
+  options: { readonly isDatagram?: boolean } = {},
+): Head {
+  const [startLine = "", ...lines] = text.trimStart().replaceAll(FOLD, " ").split(LINE_END);
+  if (startLine === "") throw malformed(what, "it has no start line");
   const fields = new Map<string, string>();
   for (const line of lines) {
-    if (line === "") break;
+    if (line === "" && !options.isDatagram) break;
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(colon, 0)).trim().toLowerCase();
     if (name === "" || fields.has(name)) continue;
@@ -39,18 +44,26 @@ export function parseHead(text: string, what: string): Head {
 }
 
 /**
- * The status code in a line such as `HTTP/1.1 200 OK`. The reason may be missing, and the space before it too.
+ * The status code in a line such as `HTTP/1.1 200 OK`. The reason may be missing, and the space before it too, and the
+ * version may be any.
  *
  * @throws {MalformedMessageError} if it is not the start line of a response
  */
 export function parseStatusLine(startLine: string, what: string): number {
-  const status = /^HTTP\/1\.[01]\s+([1-5]\d\d)(?!\d)/i.exec(startLine)?.[1];
+  const status = STATUS_LINE.exec(startLine)?.[1];
   if (status === undefined) {
     const start = JSON.stringify(startLine.slice(0, 40));
     throw malformed(what, `no status line, but ${start}`);
   }
   return Number(status);
 }
+
+const LINE_END = /\r?\n/;
+
+/** The end of a line that the next one continues, unless that is an indented field. */
+const FOLD = /\r?\n[ \t]+(?=\S)(?![\w-]+:(?!\/\/))/g;
+
+const STATUS_LINE = /^HTTP\/\d(?:\.\d)?\s+([1-5]\d\d)(?!\d)/i;
 
 /** Chosen by us: devices send about ten. */
 const MAX_FIELDS = 100;

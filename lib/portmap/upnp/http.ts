@@ -5,8 +5,14 @@
  */
 
 import { concat } from "../../base/bytes.ts";
-import { malformed, type MalformedMessageError, NoResponseError } from "../../base/errors.ts";
+import {
+  malformed,
+  MalformedMessageError,
+  NetworkError,
+  NoResponseError,
+} from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
+import { ResettableTimer } from "../../base/timers.ts";
 import {
   formatTransportAddress,
   ipFamily,
@@ -15,6 +21,7 @@ import {
   withoutZone,
 } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
+import { type DeviceUrl, resolveDeviceUrl } from "./device.ts";
 import { type Head, parseHead, parseStatusLine } from "./header_fields.ts";
 
 /** A request. The connection closes after its response. */
@@ -57,9 +64,51 @@ export interface HttpOptions {
   readonly local: string;
   /** From the dial to the last byte. */
   readonly timeoutMs: number;
+  /** The longest wait for the first byte, and between two bytes; as long as `timeoutMs` by default. */
+  readonly idleMs?: number;
   /** A longer body is an error. */
   readonly maxBodyBytes: number;
+  /** How much of a document the body is, in case its length is missing or wrong; `"unknown"` by default. */
+  readonly extent?: (body: Uint8Array) => DocumentExtent;
   readonly signal?: AbortSignal;
+}
+
+/** How much of a document some bytes are, as far as they show it. */
+export type DocumentExtent = "whole" | "cut" | "unknown";
+
+/**
+ * Sends a request to a device, and follows its redirects to other pages of its own. Whatever host they name, only the
+ * address that was asked is asked again.
+ *
+ * @throws as {@linkcode requestHttp}
+ */
+export async function requestDevice(
+  network: Network,
+  url: DeviceUrl,
+  { request, options }: {
+    readonly request: Omit<HttpRequest, "host" | "target">;
+    readonly options: HttpOptions;
+  },
+): Promise<HttpResponse> {
+  let at = url;
+  for (let redirects = 0;; redirects++) {
+    const asked = { ...request, host: at.address, target: at.target };
+    const response = await requestHttp(network, asked, options);
+    const next = redirects < MAX_REDIRECTS ? redirectOf(response, at) : undefined;
+    if (next === undefined) return response;
+    at = next;
+  }
+}
+
+function redirectOf({ status, fields }: HttpResponse, at: DeviceUrl): DeviceUrl | undefined {
+  const location = fields.get("location") ?? "";
+  if (!REDIRECTS.includes(status) || location === "") return undefined;
+  try {
+    return resolveDeviceUrl(at, location);
+  } catch (error) {
+    if (error instanceof MalformedMessageError) return undefined; // such as HTTPS: a response like any other
+    throw error;
+  }
 }
 
 /**
@@ -70,38 +119,82 @@ export interface HttpOptions {
  * @throws {NetworkError} if the connection fails
  * @throws the signal's reason on abort
  */
-export async function requestHttp(
+async function requestHttp(
   network: Network,
   request: HttpRequest,
   options: HttpOptions,
 ): Promise<HttpResponse> {
-  const { local, timeoutMs, maxBodyBytes, signal } = options;
+  const { local, timeoutMs, idleMs = timeoutMs, maxBodyBytes, extent, signal } = options;
   const expiry = AbortSignal.timeout(timeoutMs);
   const either = signal === undefined ? expiry : AbortSignal.any([signal, expiry]);
   const from = canDialFrom(local, request.host.ip) ? { ip: local, port: 0 } : undefined;
+  const decoder = new HttpResponseDecoder(maxBodyBytes, extent);
   let connection: TcpConnection | undefined;
+  let isIdle = false;
   const close = () => connection?.close(); // which ends a pending read
+  const idle = new ResettableTimer(() => {
+    isIdle = true;
+    close();
+  });
   either.addEventListener("abort", close, { once: true });
   try {
     connection = await network.connectTcp(request.host, { signal: either, local: from });
+    idle.set(idleMs);
     await writeAll(connection, encodeHttpRequest(request));
-    return await readResponse(connection, new HttpResponseDecoder(maxBodyBytes));
+    const response = await readResponse(connection, decoder, () => {
+      idle.set(decoder.isLongEnough ? REST_MS : idleMs);
+    });
+    return await decompressed(response, maxBodyBytes);
   } catch (error) {
     signal?.throwIfAborted();
-    if (!expiry.aborted) throw error;
+    if (!expiry.aborted && !isIdle) throw error;
+    if (decoder.isLongEnough) return await decompressed(decoder.end(), maxBodyBytes);
     const address = formatTransportAddress(request.host);
-    throw new NoResponseError(`Cannot reach ${address}: no HTTP response in ${timeoutMs} ms`, {
+    const waitedMs = expiry.aborted ? timeoutMs : idleMs;
+    throw new NoResponseError(`Cannot reach ${address}: no HTTP response in ${waitedMs} ms`, {
       cause: error,
     });
   } finally {
     either.removeEventListener("abort", close);
+    idle.clear();
     connection?.close();
   }
 }
 
+/** Devices compress although they were not asked to. The header field may be missing. */
+async function decompressed(response: HttpResponse, maxBytes: number): Promise<HttpResponse> {
+  const { fields, body } = response;
+  const encoding = (fields.get("content-encoding") ?? "").trim().toLowerCase();
+  const isGzip = body[0] === 0x1f && body[1] === 0x8b; // RFC 1952 §2.3.1
+  const isZlib = (body[0] ?? 0) % 16 === 8; // RFC 1950 §2.2; some devices send only what is inside
+  const deflate = isZlib ? "deflate" : "deflate-raw";
+  const format = isGzip ? "gzip" : encoding === "deflate" ? deflate : undefined;
+  if (format === undefined || body.length === 0) return response;
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  const { readable, writable } = new DecompressionStream(format);
+  const writer = writable.getWriter();
+  // Its failure is the reader's too.
+  const writing = writer.write(body.slice()).then(() => writer.close()).catch(() => {});
+  try {
+    for await (const piece of readable) {
+      length += piece.length;
+      if (length > maxBytes) throw malformed(WHAT, `the body has more than ${maxBytes} bytes`);
+      pieces.push(piece);
+    }
+  } catch (error) {
+    if (error instanceof MalformedMessageError) throw error;
+    throw malformed(WHAT, `the body is not ${format}`, error);
+  } finally {
+    await writing;
+  }
+  return { ...response, body: concat(...pieces) };
+}
+
 /**
- * Decodes a response piece by piece, as it arrives. Interim responses (1xx) are skipped, a response without a length ends
- * with the connection, and lines may end with a bare LF.
+ * Decodes a response piece by piece, as it arrives. Interim responses (1xx) are skipped, lines may end with a bare LF, and
+ * a response without a length ends with the connection. If the document in the body shows where it ends, that counts more
+ * than a length that is missing or wrong.
  */
 export class HttpResponseDecoder {
   readonly #maxBodyBytes: number;
@@ -109,11 +202,24 @@ export class HttpResponseDecoder {
   /** What has arrived but is not decoded yet. */
   readonly #pending = new PendingBytes();
   readonly #body = new PendingBytes();
+  readonly #extent: (body: Uint8Array) => DocumentExtent;
+  #isLongEnough = false;
   #head: { status: number; fields: Head["fields"] } | undefined;
 
   /** @param maxBodyBytes a longer body is an error */
-  constructor(maxBodyBytes: number) {
+  constructor(maxBodyBytes: number, extent: HttpOptions["extent"] = () => "unknown") {
     this.#maxBodyBytes = maxBodyBytes;
+    this.#extent = extent;
+  }
+
+  /** Whether the announced length has arrived, although the document does not look whole. */
+  get isLongEnough(): boolean {
+    return this.#isLongEnough;
+  }
+
+  /** Whether nothing has arrived. */
+  get isEmpty(): boolean {
+    return this.#head === undefined && this.#pending.length === 0;
   }
 
   /**
@@ -141,6 +247,10 @@ export class HttpResponseDecoder {
     // Some devices omit the last chunk, which is empty.
     const isBetweenChunks = expects === "chunk size" && this.#pending.length === 0;
     if (isBetweenChunks && this.#body.length > 0) return this.#response();
+    // Others announce more than they send.
+    if (this.#head !== undefined && this.#extent(this.#body.peek()) === "whole") {
+      return this.#response();
+    }
     throw malformed(WHAT, `the connection ended in the ${expects}`);
   }
 
@@ -155,6 +265,7 @@ export class HttpResponseDecoder {
         return this.#readBody(state);
       case "end":
         this.#take(this.#pending.length);
+        if (this.#extent(this.#body.peek()) === "whole") this.#state = { expects: "nothing" };
         return false;
       case "chunk size":
         return this.#readChunkSize();
@@ -195,6 +306,12 @@ export class HttpResponseDecoder {
     const taken = this.#take(Math.min(state.remaining, this.#pending.length));
     if (taken === 0) return false;
     this.#state = this.#remaining(state.expects, state.remaining - taken);
+    const isDone = this.#state.expects === "nothing";
+    // A length that is too short: the rest follows.
+    if (isDone && this.#extent(this.#body.peek()) === "cut") {
+      this.#state = { expects: "end" };
+      this.#isLongEnough = true;
+    }
     return true;
   }
 
@@ -208,6 +325,11 @@ export class HttpResponseDecoder {
     if (line === undefined) return false;
     if (line === "") return true; // the end of the previous chunk
     const size = /^\s*([0-9a-f]{1,8})\s*(?:;.*)?$/i.exec(line)?.[1];
+    if (size === undefined && this.#body.length === 0 && line.trimStart().startsWith("<")) {
+      this.#body.push(new TextEncoder().encode(`${line}\n`)); // it announces chunks, and sends none
+      this.#state = { expects: "end" };
+      return true;
+    }
     if (size === undefined) {
       throw malformed(WHAT, `chunk size is ${JSON.stringify(line.slice(0, 20))}`);
     }
@@ -239,13 +361,19 @@ export class HttpResponseDecoder {
 async function readResponse(
   connection: TcpConnection,
   decoder: HttpResponseDecoder,
+  onBytes: () => void,
 ): Promise<HttpResponse> {
   const buffer = new Uint8Array(BUFFER_BYTES);
   while (true) {
     const length = await connection.read(buffer);
+    if (length === null && decoder.isEmpty) {
+      const address = formatTransportAddress(connection.remote);
+      throw new NetworkError(`Cannot reach ${address}: it hung up without an answer`, "reset");
+    }
     if (length === null) return decoder.end();
     const response = decoder.push(buffer.subarray(0, length));
     if (response !== undefined) return response;
+    onBytes();
   }
 }
 
@@ -323,12 +451,22 @@ function endOfLine(): boolean {
 /** Whether a newline ends an empty line: `\n\n` or `\n\r\n`. Empty lines before a head belong to it. */
 function endOfHead(before: Uint8Array): boolean {
   const last = before.at(-1) === RETURN ? before.at(-2) : before.at(-1);
-  return last === NEWLINE;
+  return last === NEWLINE && before.some((byte) => byte > SPACE);
 }
 
 const WHAT = "HTTP response";
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
+const SPACE = 0x20;
+
+/** Chosen by us: how long to wait for more than the announced length. */
+const REST_MS = 1000;
+
+/** RFC 9110 §15.4. */
+const REDIRECTS = [301, 302, 303, 307, 308];
+
+/** Chosen by us: devices redirect once, to the page with a trailing slash or to another port. */
+const MAX_REDIRECTS = 3;
 
 /** Chosen by us: devices send a few hundred bytes. */
 const MAX_HEAD_BYTES = 16 * 1024;

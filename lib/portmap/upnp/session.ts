@@ -4,7 +4,7 @@
  * @module
  */
 
-import { MalformedMessageError } from "../../base/errors.ts";
+import { MalformedMessageError, NoResponseError, type PunchlineError } from "../../base/errors.ts";
 import { ipFamily, ipScope } from "../../net/address.ts";
 import { MappingRefusedError } from "../mapper.ts";
 import {
@@ -15,7 +15,7 @@ import {
   type PortMappingEntry,
 } from "./actions.ts";
 import type { IgdDevice, IgdService } from "./device.ts";
-import { faultRule, type IgdFailure, meansNoEntry } from "./faults.ts";
+import { CONFLICT_IN_MAPPING_ENTRY, faultRule, type IgdFailure, meansNoEntry } from "./faults.ts";
 import type { SoapClient, SoapOutcome } from "./soap.ts";
 
 /** What calls of one device have in common. */
@@ -34,9 +34,10 @@ export function tryCall<T>(
   session: IgdSession,
   service: IgdService,
   action: IgdAction<T>,
+  options: { readonly isUrgent?: boolean; readonly timeoutMs?: number } = {},
 ): Promise<SoapOutcome<T>> {
   const { soap, local, signal } = session;
-  return soap.call(service, action, { local, signal });
+  return soap.call(service, action, { local, signal, ...options });
 }
 
 /**
@@ -61,19 +62,36 @@ export function igdRefusal(
   failure: IgdFailure,
   cannot: string,
   gateway: string,
-): MappingRefusedError {
+): PunchlineError {
   const { name, remedy } = faultRule(failure);
-  const code = codeOf(failure);
-  const description = failure.kind === "fault" ? printable(failure.description) : "";
-  const isKnown = description === "" || description === name;
-  const reason = isKnown ? name : `${name}, ${JSON.stringify(description)}`;
-  const what = failure.kind === "http" ? `HTTP status ${code}, ${reason}` : `${reason} (${code})`;
-  return new MappingRefusedError(`${cannot}: gateway ${gateway} answered ${what}`, {
-    mapper: "upnp",
-    code,
-    reason: name,
-    remedy,
-  });
+  const refusal = { mapper: "upnp", code: codeOf(failure), reason: name, remedy } as const;
+  switch (failure.kind) {
+    case "garbled":
+      return new MalformedMessageError(`${cannot}: gateway ${gateway}: ${failure.problem}`);
+    case "unanswered":
+      return new NoResponseError(`${cannot}: gateway ${gateway}: ${failure.problem}`);
+    case "taken": {
+      const owner = failure.by === "this-host"
+        ? "another mapping of this device"
+        : "another device";
+      return new MappingRefusedError(
+        `${cannot}: ${owner} has the external port on gateway ${gateway}`,
+        refusal,
+      );
+    }
+    case "fault":
+    case "http":
+    case "reset": {
+      const description = failure.kind === "fault" ? printable(failure.description) : "";
+      const isKnown = description === "" || description === name;
+      const reason = isKnown ? name : `${name}, ${JSON.stringify(description)}`;
+      const { code } = refusal;
+      const what = failure.kind === "http"
+        ? `HTTP status ${code}, ${reason}`
+        : `${reason} (${code})`;
+      return new MappingRefusedError(`${cannot}: gateway ${gateway} answered ${what}`, refusal);
+    }
+  }
 }
 
 /**
@@ -98,6 +116,34 @@ export async function listEntries(
     if (entries.has(key)) break;
     entries.set(key, outcome.value);
   }
+  return [...entries.values()];
+}
+
+/**
+ * The mappings of all connections of a device, each once: some devices have one table for all of them.
+ *
+ * @throws {MappingRefusedError} if the device does not list any
+ */
+export async function listAllEntries(
+  session: IgdSession,
+  services: readonly IgdService[],
+): Promise<PortMappingEntry[]> {
+  const entries = new Map<string, PortMappingEntry>();
+  let refusal: MappingRefusedError | undefined;
+  let hasListed = false;
+  for (const service of services) {
+    try {
+      for (const entry of await listEntries(session, service)) {
+        const { protocol, externalPort, remoteHost, internalClient } = entry;
+        entries.set(`${protocol} ${externalPort} ${remoteHost} ${internalClient}`, entry);
+      }
+      hasListed = true;
+    } catch (error) {
+      if (!(error instanceof MappingRefusedError)) throw error;
+      refusal ??= error; // others may list theirs
+    }
+  }
+  if (!hasListed && refusal !== undefined) throw refusal;
   return [...entries.values()];
 }
 
@@ -131,7 +177,7 @@ export async function rankConnections(session: IgdSession): Promise<readonly Igd
 }
 
 /** From 0 to 3: how likely a connection leads to the internet. */
-export function connectionScore({ status, externalIp }: ConnectionStatus): number {
+function connectionScore({ status, externalIp }: ConnectionStatus): number {
   const isConnected = /^(?:connected|up)$/i.test(status);
   const isPlausible = ipFamily(externalIp) === 4 && ipScope(externalIp) === "global";
   return (isPlausible ? 2 : 0) + (isConnected ? 1 : 0);
@@ -171,7 +217,9 @@ function codeOf(failure: IgdFailure): number {
       return failure.code;
     case "http":
       return failure.status;
-    case "reset":
+    case "taken":
+      return CONFLICT_IN_MAPPING_ENTRY;
+    default:
       return 0;
   }
 }

@@ -5,12 +5,13 @@
  */
 
 import { malformed, MalformedMessageError, NetworkError } from "../../base/errors.ts";
+import { runAll } from "../../base/tasks.ts";
 import type { Network } from "../../net/network.ts";
 import type { IgdAction } from "./actions.ts";
 import type { IgdService } from "./device.ts";
 import type { IgdFailure } from "./faults.ts";
-import { type HttpResponse, requestHttp } from "./http.ts";
-import { childText, escapeXmlText, findElement, parseXml } from "./xml.ts";
+import { type HttpResponse, requestDevice } from "./http.ts";
+import { childText, escapeXmlText, findElement, parseXml, xmlExtent } from "./xml.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 
@@ -69,10 +70,8 @@ export function encodeSoapRequest(request: SoapRequest): Uint8Array {
  */
 export function decodeSoapBody(bytes: Uint8Array): SoapBody {
   const root = parseXml(bytes);
-  const [content] = findElement(root, "Body")?.children ?? [];
-  if (content === undefined) throw malformed("SOAP", "its body is empty");
-  if (content.name === "fault") {
-    const error = findElement(content, "UPnPError") ?? content;
+  const error = findElement(root, "UPnPError") ?? findElement(root, "Fault");
+  if (error !== undefined) {
     const code = childText(error, "errorCode");
     return {
       kind: "fault",
@@ -82,6 +81,10 @@ export function decodeSoapBody(bytes: Uint8Array): SoapBody {
       },
     };
   }
+  // Some devices send no envelope.
+  const isAnswer = /response$/.test(root.name) && findElement(root, "Body") === undefined;
+  const [content] = isAnswer ? [root] : findElement(root, "Body")?.children ?? [];
+  if (content === undefined) throw malformed("SOAP", "its body is empty");
   const values = new Map<string, string>();
   for (const { name, text } of content.children) if (!values.has(name)) values.set(name, text);
   return { kind: "values", name: content.name, values };
@@ -90,12 +93,28 @@ export function decodeSoapBody(bytes: Uint8Array): SoapBody {
 /** The result of a call that was answered. */
 export type SoapOutcome<T> = { readonly kind: "done"; readonly value: T } | IgdFailure;
 
-/** Calls the actions of a device: never two at once, and no faster than the device can take. */
+/** How to call an action. */
+export interface SoapCallOptions {
+  /** The address to dial from, as devices map ports only of the host that asks. */
+  readonly local: string;
+  /** How long to wait for the answer; eight seconds by default. */
+  readonly timeoutMs?: number;
+  /** Whether to call at once, beside a call that has not been answered; `false` by default. */
+  readonly isUrgent?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Calls the actions of a device, one after the other, and no faster than the device can take: one that refuses or resets
+ * connections is given more time between two calls, and is asked again unless that could open a second port.
+ */
 export class SoapClient {
   readonly #network: Network;
   /** Settles once the calls so far are over. */
   #queue: Promise<void> = Promise.resolve();
   readonly #pacing = new RequestPacing();
+  /** Whether the device refused the last call as often as it was tried: then each call is tried once. */
+  #isHopeless = false;
 
   constructor(network: Network) {
     this.#network = network;
@@ -104,7 +123,6 @@ export class SoapClient {
   /**
    * Calls an action, after those that were called before.
    *
-   * @param options.local the address to dial from, as devices map ports only of the host that asks
    * @throws {NoResponseError} if the device does not answer in time
    * @throws {MalformedMessageError} if it reports success, but its answer cannot be read
    * @throws {NetworkError} if it cannot be reached
@@ -113,58 +131,127 @@ export class SoapClient {
   async call<T>(
     service: IgdService,
     action: IgdAction<T>,
-    options: { local: string; signal?: AbortSignal },
+    options: SoapCallOptions,
   ): Promise<SoapOutcome<T>> {
-    const { signal } = options;
+    const call = () => this.#callPatiently(service, action, options);
+    return options.isUrgent ? await call() : await this.#inTurn(call, options.signal);
+  }
+
+  /**
+   * Makes two calls at once, which take the time of one; one after the other if the device cannot take that.
+   *
+   * @param calls they may not depend on each other
+   */
+  async callBoth<A, B>(
+    calls: readonly [(isUrgent: boolean) => Promise<A>, (isUrgent: boolean) => Promise<B>],
+    signal?: AbortSignal,
+  ): Promise<[A, B]> {
+    const [first, second] = calls;
+    if (this.#pacing.isSlow) return [await first(false), await second(false)];
+    return await this.#inTurn(() => runAll([() => first(true), () => second(true)]), signal);
+  }
+
+  async #inTurn<T>(job: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     const before = this.#queue;
     const { promise: over, resolve: end } = Promise.withResolvers<void>();
     this.#queue = before.then(() => over);
     try {
       await (signal === undefined ? before : abortable(before, signal));
-      const restMs = this.#pacing.restMs(performance.now());
-      if (restMs > 0) await delay(restMs, { signal });
-      const startMs = performance.now();
-      try {
-        return await this.#call(service, action, options);
-      } finally {
-        this.#pacing.record(startMs, performance.now());
-      }
+      return await job();
     } finally {
       end();
+    }
+  }
+
+  async #callPatiently<T>(
+    service: IgdService,
+    action: IgdAction<T>,
+    options: SoapCallOptions,
+  ): Promise<SoapOutcome<T>> {
+    for (let tries = 1;; tries++) {
+      const restMs = this.#pacing.restMs(performance.now());
+      if (restMs > 0) await delay(restMs, { signal: options.signal });
+      const isLast = tries === MAX_TRIES || this.#isHopeless || action.name.startsWith("Add");
+      try {
+        const outcome = await this.#callPaced(service, action, options);
+        const isBusy = outcome.kind === "reset" || outcome.kind === "http" && outcome.isBusy;
+        if (isBusy) this.#pacing.slowDown();
+        if (!isBusy || tries === MAX_TRIES) this.#isHopeless = isBusy;
+        // The device may have done it nevertheless, which the caller finds out.
+        if (isLast || !isBusy) return outcome;
+      } catch (error) {
+        const isBusy = error instanceof NetworkError && error.reason === "refused";
+        if (isBusy) this.#pacing.slowDown();
+        if (isLast || !isBusy) throw error;
+      }
+    }
+  }
+
+  async #callPaced<T>(
+    service: IgdService,
+    action: IgdAction<T>,
+    options: SoapCallOptions,
+  ): Promise<SoapOutcome<T>> {
+    const startMs = performance.now();
+    try {
+      return await this.#call(service, action, options);
+    } finally {
+      this.#pacing.record(startMs, performance.now());
     }
   }
 
   async #call<T>(
     service: IgdService,
     action: IgdAction<T>,
-    options: { local: string; signal?: AbortSignal },
+    { local, timeoutMs = TIMEOUT_MS, signal }: SoapCallOptions,
   ): Promise<SoapOutcome<T>> {
     const { serviceType, control } = service;
     const request = { serviceType, action: action.name, arguments: action.arguments };
     try {
-      const response = await requestHttp(this.#network, {
-        method: "POST",
-        host: control.address,
-        target: control.target,
-        fields: soapFields(request),
-        body: encodeSoapRequest(request),
-      }, { ...options, timeoutMs: TIMEOUT_MS, maxBodyBytes: MAX_BODY_BYTES });
+      const response = await requestDevice(this.#network, control, {
+        request: {
+          method: "POST",
+          fields: soapFields(request),
+          body: encodeSoapRequest(request),
+        },
+        options: { local, signal, timeoutMs, maxBodyBytes: MAX_BODY_BYTES, extent: xmlExtent },
+      });
       return outcomeOf(response, action);
     } catch (error) {
-      if (error instanceof NetworkError && error.reason === "reset") return { kind: "reset" };
+      const isReset = error instanceof NetworkError && error.reason === "reset";
+      if (isReset) return { kind: "reset" };
       throw error;
     }
   }
 }
 
-/** Rate pacing: lets a device rest, after each burst of calls, for as long as the burst took. */
+/**
+ * Rate pacing: lets a device rest, after each burst of calls, for as long as the burst took, and after each single call
+ * once it has refused one.
+ */
 export class RequestPacing {
   #calls = 0;
   #busyMs = 0;
   #endMs = -Infinity;
+  /** The rest after each call; 0 if the device has not refused any. */
+  #slowRestMs = 0;
+
+  /** Whether the device takes one call at a time. */
+  get isSlow(): boolean {
+    return this.#slowRestMs > 0;
+  }
+
+  /** Doubles the rest after each call, because the device has refused one. */
+  slowDown(): void {
+    this.#slowRestMs = Math.min(
+      Math.max(2 * this.#slowRestMs, FIRST_SLOW_REST_MS),
+      MAX_SLOW_REST_MS,
+    );
+  }
 
   /** How long to wait before the next call. */
   restMs(nowMs: number): number {
+    if (this.isSlow) return Math.max(0, this.#endMs + this.#slowRestMs - nowMs);
     const restMs = Math.min(Math.max(this.#busyMs, MIN_REST_MS), MAX_REST_MS);
     const leftMs = this.#endMs + restMs - nowMs;
     if (leftMs > 0 && this.#calls < BURST) return 0;
@@ -183,6 +270,7 @@ export class RequestPacing {
 
 /** Faults should have status 500 (§3.2.2), but arrive with others too. */
 function outcomeOf<T>({ status, body }: HttpResponse, action: IgdAction<T>): SoapOutcome<T> {
+  const isBusy = BUSY_STATUSES.includes(status) && body.length === 0;
   try {
     const content = decodeSoapBody(body);
     if (content.kind === "fault") return { kind: "fault", ...content.fault };
@@ -190,7 +278,7 @@ function outcomeOf<T>({ status, body }: HttpResponse, action: IgdAction<T>): Soa
   } catch (error) {
     if (status === 200 || !(error instanceof MalformedMessageError)) throw error;
   }
-  return { kind: "http", status };
+  return { kind: "http", status, isBusy };
 }
 
 const ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/";
@@ -205,11 +293,18 @@ const TIMEOUT_MS = 8000;
 /** Chosen by us: answers have about a kilobyte. */
 const MAX_BODY_BYTES = 64 * 1024;
 
-/** Chosen by us: mapping a port takes three calls: the request, its confirmation, and the external address. */
-const BURST = 3;
+/** Chosen by us: mapping a port takes four calls: the entry and the external address, the request, its confirmation. */
+const BURST = 4;
 
 /** Chosen by us: a pause between bursts for fast devices too. */
 const MIN_REST_MS = 10;
 
 /** Chosen by us: what geth leaves between any two calls, which is known to be enough. */
 const MAX_REST_MS = 200;
+
+/** Chosen by us: routers refuse for 30 to 150 ms after a call; the slowest has been given 0.75 s after four refusals. */
+const FIRST_SLOW_REST_MS = 50;
+const MAX_SLOW_REST_MS = 800;
+const MAX_TRIES = 5;
+
+const BUSY_STATUSES = [500, 502, 503];

@@ -54,22 +54,30 @@ export function encodeSearch({ to, searchTarget, maxWaitSeconds }: SsdpSearch): 
 }
 
 /**
- * Decodes the answer to a search.
+ * Decodes the answer to a search. Some devices answer with the announcement that they make when they start
+ * (`NOTIFY`, §1.2.2), which says the same.
  *
- * @throws {MalformedMessageError} if the bytes are anything else, report a failure, or name no location
+ * @throws {MalformedMessageError} if the bytes are anything else, report a failure or a leave, or name no location
  */
 export function decodeSearchResponse(bytes: Uint8Array): SsdpResponse {
   if (bytes.length > MAX_BYTES) {
     throw malformed(WHAT, `${bytes.length} bytes are too many`);
   }
-  const { startLine, fields } = parseHead(new TextDecoder().decode(bytes), WHAT);
-  const status = parseStatusLine(startLine, WHAT);
-  if (status !== 200) throw malformed(WHAT, `status ${status}`);
-  const location = fields.get("location") ?? "";
+  const { startLine, fields } = parseHead(new TextDecoder().decode(bytes), WHAT, {
+    isDatagram: true,
+  });
+  const isAnnouncement = /^NOTIFY\s/i.test(startLine);
+  if (!isAnnouncement) {
+    const status = parseStatusLine(startLine, WHAT);
+    if (status !== 200) throw malformed(WHAT, `status ${status}`);
+  } else if (/byebye/i.test(fields.get("nts") ?? "")) {
+    throw malformed(WHAT, "the device leaves");
+  }
+  const location = fields.get("location") || fields.get("al") || "";
   if (location === "") throw malformed(WHAT, "no LOCATION");
   return {
     location,
-    searchTarget: fields.get("st") ?? "",
+    searchTarget: fields.get("st") ?? fields.get("nt") ?? "",
     uniqueServiceName: fields.get("usn") ?? "",
     server: fields.get("server") ?? "",
   };
@@ -83,6 +91,10 @@ export interface SsdpAnswer {
 
 /** What {@linkcode searchGateways} takes. */
 export interface SearchOptions {
+  /** Whether answers of this sender are of interest; all are by default. */
+  readonly accepts?: (from: TransportAddress) => boolean;
+  /** Whether to hold back further searches, because an answer is being looked into. */
+  readonly isBusy?: () => boolean;
   /** Called with what cannot be read. */
   readonly onMalformed?: (error: MalformedMessageError, from: TransportAddress) => void;
   readonly signal?: AbortSignal;
@@ -91,7 +103,8 @@ export interface SearchOptions {
 /**
  * Searches for {@linkcode SEARCH_MS}: asks the gateway itself and all devices of the link, several times, and yields the
  * answers as they arrive, repeated ones included. Some gateways react only to multicast (tailscale #3197), while a
- * datagram to the gateway opens this host's own firewall for the answer.
+ * datagram to the gateway opens this host's own firewall for the answer. Gateways that answer neither version of their own
+ * device type are asked for the types of their services and inner devices, and for everything (`ssdp:all`).
  *
  * @throws {NetworkError} if nothing could be sent
  * @throws the signal's reason on abort
@@ -101,8 +114,8 @@ export async function* searchGateways(
   link: DeviceLink,
   options: SearchOptions = {},
 ): AsyncGenerator<SsdpAnswer, void> {
-  const { onMalformed, signal } = options;
-  using socket = await network.bindUdp({ ip: link.local, port: 0 }, { multicast: { hops: HOPS } });
+  const { accepts = () => true, isBusy = () => false, onMalformed, signal } = options;
+  using socket = await bindForSearch(network, link.local);
   const expiry = AbortSignal.timeout(SEARCH_MS);
   const either = signal === undefined ? expiry : AbortSignal.any([expiry, signal]);
   let failure: unknown;
@@ -111,11 +124,16 @@ export async function* searchGateways(
     socket.close(); // which ends receive()
   });
   sending.run((stopped) =>
-    sendSearches(socket, searchesFor(link), AbortSignal.any([either, stopped]))
+    sendSearches(
+      socket,
+      { searches: searchesFor(link), isBusy },
+      AbortSignal.any([either, stopped]),
+    )
   );
   try {
     for (let answers = 0; answers < MAX_ANSWERS;) {
       const { data, from } = await socket.receive({ signal: either });
+      if (!accepts(from)) continue;
       try {
         const response = decodeSearchResponse(data);
         answers++;
@@ -131,6 +149,17 @@ export async function* searchGateways(
   }
 }
 
+/** A host that cannot send multicasts still reaches its gateway. */
+async function bindForSearch(network: Network, local: string): Promise<UdpSocket> {
+  const address = { ip: local, port: 0 };
+  try {
+    return await network.bindUdp(address, { multicast: { hops: HOPS } });
+  } catch (error) {
+    if (!(error instanceof NetworkError) || error.reason !== "other") throw error;
+    return await network.bindUdp(address);
+  }
+}
+
 /** One datagram of a search. */
 interface PlannedSearch {
   readonly atMs: number;
@@ -143,9 +172,9 @@ function searchesFor({ gateway, local }: DeviceLink): PlannedSearch[] {
     ? SSDP_GROUP_IPV4
     : SSDP_GROUP_IPV6 + zoneAmong(local, gateway);
   const asksGateway = gateway !== undefined && ipFamily(gateway) === ipFamily(local);
-  return ROUNDS_MS.flatMap((roundMs) =>
-    SEARCH_TARGETS.flatMap((searchTarget, index): PlannedSearch[] => {
-      const atMs = roundMs + index * BETWEEN_TARGETS_MS;
+  return ROUNDS.flatMap(({ startMs, targets }) =>
+    targets.flatMap((searchTarget, index): PlannedSearch[] => {
+      const atMs = startMs + index * BETWEEN_TARGETS_MS;
       const allDevices = { to: { ip: group, port: SSDP_PORT }, searchTarget, maxWaitSeconds: 1 };
       const searches = asksGateway
         ? [{ to: { ip: gateway, port: SSDP_PORT }, searchTarget }, allDevices]
@@ -158,7 +187,7 @@ function searchesFor({ gateway, local }: DeviceLink): PlannedSearch[] {
 /** Carries on if a datagram cannot be sent: a host without a multicast route still reaches its gateway. */
 async function sendSearches(
   socket: UdpSocket,
-  searches: readonly PlannedSearch[],
+  { searches, isBusy }: { searches: readonly PlannedSearch[]; isBusy: () => boolean },
   signal: AbortSignal,
 ): Promise<void> {
   let sentMs = 0;
@@ -167,6 +196,7 @@ async function sendSearches(
   for (const { atMs, to, data } of searches) {
     if (atMs > sentMs && !await delayed(atMs - sentMs, signal)) return;
     sentMs = Math.max(atMs, sentMs);
+    if (isBusy()) continue;
     try {
       await socket.send(data, to);
       sent++;
@@ -199,8 +229,11 @@ function zoneAmong(...ips: readonly (string | undefined)[]): string {
   return "";
 }
 
-/** How long a search takes. */
-export const SEARCH_MS = 1800;
+/**
+ * How long a search takes. Chosen by us: gateways that are busy answer after two to four seconds, and only a call that
+ * gets no answer at all takes so long.
+ */
+export const SEARCH_MS = 5000;
 
 /** The port on which devices listen (§1.3.2). */
 const SSDP_PORT = 1900;
@@ -209,16 +242,35 @@ const SSDP_PORT = 1900;
 const SSDP_GROUP_IPV4 = "239.255.255.250";
 const SSDP_GROUP_IPV6 = "ff02::c";
 
-/** Search targets: gateways of either version, and any device. */
+/** Gateways of either version: version 2 devices must answer a search for version 1 (§1.3.2). */
 const INTERNET_GATEWAY_DEVICE_1 = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
 const INTERNET_GATEWAY_DEVICE_2 = "urn:schemas-upnp-org:device:InternetGatewayDevice:2";
+/** Finds those that answer to neither. */
 const ROOT_DEVICE = "upnp:rootdevice";
 
-/** Version 2 devices must answer a search for version 1 (§1.3.2); rootdevice finds those that answer to neither. */
-const SEARCH_TARGETS = [INTERNET_GATEWAY_DEVICE_1, INTERNET_GATEWAY_DEVICE_2, ROOT_DEVICE];
+/** Their services and inner devices, and everything: some gateways answer to nothing else. */
+const PARTS = [
+  "urn:schemas-upnp-org:service:WANIPConnection:1",
+  "ssdp:all",
+  "urn:schemas-upnp-org:service:WANPPPConnection:1",
+  "urn:schemas-upnp-org:service:WANIPConnection:2",
+  "urn:schemas-upnp-org:device:WANConnectionDevice:1",
+  "urn:schemas-upnp-org:device:WANDevice:1",
+];
 
-/** Chosen by us: the last answer to the second round is due at 1250 ms, to the third at 1700 ms. */
-const ROUNDS_MS = [0, 250, 700];
+/**
+ * What to search for, and when. Chosen by us: answers are due a second after each search, so the last ones to the first two
+ * rounds are due at 1250 ms, and to the last at 3660 ms. A gateway that has answered is not searched for again.
+ */
+const ROUNDS = [
+  { startMs: 0, targets: [INTERNET_GATEWAY_DEVICE_1, INTERNET_GATEWAY_DEVICE_2, ROOT_DEVICE] },
+  { startMs: 250, targets: [INTERNET_GATEWAY_DEVICE_1, ROOT_DEVICE] },
+  { startMs: 700, targets: PARTS },
+  {
+    startMs: 2500,
+    targets: [INTERNET_GATEWAY_DEVICE_1, ROOT_DEVICE, ...PARTS],
+  },
+];
 
 /** Chosen by us: of searches that arrive together, some devices drop all but the first (go-nat). */
 const BETWEEN_TARGETS_MS = 20;
@@ -226,8 +278,8 @@ const BETWEEN_TARGETS_MS = 20;
 /** UDA 1.1 §1.3.2 says 2; 1.0 said 4. */
 const HOPS = 2;
 
-/** Chosen by us: a device answers each search once, so a link that sends more is hostile. */
-const MAX_ANSWERS = 200;
+/** Chosen by us: a device answers each search once, and `ssdp:all` about fifteen times. */
+const MAX_ANSWERS = 1000;
 
 const WHAT = "SSDP response";
 

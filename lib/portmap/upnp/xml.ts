@@ -23,7 +23,8 @@ export interface XmlElement {
 }
 
 /**
- * Parses a document as UTF-8, whatever it claims to be.
+ * Parses a document. It is UTF-8 if it is valid UTF-8, whatever it claims to be; otherwise in the encoding that it names
+ * (XML 1.0 appendix F).
  *
  * @example
  * ```ts
@@ -40,7 +41,7 @@ export interface XmlElement {
  */
 export function parseXml(bytes: Uint8Array): XmlElement {
   if (bytes.length > MAX_BYTES) throw malformed("XML", `${bytes.length} bytes are too many`);
-  const text = new TextDecoder().decode(bytes);
+  const text = decodeText(bytes).replace(BEFORE, "");
   if (DECLARATION.test(text)) throw malformed("XML", "it has a DOCTYPE or another declaration");
   const top = new OpenElement("");
   const open = [top];
@@ -71,8 +72,53 @@ export function parseXml(bytes: Uint8Array): XmlElement {
   return root;
 }
 
+/**
+ * How much of a document the bytes are: whole if the root element ends near their end, otherwise cut; `"unknown"` if they
+ * do not show a root element. Looks at both ends only.
+ */
+export function xmlExtent(bytes: Uint8Array): "whole" | "cut" | "unknown" {
+  const start = asciiOf(bytes.subarray(0, HEAD_BYTES)).replaceAll(PROLOG, "").trimStart();
+  const root = /^<([a-z_][\w:.-]*)/i.exec(start)?.[1]?.toLowerCase();
+  if (root === undefined) return "unknown";
+  const end = asciiOf(bytes.subarray(-TAIL_BYTES)).toLowerCase().replaceAll(/\s/g, "");
+  if (end.includes(`</${root}>`)) return "whole";
+  return /^<[^<>]*\/>$/.test(start.trim()) ? "whole" : "cut";
+}
+
+/** XML 1.0 appendix F: by the byte order mark, by the zeros of UTF-16, by validity, and by what the document names. */
+function decodeText(bytes: Uint8Array): string {
+  const [first, second] = bytes;
+  if (first === 0xff && second === 0xfe || second === 0 && first === LESS_THAN) {
+    return new TextDecoder("utf-16le").decode(bytes);
+  }
+  if (first === 0xfe && second === 0xff || first === 0 && second === LESS_THAN) {
+    return new TextDecoder("utf-16be").decode(bytes);
+  }
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    const named = /encoding\s*=\s*["']([\w.:-]+)["']/i.exec(asciiOf(bytes.subarray(0, HEAD_BYTES)));
+    return decoderFor(named?.[1] ?? "utf-8").decode(bytes);
+  }
+}
+
+/** Names that the platform does not know are read as UTF-8, where what matters is ASCII. */
+function decoderFor(encoding: string): TextDecoder {
+  try {
+    return new TextDecoder(encoding);
+  } catch (error) {
+    if (error instanceof RangeError) return new TextDecoder();
+    throw error;
+  }
+}
+
+/** The ASCII characters in the bytes, without the zeros of UTF-16. */
+function asciiOf(bytes: Uint8Array): string {
+  return String.fromCharCode(...bytes.filter((byte) => byte > 0 && byte < 0x80));
+}
+
 /** The first child of that name, in any case. */
-export function childOf(element: XmlElement, name: string): XmlElement | undefined {
+function childOf(element: XmlElement, name: string): XmlElement | undefined {
   const wanted = name.toLowerCase();
   return element.children.find((child) => child.name === wanted);
 }
@@ -124,6 +170,20 @@ const DECLARATION = /<!(?!--|\[CDATA\[)/i;
 
 // deno-lint-ignore no-control-regex -- it matches control characters on purpose
 const NOT_XML = /[\0-\x08\v\f\x0e-\x1f\ufffe\uffff]|\p{Surrogate}/gu;
+
+/** What comes before the root element: the declaration, comments and instructions. */
+const PROLOG = /<\?[^]*?\?>|<!--[^]*?-->/g;
+
+/** What some devices put before the document, such as a byte order mark that is none there. */
+const BEFORE = /^[^<]{1,64}/;
+
+const LESS_THAN = 0x3c;
+
+/** Chosen by us: declarations have about 60 bytes, and comments before the root element are rare. */
+const HEAD_BYTES = 1024;
+
+/** Chosen by us: names of root elements have about ten, and there may be blank lines at the end. */
+const TAIL_BYTES = 256;
 
 /** Chosen by us: the largest recorded description has 20 KiB. */
 const MAX_BYTES = 1024 * 1024;

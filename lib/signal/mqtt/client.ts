@@ -6,9 +6,11 @@
 
 import { toHex } from "../../base/bytes.ts";
 import { malformed, messageOf, NetworkError, NoResponseError } from "../../base/errors.ts";
+import { TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { BufferedReader, type ByteSource } from "../../base/reader.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { Deadline } from "../../base/timers.ts";
+import { MESSAGE_RATE } from "../channel.ts";
 import {
   decodeMqttPacket,
   encodeMqttPacket,
@@ -162,9 +164,11 @@ export class MqttClient {
   /** Never rejects: `finished` does. */
   async #receiveAll(): Promise<void> {
     const keepingAlive = setInterval(() => this.#keepAlive(), KEEP_ALIVE_SECONDS * 1000 / 2);
+    const turns = new TokenBucket(MESSAGE_RATE, performance.now());
     try {
       for (;;) {
         const packet = await this.#packets.next(this.#version);
+        await waitForTokens(turns);
         clearTimeout(this.#checking);
         this.#checking = undefined;
         if (packet === null) throw this.#lost("it closed the connection");

@@ -207,6 +207,7 @@ class WebSocketPipe implements BrokerPipe {
       if (!(error instanceof RefusedError)) throw error;
       throw new NetworkError("Cannot read from the broker: a message is too long", "other", {
         cause: error,
+        remedy: "Use another broker",
       });
     }
   }
@@ -215,7 +216,8 @@ class WebSocketPipe implements BrokerPipe {
 /** Without a limit, anyone who provokes answers could fill this side's memory. */
 function dropSlowBroker(pipe: BrokerPipe): NetworkError {
   pipe.reset();
-  return new NetworkError("Cannot send to the broker: it reads too slowly", "other");
+  const remedy = "Try later, or another broker";
+  return new NetworkError("Cannot send to the broker: it reads too slowly", "other", { remedy });
 }
 
 /** The ports that IANA assigned to MQTT, and the default ports of WebSocket. */

@@ -17,8 +17,9 @@ export function mqttRefusal(action: string, code: number, version: MqttVersion):
   const { name, remedy } = known ?? { name: "unknown reason", remedy: LATER };
   const hex = `0x${code.toString(16).padStart(2, "0")}`;
   return new RefusedError(
-    `Cannot ${action}: the broker reported ${name} (${hex}); ${remedy}`,
+    `Cannot ${action}: the broker reported ${name} (${hex})`,
     code,
+    { remedy },
   );
 }
 
@@ -27,12 +28,12 @@ interface Reason {
   readonly remedy: string;
 }
 
-const LOGIN = "check the user name and the password in the URL";
-const LATER = "try later, or another broker";
-const OTHER = "use another broker";
-const UNUSUAL = "it may not be a standard MQTT broker, use another one";
-const RIGHTS = "let this user read and write punchline/1/# at the broker";
-const VERSION = "change the version in the options, or use another broker";
+const LOGIN = "Check the user name and the password in the URL";
+const LATER = "Try later, or another broker";
+const OTHER = "Use another broker";
+const UNUSUAL = "Use another broker: this one may not be a standard one";
+const RIGHTS = "Let this user read and write punchline/1/# at the broker";
+const VERSION = "Change the version in the options, or use another broker";
 
 /** MQTT 3.1.1 §3.2.2.3. */
 const RETURN_CODES: Readonly<Record<number, Reason>> = {
@@ -53,7 +54,10 @@ const REASON_CODES: Readonly<Record<number, Reason>> = {
   0x84: { name: "unsupported protocol version", remedy: VERSION },
   0x85: { name: "client identifier not valid", remedy: LATER },
   0x86: { name: "bad user name or password", remedy: LOGIN },
-  0x87: { name: "not authorized", remedy: `${LOGIN}; ${RIGHTS}` },
+  0x87: {
+    name: "not authorized",
+    remedy: `${LOGIN}, and let the user read and write punchline/1/# at the broker`,
+  },
   0x88: { name: "server unavailable", remedy: LATER },
   0x89: { name: "server busy", remedy: LATER },
   0x8a: { name: "banned", remedy: OTHER },
@@ -66,11 +70,11 @@ const REASON_CODES: Readonly<Record<number, Reason>> = {
   0x91: { name: "packet identifier in use", remedy: UNUSUAL },
   0x93: { name: "receive maximum exceeded", remedy: LATER },
   0x94: { name: "topic alias invalid", remedy: UNUSUAL },
-  0x95: { name: "packet too large", remedy: "let the broker accept packets of 5 KiB" },
+  0x95: { name: "packet too large", remedy: "Let the broker accept packets of 5 KiB" },
   0x96: { name: "message rate too high", remedy: LATER },
   0x97: { name: "quota exceeded", remedy: LATER },
   0x98: { name: "administrative action", remedy: OTHER },
-  0x99: { name: "payload format invalid", remedy: "let the broker accept binary messages" },
+  0x99: { name: "payload format invalid", remedy: "Let the broker accept binary messages" },
   0x9c: { name: "use another server", remedy: OTHER },
   0x9d: { name: "server moved", remedy: OTHER },
   0x9f: { name: "connection rate exceeded", remedy: LATER },

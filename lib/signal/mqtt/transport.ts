@@ -9,11 +9,11 @@ import { optionalResolvers } from "../../base/tasks.ts";
 import {
   type OpenSignalingOptions,
   requirePublishable,
+  requireSubscribable,
   type SignalingConnection,
   type SignalTransport,
   type TopicListener,
   TopicListeners,
-  topicToBytes,
 } from "../transport.ts";
 import { MqttClient } from "./client.ts";
 import type { MqttVersion } from "./packet.ts";
@@ -92,8 +92,7 @@ class MqttSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    topicToBytes(topic);
-    signal?.throwIfAborted();
+    requireSubscribable(topic, signal);
     if (this.#listeners.add(topic, onMessage)) {
       const subscribed = optionalResolvers<void>();
       this.#client.subscribe(PREFIX + topic).then(subscribed.resolve, subscribed.reject);

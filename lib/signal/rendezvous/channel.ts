@@ -5,10 +5,11 @@
  */
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
+import { TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
 import type { Network } from "../../net/network.ts";
 import { systemNetwork } from "../../net/system.ts";
-import { MAX_SIGNAL_BYTES, type SignalChannel } from "../channel.ts";
+import { MAX_SIGNAL_BYTES, MESSAGE_RATE, type SignalChannel } from "../channel.ts";
 import {
   CLOSE_CODES,
   dialWebSocket,
@@ -171,9 +172,11 @@ export class WebSocketChannel implements SignalChannel, AsyncDisposable {
 
   /** Never rejects: `send()` and `receive()` do. */
   async #receiveAll(): Promise<void> {
+    const turns = new TokenBucket(MESSAGE_RATE, performance.now());
     try {
       let message = await this.#socket.receive();
       for (; message.kind !== "close"; message = await this.#socket.receive()) {
+        await waitForTokens(turns);
         this.#accept(message);
       }
       this.#socket.close(CLOSE_CODES.normal, "");

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { meetingTopic } from "../meeting_place.ts";
+import { meetingTopic } from "../transport.ts";
 
 /** The numbers of one server. */
 export class NumberReservations<M> {

@@ -61,7 +61,10 @@ export async function openRelayConnection(
   const limits = { maxMessageBytes: MAX_RELAYED_BYTES, maxQueuedBytes: 2 * MAX_QUEUED_BYTES };
   const socket = await dialWebSocket(target, { network, signal, limits }).catch((error) => {
     if (!(error instanceof RefusedError) || error.code !== NOT_FOUND) throw error;
-    throw new RefusedError(`Cannot relay by ${withoutLogin(url)}: it has no relay`, NOT_FOUND);
+    throw new RefusedError(`Cannot relay by ${withoutLogin(url)}: it has no relay`, NOT_FOUND, {
+      remedy:
+        "Run a newer `punchline serve` there, without --no-relay, or name a TURN relay in `turn`",
+    });
   });
   socket.send("binary", token);
   return new RelayConnection(url, socket);
@@ -167,7 +170,9 @@ class RelayConnection implements TcpConnection {
     if (code < 4000) {
       return this.#lost(`the server closed it: ${code} ${reason}`.trimEnd(), "reset");
     }
-    return new RefusedError(`Cannot relay by ${withoutLogin(this.#url)}: ${reason}`, code);
+    return new RefusedError(`Cannot relay by ${withoutLogin(this.#url)}: ${reason}`, code, {
+      remedy: "Try later, or name a TURN relay in `turn`",
+    });
   }
 
   #lost(why: string, reason: "closed" | "reset"): NetworkError {

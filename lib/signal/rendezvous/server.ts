@@ -7,6 +7,7 @@
 
 import { NetworkError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
+import { acceptUntilClosed } from "../../net/accept.ts";
 import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
 import { type IpPrefix, parseIpPrefix } from "../../net/ip_prefix.ts";
 import { sortConnection, type SortedConnection } from "../../net/demultiplexer.ts";
@@ -232,16 +233,7 @@ class Server implements RendezvousServer {
   }
 
   async #serve(): Promise<void> {
-    while (true) {
-      let connection: TcpConnection;
-      try {
-        connection = await this.#listener.accept();
-      } catch (error) {
-        if (error instanceof NetworkError && error.reason === "closed") return;
-        throw error;
-      }
-      this.#accept(connection);
-    }
+    await acceptUntilClosed(this.#listener, (connection) => this.#accept(connection));
   }
 
   #accept(connection: TcpConnection): void {

@@ -7,17 +7,18 @@
 import { toBase64url } from "../../base/bytes.ts";
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { shownUrl, withoutLogin } from "../../base/login.ts";
+import { TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
-import { MAX_SIGNAL_BYTES } from "../channel.ts";
+import { MAX_SIGNAL_BYTES, MESSAGE_RATE } from "../channel.ts";
 import {
   type OpenSignalingOptions,
   requirePublishable,
+  requireSubscribable,
   type SignalingConnection,
   type SignalTransport,
   TOPIC_BYTES,
   type TopicListener,
   TopicListeners,
-  topicToBytes,
 } from "../transport.ts";
 import {
   CLOSE_CODES,
@@ -149,8 +150,7 @@ class WebSocketSignaling implements SignalingConnection {
     onMessage: TopicListener,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<AsyncDisposable> {
-    topicToBytes(topic);
-    signal?.throwIfAborted();
+    requireSubscribable(topic, signal);
     if (this.#failure !== undefined) throw this.#failure;
     const confirmed = this.#confirm(topic, onMessage);
     try {
@@ -196,9 +196,11 @@ class WebSocketSignaling implements SignalingConnection {
 
   /** Never rejects: `finished` does. */
   async #receiveAll(): Promise<void> {
+    const turns = new TokenBucket(MESSAGE_RATE, performance.now());
     try {
       let message = await this.#receive();
       for (; message.kind !== "close"; message = await this.#receive()) {
+        await waitForTokens(turns);
         if (message.kind === "binary") this.#accept(message.data);
         else if (message.kind === "text") this.#acceptText(message.text);
         else if (message.kind === "ping") this.#socket.send("pong", message.data);
@@ -280,7 +282,9 @@ interface Confirmation extends PromiseWithResolvers<void> {
 
 function refusal(url: string): RefusedError {
   const why = "the server accepts no more topics, or no more subscribers of this one";
-  return new RefusedError(`Cannot subscribe by ${withoutLogin(url)}: ${why}`, SERVICE_UNAVAILABLE);
+  const message = `Cannot subscribe by ${withoutLogin(url)}: ${why}`;
+  const remedy = "Try later, or another server; its owner can raise the limit";
+  return new RefusedError(message, SERVICE_UNAVAILABLE, { remedy });
 }
 
 /** As in HTTP: the request is fine and may succeed later. */

@@ -13,6 +13,7 @@ import {
   RefusedError,
 } from "../../base/errors.ts";
 import { withoutLogin } from "../../base/login.ts";
+import { type Rate, TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
@@ -107,12 +108,35 @@ export async function dialWebSocket(
   }
 }
 
+/**
+ * All addresses of a host, given by name or IP address; IPv4 first. Also for those who judge where a URL leads: they judge
+ * what is dialled.
+ *
+ * @throws {NetworkError} if it has none
+ */
+export async function hostAddresses(
+  network: Network,
+  host: string,
+  { signal }: { signal?: AbortSignal } = {},
+): Promise<string[]> {
+  if (isIp(host)) return [parseIp(host)];
+  const found = await Promise.allSettled(
+    ([4, 6] as const).map((family) => network.resolve(host, family, { signal })),
+  );
+  signal?.throwIfAborted();
+  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
+  if (addresses.length === 0 && found[0]!.status === "rejected") throw found[0]!.reason;
+  return addresses.map(parseIp);
+}
+
 /** One side of a WebSocket. */
 export class WebSocketConnection {
   readonly #connection: TcpConnection;
   readonly #reader: BufferedReader;
   readonly #role: "client" | "server";
   readonly #limits: WebSocketLimits;
+  /** Limits the control frames that a client handles. A server decides itself when it reads on. */
+  readonly #controls: TokenBucket | undefined;
   readonly #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -130,6 +154,9 @@ export class WebSocketConnection {
     this.#reader = options.reader;
     this.#role = options.role;
     this.#limits = options.limits;
+    if (options.role === "client") {
+      this.#controls = new TokenBucket(CONTROL_FRAME_RATE, performance.now());
+    }
     if (options.handshake !== undefined) this.#enqueue(options.handshake);
   }
 
@@ -179,7 +206,11 @@ export class WebSocketConnection {
    */
   async receive(): Promise<WebSocketMessage> {
     while (true) {
-      const message = this.#accept(await this.#nextFrame());
+      const frame = await this.#nextFrame();
+      if (this.#controls !== undefined && isControl(frame.opcode)) {
+        await waitForTokens(this.#controls);
+      }
+      const message = this.#accept(frame);
       if (message !== undefined) return message;
     }
   }
@@ -302,6 +333,7 @@ export class WebSocketConnection {
     return new RefusedError(
       `Cannot read WebSocket message: at most ${limit} bytes, not ${length}`,
       CLOSE_CODES.tooLong,
+      { remedy: "Use another server" },
     );
   }
 }
@@ -323,12 +355,14 @@ export async function readHead(
   connection: TcpConnection,
   reader: BufferedReader,
 ): Promise<HttpHead> {
-  while (reader.buffered <= MAX_HEAD_BYTES) {
+  for (let searched = 0; searched <= MAX_HEAD_BYTES; searched = reader.buffered) {
     await fill(reader, connection);
-    const end = endOfHead(reader.unread);
+    const end = endOfHead(reader.unread, searched);
     if (end !== undefined && end <= MAX_HEAD_BYTES) return decodeHead(reader.take(end));
   }
-  throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431);
+  throw new RefusedError(`Cannot read HTTP head: at most ${MAX_HEAD_BYTES} bytes`, 431, {
+    remedy: CHECK_URL,
+  });
 }
 
 /** Close codes of RFC 6455 §7.4.1. */
@@ -385,6 +419,7 @@ async function upgrade(
   throw new RefusedError(
     `Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`,
     status,
+    { remedy: UPGRADE_REMEDIES[status] ?? (status >= 500 ? LATER : CHECK_URL) },
   );
 }
 
@@ -399,7 +434,7 @@ async function connect(
     throw new TypeError(`Cannot open ${withoutLogin(url.href)}: a WebSocket is ws: or wss:`);
   }
   const isSecure = url.protocol === "wss:";
-  const addresses = await addressesOf(hostname, { network, signal });
+  const addresses = await hostAddresses(network, hostname, { signal });
   let failure: unknown;
   for (const [index, ip] of addresses.entries()) {
     const remote: TransportAddress = { ip, port };
@@ -418,20 +453,11 @@ async function connect(
   throw failure;
 }
 
-/** IPv4 first. */
-async function addressesOf(
-  hostname: string,
-  { network, signal }: Pick<DialWebSocketOptions, "network" | "signal">,
-): Promise<string[]> {
-  if (isIp(hostname)) return [parseIp(hostname)];
-  const found = await Promise.allSettled(
-    ([4, 6] as const).map((family) => network.resolve(hostname, family, { signal })),
-  );
-  signal?.throwIfAborted();
-  const addresses = found.flatMap((each) => each.status === "fulfilled" ? each.value : []);
-  if (addresses.length > 0) return addresses;
-  throw found[0]!.status === "rejected" ? found[0]!.reason : new Error("no address");
-}
+/**
+ * Chosen by us: a server sends one every few seconds. Each ping is answered with a write of its own, so that a server that
+ * sends pings without a pause would keep the program from everything else, other servers included.
+ */
+const CONTROL_FRAME_RATE: Rate = { burst: 1024, perSecond: 512 };
 
 /** Chosen by us: an endless message of empty frames would be an endless loop. */
 const MAX_FRAMES = 16;
@@ -452,3 +478,15 @@ const READ_BYTES = 4608;
 const NEXT_ADDRESS_MS = 4000;
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { "ws:": 80, "wss:": 443 };
+
+const LATER = "Try later, or another server";
+
+/** Those of our rendezvous server, and of proxies in front of it. */
+const UPGRADE_REMEDIES: Readonly<Record<number, string>> = {
+  401: "Check the login in the URL",
+  403: "Check the login in the URL",
+  409: "Choose another room, or end one of the two that are in it",
+  429: LATER,
+};
+
+const CHECK_URL = "Check the URL: its path, its login, and that a rendezvous or a broker is there";

@@ -37,9 +37,13 @@ export type UpgradeResponse =
 /** The HTTP status of a request that is not upgraded. */
 export type RefusalStatus = keyof typeof REASONS;
 
-/** Where the head ends: the index after the empty line, or `undefined` if that has not arrived yet. */
-export function endOfHead(bytes: Uint8Array): number | undefined {
-  for (let end = 4; end <= bytes.length; end++) {
+/**
+ * Where the head ends: the index after the empty line, or `undefined` if that has not arrived yet.
+ *
+ * @param searched how many bytes were searched before. Without it, a head that arrives byte by byte would take quadratic time
+ */
+export function endOfHead(bytes: Uint8Array, searched: number = 0): number | undefined {
+  for (let end = Math.max(4, searched + 1); end <= bytes.length; end++) {
     if (bytes[end - 1] === LF && bytes[end - 2] === CR && bytes[end - 3] === LF) return end;
   }
   return undefined;

@@ -55,6 +55,8 @@ export interface StunServerCounters {
 export interface EndpointOptions {
   /** Drops the datagrams for which it is `false`. */
   readonly accepts: (data: Uint8Array) => boolean;
+  /** Closes TCP connections from the addresses for which it is `false`. */
+  readonly admits: (ip: string) => boolean;
   readonly logger?: Logger;
   /** Whether another server has the first TCP port. */
   readonly sharesTcp?: boolean;
@@ -133,7 +135,7 @@ async function tryColumn(
   options: EndpointOptions,
 ): Promise<Endpoint[]> {
   using bound = new DisposableStack();
-  const { accepts, logger, sharesTcp } = options;
+  const { accepts, admits, logger, sharesTcp } = options;
   const column: Endpoint[] = [];
   for (const ip of ips) {
     // The port that the system chose for the first socket must be free for the others.
@@ -142,7 +144,7 @@ async function tryColumn(
     );
     const onShortage = logger && shortageLogger(udp.local, logger);
     const isShared = sharesTcp && column.length === 0;
-    const tcp = isShared ? undefined : await network.listenTcp(udp.local, { onShortage });
+    const tcp = isShared ? undefined : await network.listenTcp(udp.local, { onShortage, admits });
     if (tcp !== undefined) bound.use(tcp);
     column.push({ address: udp.local, udp, tcp });
   }

@@ -93,11 +93,13 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
     if (!isAccepted) counters.udpIgnored++;
     return isAccepted;
   };
+  const services = newServices(options, counters);
+  const admits = (ip: string) => services.tcp.admits(ip);
   const bind = (ips: readonly string[], ports: readonly number[]) =>
-    bindEndpoints(network, ips, ports, { accepts, logger, sharesTcp: options.sharesTcp });
+    bindEndpoints(network, ips, ports, { accepts, admits, logger, sharesTcp: options.sharesTcp });
   const address = parseIp(options.address);
   if (options.alternateAddress === undefined) {
-    return await withTlsPort(await bind([address], [port]), counters, options);
+    return await withTlsPort(await bind([address], [port]), counters, { services, options });
   }
   const alternate = parseIp(options.alternateAddress);
   checkAlternate(address, alternate);
@@ -105,21 +107,22 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
     throw new RangeError(`Cannot serve STUN: the ports must be different, not both ${port}`);
   }
   const endpoints = await bind([address, alternate], [port, alternatePort]);
-  return await withTlsPort(endpoints, counters, options);
+  return await withTlsPort(endpoints, counters, { services, options });
 }
 
 async function withTlsPort(
   endpoints: readonly Endpoint[],
   counters: StunServerCounters,
-  options: StunServerOptions,
+  { services, options }: { services: Services; options: StunServerOptions },
 ): Promise<StunServer> {
   const { network, tlsPort, logger } = options;
-  if (tlsPort === undefined) return new SocketServer(endpoints, counters, options);
+  if (tlsPort === undefined) return new SocketServer(endpoints, counters, services);
   const local = { ip: endpoints[0]!.address.ip, port: tlsPort };
   const onShortage = logger && shortageLogger(local, logger);
+  const admits = (ip: string) => services.tcp.admits(ip);
   try {
-    const listener = await network.listenTcp(local, { onShortage });
-    return new SocketServer(endpoints, counters, options, listener);
+    const listener = await network.listenTcp(local, { onShortage, admits });
+    return new SocketServer(endpoints, counters, services, listener);
   } catch (error) {
     for (const { udp, tcp } of endpoints) {
       udp.close();
@@ -149,6 +152,25 @@ export interface StunServer extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+/** What decides about requests, on all sockets of a server. */
+interface Services {
+  readonly buckets: UdpBuckets;
+  readonly tcp: TcpService;
+}
+
+function newServices(
+  { network, limits, tls }: StunServerOptions,
+  counters: StunServerCounters,
+): Services {
+  const { udp, tcp, filterTests } = { ...DEFAULT_SERVER_LIMITS, ...limits };
+  const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
+  const tests = new TcpFilterService(network, filterTests, { counters, seed });
+  return {
+    buckets: newBuckets(udp, seed),
+    tcp: new TcpService(tcp, { tls, counters, seed, filterTests: tests }),
+  };
+}
+
 class SocketServer implements StunServer {
   readonly addresses: readonly TransportAddress[];
   readonly finished: Promise<void>;
@@ -161,21 +183,15 @@ class SocketServer implements StunServer {
   constructor(
     endpoints: readonly Endpoint[],
     counters: StunServerCounters,
-    { network, limits, tls }: StunServerOptions,
+    { buckets, tcp }: Services,
     tlsListener?: TcpListener,
   ) {
     this.#tlsListener = tlsListener;
-    const { udp, tcp, filterTests } = { ...DEFAULT_SERVER_LIMITS, ...limits };
     this.counters = counters;
-    const seed = crypto.getRandomValues(new Uint32Array(1))[0]!;
     this.addresses = endpoints.map((endpoint) => endpoint.address);
     this.#endpoints = endpoints;
-    this.#buckets = newBuckets(udp, seed);
-    this.#tcp = new TcpService(tcp, {
-      tls,
-      counters,
-      filterTests: new TcpFilterService(network, filterTests, { counters, seed }),
-    });
+    this.#buckets = buckets;
+    this.#tcp = tcp;
     const { promise, resolve, reject } = optionalResolvers<void>();
     this.finished = promise;
     this.#serve().then(resolve, reject);
@@ -266,6 +282,7 @@ function checkAlternate(address: string, alternate: string): void {
  * Chosen by us. A source that has used up its rate still gets the response that RFC 8489 requires, so requests with a
  * forged source cannot cut anyone off, and the victim receives at most 16 kB/s more than the attacker sends. A NAT test
  * sends some twenty special requests in a quarter of a second, and many hosts share the address of a carrier-grade NAT.
+ * Over TCP, a source may take a tenth of a processor core.
  * The number of connections stays below the 4096 files that older systems allow a process.
  */
 export const DEFAULT_SERVER_LIMITS: StunServerLimits = {
@@ -278,6 +295,8 @@ export const DEFAULT_SERVER_LIMITS: StunServerLimits = {
     maxConnectionsPerSource: 128,
     reservedShare: 0.25,
     idleMs: 30_000,
+    connections: { burst: 2048, perSecond: 512 },
+    messages: { burst: 2048, perSecond: 512 },
   },
   filterTests: { tests: { burst: 30, perSecond: 1 }, maxConcurrent: 64 },
 };

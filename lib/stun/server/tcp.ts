@@ -5,19 +5,24 @@
  */
 
 import { MalformedMessageError, NetworkError } from "../../base/errors.ts";
+import type { Rate } from "../../base/rate_limiter.ts";
 import { writeAll } from "../../base/reader.ts";
 import { TaskGroup } from "../../base/tasks.ts";
-import { ResettableTimer } from "../../base/timers.ts";
+import { idleDelay, ResettableTimer } from "../../base/timers.ts";
+import { acceptUntilClosed } from "../../net/accept.ts";
 import type { TransportAddress } from "../../net/address.ts";
 import { sortConnection } from "../../net/demultiplexer.ts";
 import type { TcpConnection, TcpListener, TlsAcceptor } from "../../net/network.ts";
-import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
+import { ConnectionCounts, type ConnectionLimits, SourceRateLimiter } from "../../net/source.ts";
 import type { StunAttribute } from "../attributes.ts";
 import { readMessages } from "../framing.ts";
 import type { StunMessage } from "../message.ts";
 import {
+  encodeTcpCrossingPorts,
   encodeTcpFilterResult,
+  getTcpCrossingRequest,
   getTcpFilterRequest,
+  type TcpCrossingRequest,
   type TcpFilterRequest,
 } from "../tcp_filter/message.ts";
 import { MIN_FILTER_REQUEST_LENGTH, type TcpFilterService } from "../tcp_filter/service.ts";
@@ -35,6 +40,10 @@ import type { StunServerCounters } from "./endpoints.ts";
 export interface TcpLimits extends ConnectionLimits {
   /** A connection is reset if no complete message arrives for this long. */
   readonly idleMs: number;
+  /** The rate of new connections of each source; further ones are closed. Default: no limit. */
+  readonly connections?: Rate;
+  /** The rate of messages of each source, over all its connections; further ones wait. Default: no limit. */
+  readonly messages?: Rate;
 }
 
 /** Accepts connections and answers on them. */
@@ -47,34 +56,38 @@ export class TcpService {
   readonly #connections = new Set<TcpConnection>();
   readonly #counts: ConnectionCounts;
   readonly #tls: TlsAcceptor | undefined;
+  readonly #newConnections: SourceRateLimiter;
+  readonly #messages: SourceRateLimiter;
 
+  /** @param seed any 32 bits that others cannot guess */
   constructor(
     limits: TcpLimits,
-    { tls, counters, filterTests }: {
+    { tls, counters, filterTests, seed }: {
       tls?: TlsAcceptor;
       counters: StunServerCounters;
       filterTests: TcpFilterService;
+      seed: number;
     },
   ) {
     this.#tls = tls;
     this.#limits = limits;
     this.#counts = new ConnectionCounts(limits);
+    this.#newConnections = new SourceRateLimiter(limits.connections ?? UNLIMITED, seed);
+    this.#messages = new SourceRateLimiter(limits.messages ?? UNLIMITED, seed);
     this.#counters = counters;
     this.#filterTests = filterTests;
   }
 
+  /** Whether an IP address may have another connection now, as far as its rate goes. */
+  admits(ip: string): boolean {
+    return this.#newConnections.has(ip, 1, performance.now());
+  }
+
   /** Serves a listener until it is closed. */
   async serve(listener: TcpListener, other: TransportAddress | undefined): Promise<void> {
-    for (;;) {
-      let connection: TcpConnection;
-      try {
-        connection = await listener.accept();
-      } catch (error) {
-        if (error instanceof NetworkError && error.reason === "closed") return;
-        throw error;
-      }
+    await acceptUntilClosed(listener, (connection) => {
       this.#admit(connection, (signal) => this.#serveSorted(connection, other, signal));
-    }
+    });
   }
 
   /** Serves a connection that another listener has accepted, until it ends. */
@@ -97,8 +110,9 @@ export class TcpService {
     connection: TcpConnection,
     serve: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
-    const isStopped = this.#tasks.signal.aborted;
-    const release = isStopped ? undefined : this.#counts.admit(connection.remote.ip);
+    const { ip } = connection.remote;
+    const isInTime = this.#newConnections.take(ip, 1, performance.now());
+    const release = isInTime && !this.#tasks.signal.aborted ? this.#counts.admit(ip) : undefined;
     if (release === undefined) {
       this.#counters.tcpRefused++;
       connection.reset();
@@ -165,14 +179,17 @@ export class TcpService {
     const tests = { left: 1, signal };
     try {
       for await (const bytes of readMessages(connection, { maxLength: MAX_MESSAGE_LENGTH })) {
-        const response = await this.#respond(bytes, arrival, tests);
-        if (response === undefined) continue;
-        await writeAll(connection, response);
+        await this.#turn(connection.remote.ip, signal);
+        const reaction = await this.#respond(bytes, arrival, tests);
+        if (reaction === undefined) continue;
+        await writeAll(connection, reaction.response);
         this.#counters.tcpAnswers++;
         idle.set(this.#limits.idleMs);
+        if (reaction.followUp !== undefined) await writeAll(connection, await reaction.followUp());
       }
     } catch (error) {
       // Another protocol, or a peer that is gone: there is nothing to say to either.
+      if (signal.aborted) return;
       if (!(error instanceof MalformedMessageError || error instanceof NetworkError)) throw error;
     } finally {
       idle.clear();
@@ -180,27 +197,50 @@ export class TcpService {
     }
   }
 
+  /** Without it, one source that sends without a pause would keep the server from everything else. */
+  async #turn(ip: string, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && !this.#messages.take(ip, 1, performance.now())) {
+      await idleDelay(PAUSE_MS, signal);
+    }
+  }
+
   async #respond(
     bytes: Uint8Array,
     arrival: Arrival,
     tests: FilterTestAllowance,
-  ): Promise<Uint8Array | undefined> {
+  ): Promise<Reaction | undefined> {
     const request = decodeRequest(bytes);
     let answer = request && answerBinding(request, arrival);
     if (request === undefined || answer === undefined) return undefined;
     const test = answer.response.class === "success" && requestedTest(request, bytes.length);
+    let followUp: Reaction["followUp"];
     if (test === "bad") {
       answer = refuseBinding(request, arrival, 400);
-    } else if (test) {
+    } else if (test && "windowMs" in test) {
       const { transactionId } = request;
       const { signal } = tests;
       const result = tests.left-- > 0
         ? await this.#filterTests.test(test, arrival, { transactionId, signal })
         : this.#filterTests.refuse();
       answer = withAttribute(answer, encodeTcpFilterResult(result));
+    } else if (test && tests.left-- > 0) {
+      const { ports, run } = await this.#filterTests.cross(test, arrival, {
+        transactionId: request.transactionId,
+        signal: tests.signal,
+      });
+      answer = withAttribute(answer, encodeTcpCrossingPorts(ports));
+      followUp = run;
     }
-    return encodeAnswer(answer, bytes.length, () => true);
+    const response = encodeAnswer(answer, bytes.length, () => true);
+    return response && { response, followUp };
   }
+}
+
+/** What a request leads to. */
+interface Reaction {
+  readonly response: Uint8Array;
+  /** What to do once the response has been sent, and to send after that. */
+  readonly followUp: (() => Promise<Uint8Array>) | undefined;
 }
 
 /** How many TCP filter tests a connection may still have, and what cancels them. */
@@ -209,13 +249,13 @@ interface FilterTestAllowance {
   readonly signal: AbortSignal;
 }
 
-/** The TCP filter test that a request asks for; `"bad"` if the request is malformed or shorter than its cost. */
+/** The test that a request asks for; `"bad"` if the request is malformed or shorter than its cost. */
 function requestedTest(
   request: StunMessage,
   length: number,
-): TcpFilterRequest | "bad" | undefined {
+): TcpFilterRequest | TcpCrossingRequest | "bad" | undefined {
   try {
-    const test = getTcpFilterRequest(request);
+    const test = getTcpFilterRequest(request) ?? getTcpCrossingRequest(request);
     return test !== undefined && length < MIN_FILTER_REQUEST_LENGTH ? "bad" : test;
   } catch (error) {
     if (error instanceof MalformedMessageError) return "bad";
@@ -236,3 +276,8 @@ const HANDSHAKE_MS = 5000;
 
 /** Chosen by us: the longest useful message is a request for a TCP filter test. */
 const MAX_MESSAGE_LENGTH = 2048;
+
+const UNLIMITED: Rate = { burst: Infinity, perSecond: 0 };
+
+/** Chosen by us: a source that has used up its rate is served in this many milliseconds at the latest. */
+const PAUSE_MS = 100;

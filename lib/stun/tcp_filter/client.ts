@@ -14,6 +14,7 @@ import {
 } from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
+import { acceptUntilClosed } from "../../net/accept.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
 import { readMessages } from "../framing.ts";
@@ -38,8 +39,10 @@ export interface TcpFilterOptions {
    * The local address to test, preferably one with a fresh port. With a wildcard address or port 0, the system chooses.
    */
   readonly local?: TransportAddress;
-  /** How long the server waits for replies to its SYNs. Default: what suits the round-trip time. */
+  /** How long the server waits for replies to its SYNs. Default: what suits the round-trip time and `patience`. */
   readonly windowMs?: number;
+  /** Whether a lost SYN more is worth some 300 ms less. Default: `"long"`. */
+  readonly patience?: "long" | "short";
   /** Cancels the test. */
   readonly signal?: AbortSignal;
 }
@@ -90,7 +93,8 @@ export async function testTcpFilter(
   const startedMs = performance.now();
   using connection = await network.connectTcp(server, { local, signal });
   const rttMs = performance.now() - startedMs;
-  const windowMs = options.windowMs ?? defaultWindowMs(rttMs);
+  const windowMs = options.windowMs ??
+    (options.patience === "short" ? shortWindowMs(rttMs) : defaultWindowMs(rttMs));
 
   // Connect first, then listen: on a shared port, systems allow only this order.
   const transactionId = crypto.getRandomValues(new Uint8Array(12));
@@ -188,7 +192,8 @@ async function requestTest(
       if (!equalBytes(response.transactionId, transactionId)) continue;
       if (response.class === "success") return response;
       const { code, reason } = getAttribute(response, "ERROR-CODE") ?? { code: 0, reason: "" };
-      throw new RefusedError(`${cannot}: it answered ${code} ${reason}`.trimEnd(), code);
+      const message = `${cannot}: it answered ${code} ${reason}`.trimEnd();
+      throw new RefusedError(message, code, { remedy: "Use a `punchline serve` as the server" });
     }
     throw new NoResponseError(`${cannot}: it closed the connection`);
   } catch (error) {
@@ -243,21 +248,11 @@ class GreetingListener implements Disposable {
   }
 
   async #accept(): Promise<void> {
-    for (;;) {
-      let connection: TcpConnection;
-      try {
-        connection = await this.#listener.accept();
-      } catch (error) {
-        if (error instanceof NetworkError && error.reason === "closed") return;
-        throw error;
-      }
-      if (this.#connections.size >= MAX_CONNECTIONS) {
-        connection.reset();
-        continue;
-      }
+    await acceptUntilClosed(this.#listener, (connection) => {
+      if (this.#connections.size >= MAX_CONNECTIONS) return connection.reset();
       this.#connections.add(connection);
       this.#read(connection).catch((error) => this.#origins.close(error));
-    }
+    });
   }
 
   async #read(connection: TcpConnection): Promise<void> {
@@ -284,6 +279,11 @@ function defaultWindowMs(rttMs: number): number {
   return Math.round(Math.min(MAX_WINDOW_MS, Math.max(MIN_WINDOW_MS, 4 * rttMs + 200)));
 }
 
+/** Chosen by us: three SYNs, of which the last one still has the path's round-trip time. */
+function shortWindowMs(rttMs: number): number {
+  return Math.round(Math.min(MAX_WINDOW_MS, 4 * rttMs + 80));
+}
+
 /** Chosen by us: the window for paths faster than 100 ms. */
 const MIN_WINDOW_MS = 600;
 
@@ -291,10 +291,10 @@ const MIN_WINDOW_MS = 600;
 const MAX_WINDOW_MS = 1900;
 
 /** The length that servers require: docs/tcp-filter-test.md. */
-const REQUEST_LENGTH = 1024;
+export const REQUEST_LENGTH = 1024;
 
 /** Chosen by us: time for a lost segment or two in either direction, on top of the window. */
-const RESULT_TIMEOUT_MS = 3000;
+export const RESULT_TIMEOUT_MS = 3000;
 
 /** Chosen by us: a greeting may take longer than the server's report of it. */
 const GREETING_TIMEOUT_MS = 1000;

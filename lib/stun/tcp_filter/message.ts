@@ -27,6 +27,22 @@ export interface TcpFilterResult {
   readonly alternateAddress: DialResult;
 }
 
+/** The value of TCP-CROSSING-TEST: when the server should dial, and for how long. */
+export interface TcpCrossingRequest {
+  /** From the response to the first dial; 0 to 65535. */
+  readonly delayMs: number;
+  /** How long each dial lasts, at most; 0 to 65535. */
+  readonly holdMs: number;
+}
+
+/** The value of TCP-CROSSING-PORTS: one pair for each dial of the server, {@linkcode CROSSING_SPACING_MS} apart. */
+export type TcpCrossingPorts = readonly {
+  /** The port that the server dials from. */
+  readonly dial: number;
+  /** A closed port of the server that it does not dial from. */
+  readonly closed: number;
+}[];
+
 /** The result of the dials from one IP address. */
 export interface DialResult {
   /** The outcome of the most conclusive dial. */
@@ -111,6 +127,115 @@ export function getTcpFilterResult(message: StunMessage): TcpFilterResult | unde
   return { sameAddress: readDialResult(reader), alternateAddress: readDialResult(reader) };
 }
 
+/**
+ * The TCP-CROSSING-TEST attribute of a request.
+ *
+ * ```text
+ * | delay (16 bits, milliseconds) | hold (16 bits, milliseconds) | any number of zeros |
+ * ```
+ *
+ * @param valueLength as for {@linkcode encodeTcpFilterRequest}
+ * @throws {RangeError} as {@linkcode encodeTcpFilterRequest}
+ */
+export function encodeTcpCrossingRequest(
+  { delayMs, holdMs }: TcpCrossingRequest,
+  valueLength: number,
+): RawStunAttribute {
+  if (valueLength < REQUEST_FIELDS_LENGTH) {
+    throw new RangeError(`Cannot encode TCP-CROSSING-TEST: ${valueLength} bytes are fewer than 4`);
+  }
+  const value = new Uint8Array(valueLength);
+  writeUint16(value, 0, delayMs, "delay");
+  writeUint16(value, 2, holdMs, "hold");
+  return { type: TCP_CROSSING_TEST, value };
+}
+
+/**
+ * The TCP-CROSSING-TEST of a message, or `undefined` if there is none.
+ *
+ * @throws {MalformedMessageError} if it is truncated
+ */
+export function getTcpCrossingRequest(message: StunMessage): TcpCrossingRequest | undefined {
+  const attribute = message.attributes.find(({ type }) => type === TCP_CROSSING_TEST);
+  if (attribute === undefined) return undefined;
+  const reader = new ByteReader((attribute as RawStunAttribute).value, "TCP-CROSSING-TEST");
+  return { delayMs: reader.uint16("delay"), holdMs: reader.uint16("hold") };
+}
+
+/**
+ * The TCP-CROSSING-PORTS attribute of a response; empty if the server does not dial.
+ *
+ * ```text
+ * | dial (16 bits) | closed (16 bits) |   for each dial
+ * ```
+ *
+ * @throws {RangeError} if a port does not fit its field
+ */
+export function encodeTcpCrossingPorts(ports: TcpCrossingPorts): RawStunAttribute {
+  const value = new Uint8Array(4 * ports.length);
+  for (const [index, { dial, closed }] of ports.entries()) {
+    writeUint16(value, 4 * index, dial, "port");
+    writeUint16(value, 4 * index + 2, closed, "port");
+  }
+  return { type: TCP_CROSSING_PORTS, value };
+}
+
+/**
+ * The TCP-CROSSING-PORTS of a message, or `undefined` if there is none; those after the first {@linkcode CROSSING_DIALS}
+ * are ignored.
+ *
+ * @throws {MalformedMessageError} if it is truncated, or a port is 0
+ */
+export function getTcpCrossingPorts(message: StunMessage): TcpCrossingPorts | undefined {
+  const attribute = message.attributes.find(({ type }) => type === TCP_CROSSING_PORTS);
+  if (attribute === undefined) return undefined;
+  const { value } = attribute as RawStunAttribute;
+  const reader = new ByteReader(value, "TCP-CROSSING-PORTS");
+  const count = Math.min(CROSSING_DIALS, Math.ceil(value.length / 4));
+  return Array.from({ length: count }, () => {
+    const [dial, closed] = [reader.uint16("dial"), reader.uint16("closed")];
+    if (dial === 0 || closed === 0) throw malformed("TCP-CROSSING-PORTS", "a port is 0");
+    return { dial, closed };
+  });
+}
+
+/** When a dial of the server started and ended, in milliseconds after the response. */
+export interface TcpCrossingTime {
+  readonly startedMs: number;
+  readonly endedMs: number;
+}
+
+/**
+ * The TCP-CROSSING-TIMES attribute of an indication.
+ *
+ * ```text
+ * | started (16 bits, tenths of a millisecond) | ended (16 bits, likewise) |   for each dial
+ * ```
+ */
+export function encodeTcpCrossingTimes(times: readonly TcpCrossingTime[]): RawStunAttribute {
+  const value = new Uint8Array(4 * times.length);
+  for (const [index, { startedMs, endedMs }] of times.entries()) {
+    writeUint16(value, 4 * index, Math.min(0xffff, Math.round(10 * startedMs)), "time");
+    writeUint16(value, 4 * index + 2, Math.min(0xffff, Math.round(10 * endedMs)), "time");
+  }
+  return { type: TCP_CROSSING_TIMES, value };
+}
+
+/**
+ * The TCP-CROSSING-TIMES of a message, or `undefined` if there is none.
+ *
+ * @throws {MalformedMessageError} if it is truncated
+ */
+export function getTcpCrossingTimes(message: StunMessage): TcpCrossingTime[] | undefined {
+  const attribute = message.attributes.find(({ type }) => type === TCP_CROSSING_TIMES);
+  if (attribute === undefined) return undefined;
+  const { value } = attribute as RawStunAttribute;
+  const reader = new ByteReader(value, "TCP-CROSSING-TIMES");
+  return Array.from({ length: Math.min(CROSSING_DIALS, Math.ceil(value.length / 4)) }, () => {
+    return { startedMs: reader.uint16("started") / 10, endedMs: reader.uint16("ended") / 10 };
+  });
+}
+
 function writeDialResult(bytes: Uint8Array, offset: number, result: DialResult): void {
   const { outcome, dials, elapsedMs } = result;
   if (!Number.isInteger(dials) || dials < 0 || dials > 0xff) {
@@ -145,6 +270,18 @@ function writeUint16(bytes: Uint8Array, offset: number, value: number, field: st
 export const TCP_FILTER_TEST = 0xd1a1;
 /** See {@linkcode TCP_FILTER_TEST}. */
 export const TCP_FILTER_RESULT = 0xd1a2;
+/** See {@linkcode TCP_FILTER_TEST}. */
+export const TCP_CROSSING_TEST = 0xd1a3;
+/** See {@linkcode TCP_FILTER_TEST}. */
+export const TCP_CROSSING_PORTS = 0xd1a4;
+/** See {@linkcode TCP_FILTER_TEST}. */
+export const TCP_CROSSING_TIMES = 0xd1a5;
+
+/** How often the server dials. Chosen by us: silence is believed only if none disagrees, and one answer is enough. */
+export const CROSSING_DIALS = 3;
+
+/** From one dial to the next. Chosen by us: far enough apart that one late timer does not spoil two. */
+export const CROSSING_SPACING_MS = 40;
 
 /** In the order of their codes on the wire. */
 const OUTCOMES: readonly DialOutcome[] = [

@@ -14,7 +14,17 @@ import { SourceRateLimiter } from "../../net/source.ts";
 import { BINDING, encodeMessage } from "../message.ts";
 import type { Arrival } from "../server/binding.ts";
 import type { StunServerCounters } from "../server/endpoints.ts";
-import type { DialOutcome, DialResult, TcpFilterRequest, TcpFilterResult } from "./message.ts";
+import {
+  CROSSING_DIALS,
+  CROSSING_SPACING_MS,
+  type DialOutcome,
+  type DialResult,
+  encodeTcpCrossingTimes,
+  type TcpCrossingPorts,
+  type TcpCrossingRequest,
+  type TcpFilterRequest,
+  type TcpFilterResult,
+} from "./message.ts";
 import { delay } from "@std/async/delay";
 
 /** How many TCP filter tests a server runs. */
@@ -76,6 +86,67 @@ export class TcpFilterService {
     }
   }
 
+  /**
+   * Prepares dials that cross those of the client, over a connection as for {@linkcode TcpFilterService.test}. `run` makes
+   * them, once the response is on its way, and resolves with an indication that tells when. Each ends before the client's own SYN arrives, so that no connection comes of
+   * it: what the client's system makes of the RST that it gets instead shows whether this side's SYN had arrived.
+   */
+  async cross(
+    { delayMs, holdMs }: TcpCrossingRequest,
+    { source, destination }: Arrival,
+    { transactionId, signal }: { transactionId: Uint8Array; signal: AbortSignal },
+  ): Promise<{ readonly ports: TcpCrossingPorts; readonly run?: () => Promise<Uint8Array> }> {
+    if (!this.#take(source.ip)) {
+      this.#counters.filterTestsRefused++;
+      return { ports: [] };
+    }
+    this.#counters.filterTests++;
+    const { ip } = destination;
+    let ports: TcpCrossingPorts;
+    try {
+      ports = await freePortPairs(this.#network, ip);
+    } catch (error) {
+      if (error instanceof NetworkError) return { ports: [] }; // a shortage of this system's
+      throw error;
+    }
+    const run = async () => {
+      const respondedMs = performance.now();
+      const sinceMs = () => performance.now() - respondedMs;
+      this.#running++;
+      try {
+        const times = await Promise.all(ports.map(async ({ dial }, index) => {
+          await delay(Math.min(delayMs, MAX_DELAY_MS) + index * CROSSING_SPACING_MS, { signal });
+          using hold = new Deadline(Math.min(holdMs, MAX_HOLD_MS), signal);
+          const startedMs = sinceMs();
+          await this.#dialBriefly(source, { ip, port: dial }, hold.signal);
+          return { startedMs, endedMs: sinceMs() };
+        }));
+        return encodeMessage({
+          class: "indication",
+          method: BINDING,
+          transactionId,
+          attributes: [encodeTcpCrossingTimes(times)],
+        });
+      } finally {
+        this.#running--;
+      }
+    };
+    return { ports, run };
+  }
+
+  async #dialBriefly(
+    to: TransportAddress,
+    local: TransportAddress,
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      using connection = await this.#network.connectTcp(to, { local, signal });
+      connection.reset(); // the hold was too long
+    } catch (error) {
+      if (!(error instanceof NetworkError) && error !== signal.reason) throw error;
+    }
+  }
+
   /** The result of a test that was not run. */
   refuse(): TcpFilterResult {
     this.#counters.filterTestsRefused++;
@@ -96,6 +167,19 @@ function encodeGreeting(transactionId: Uint8Array, origin: TransportAddress): Ui
     transactionId,
     attributes: [{ type: "RESPONSE-ORIGIN", value: origin }],
   });
+}
+
+/** Ports that are free, and closed until they are dialled from. */
+async function freePortPairs(network: Network, ip: string): Promise<TcpCrossingPorts> {
+  using listeners = new DisposableStack();
+  const ports: number[] = [];
+  while (ports.length < 2 * CROSSING_DIALS) {
+    ports.push(listeners.use(await network.listenTcp({ ip, port: 0 })).local.port);
+  }
+  return Array.from({ length: CROSSING_DIALS }, (_, index) => ({
+    dial: ports[2 * index]!,
+    closed: ports[2 * index + 1]!,
+  }));
 }
 
 /** Options of {@linkcode dialBack}. */
@@ -203,6 +287,10 @@ const MAX_SPACING_MS = 250;
  * third time (after 2 s on Linux, 3 s by RFC 6298).
  */
 const MAX_WINDOW_MS = 1900;
+
+/** The longest that a client may make the server wait, and hold a socket. Chosen by us: for a round trip of 500 ms. */
+const MAX_DELAY_MS = 500;
+const MAX_HOLD_MS = 125;
 
 /**
  * A request for a test is at least as long as everything that the test sends to a target that does not reply: the

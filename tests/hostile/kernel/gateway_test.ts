@@ -28,20 +28,20 @@ const ATTACKS: Readonly<Record<string, Expected>> = {
     code: REFUSED,
     says: /UPnP garbled/,
   },
-  "gateway names a third party": { code: REFUSED, says: /neither the gateway nor on its link/ },
+  "gateway names a third party": { code: REFUSED, says: /UPnP (?:garbled|unreachable)/ },
   "flood of answers": { code: REFUSED, says: /UPnP garbled/ },
   "endless head": { code: REFUSED, says: /a head has more than 16384 bytes/ },
   "endless body": { code: REFUSED, says: /the body has more than 262144 bytes/ },
   "endless interim responses": { code: REFUSED, says: /UPnP garbled/ },
   "endless tiny chunks": { code: REFUSED, says: /the body has more than 262144 bytes/ },
   "endless trailer": { code: REFUSED, says: /UPnP garbled/ },
-  "one byte a second": { code: REFUSED, says: /no HTTP response in 3000 ms/ },
+  "one byte a second": { code: REFUSED, says: /no HTTP response in 20000 ms/ },
   "entity bomb": { code: REFUSED, says: /it has a DOCTYPE/ },
   "deep description": { code: REFUSED, says: /more than 64 levels deep/ },
   "description full of attributes": { code: REFUSED, says: /no device element/ },
-  "thousands of services": { code: REFUSED, says: /UPnP refused/, packets: 120 },
+  "thousands of services": { code: REFUSED, says: /UPnP refused/, packets: 250 },
   "control URLs of others": { code: REFUSED, says: /UPnP unreachable/ },
-  "redirects to others": { code: REFUSED, says: /HTTP status 301/ },
+  "redirects to others": { code: REFUSED, says: /UPnP garbled/ },
   "terminal escapes": { code: REFUSED, says: /Action Failed/ },
   "terminal escapes in a service without ports": {
     code: REFUSED,
@@ -50,7 +50,7 @@ const ATTACKS: Readonly<Record<string, Expected>> = {
   "conflict for every port": { code: REFUSED, says: /ConflictInMappingEntry/ },
   "flood of strange answers": { code: REFUSED, says: /refused/ },
   "lifetime of one second": { code: HELD, says: /Released/ },
-  "lifetime of zero": { code: REFUSED, says: /PCP silent/ },
+  "lifetime of zero": { code: REFUSED, says: /granted it for 0 s/ },
   "lifetime without end": { code: HELD, says: /Released/ },
   "external address of a neighbour": { code: HELD, says: /double-nat/ },
   "external address is loopback": { code: HELD, says: /unverified/ },
@@ -72,17 +72,17 @@ for (const permissions of ["-A", "--allow-net"]) {
   labTest(
     `a hostile router or neighbour gets nothing out of map add with ${permissions}`,
     async (context) => {
-      const quiet = await mapAdd("silent", permissions);
+      const quiet = await mapAdd("silent", permissions, REFUSED);
       for (const [attack, { code, says, packets = 60 }] of Object.entries(ATTACKS)) {
         if (permissions !== "-A" && !WITHOUT_ROUTES.includes(attack)) continue;
         await context.step(attack, async () => {
-          const outcome = await mapAdd(attack, permissions);
+          const outcome = await mapAdd(attack, permissions, code);
           const said = outcome.stdout + outcome.stderr;
           assertEquals(outcome.code, code, said);
           assertMatch(said, says);
           assertOnlyGateway(outcome, packets, permissions === "-A" ? [] : [WORLD.attacker]);
           assertVisible(said);
-          assert(outcome.elapsedMs < 9000, `${outcome.elapsedMs} ms`);
+          assert(outcome.elapsedMs < 32_000, `${outcome.elapsedMs} ms`);
           assertBounded(outcome, quiet);
           reportFigures(`map add ${permissions}: ${attack}`, outcome);
         });
@@ -93,14 +93,14 @@ for (const permissions of ["-A", "--allow-net"]) {
 }
 
 labTest("a neighbour cannot pass for the gateway, where the gateway is known", async () => {
-  const outcome = await mapAdd("neighbour claims to be a gateway", "-A");
+  const outcome = await mapAdd("neighbour claims to be a gateway", "-A", REFUSED);
   assertEquals(outcome.code, REFUSED);
   assertMatch(outcome.stderr, SILENT);
   assertOnlyGateway(outcome, 60);
 }, NEEDS);
 
 labTest("a neighbour can name only itself, where the gateway is not known", async () => {
-  const outcome = await mapAdd("neighbour claims to be a gateway", "--allow-net");
+  const outcome = await mapAdd("neighbour claims to be a gateway", "--allow-net", HELD);
   const dialled = [...outcome.sent.keys()].filter((to) => to.startsWith("tcp "));
   assertEquals(dialled, [`tcp ${WORLD.attacker}:5000`]);
 }, NEEDS);
@@ -119,10 +119,15 @@ for (const attack of ["mapping table without end", "terminal escapes", "endless 
 }
 
 /** Opens a port, and presses Ctrl-C after a while if it is open. */
-async function mapAdd(attack: string, permissions: string): Promise<Outcome> {
+async function mapAdd(attack: string, permissions: string, code: number): Promise<Outcome> {
   await using world = await HostileWorld.open();
   await world.attack("hostile_gateway.ts", [attack]);
-  return await world.run(["map", "add", "tcp", "8080"], { permissions, interruptAfterMs: 5000 });
+  const interruptAfterMs = code === HELD ? 8000 : 40_000;
+  return await world.run(["map", "add", "tcp", "8080"], {
+    permissions,
+    interruptAfterMs,
+    stuckAfterMs: 60_000,
+  });
 }
 
 /**

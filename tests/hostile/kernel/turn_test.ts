@@ -40,7 +40,7 @@ labTest("a hostile TURN server gets nothing out of connect", async (context) => 
       const outcome = await world.run([
         ...["connect", ticket, "--server", WORLD.honest, "--strategy", "relay"],
         ...["--turn", `turn:someone:secret@${WORLD.server}:3478?transport=tcp`],
-        ...["--timeout", "4000"],
+        ...["--timeout", "4s"],
       ], { stuckAfterMs: 20_000 });
       const said = outcome.stdout + outcome.stderr;
       assertEquals(outcome.code, 1, said);

@@ -7,7 +7,12 @@
 import { NetworkError } from "../../../lib/base/errors.ts";
 import { formatTransportAddress, ipFamily } from "../../../lib/net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../../../lib/net/network.ts";
-import { type HttpCall, type HttpReply, HttpServer } from "./http_server.ts";
+import {
+  type HttpCall,
+  type HttpReply,
+  HttpServer,
+  type HttpServerOptions,
+} from "./http_server.ts";
 import { IgdTable, type SoapCall } from "./igd_table.ts";
 import { descriptionXml, type FakeServiceXml } from "./igd_xml.ts";
 
@@ -25,6 +30,10 @@ export interface FakeIgdOptions {
   readonly onSoap?: (call: SoapCall, usual: () => HttpReply) => HttpReply | undefined;
   /** What to answer to a GET; `undefined` stands for the usual answer. */
   readonly onGet?: (call: HttpCall) => HttpReply | undefined;
+  /** How to send what would be answered to any request. */
+  readonly frame?: (reply: HttpReply, call: HttpCall) => HttpReply;
+  /** Whether to reset a connection as soon as it is there. */
+  readonly refuses?: HttpServerOptions["refuses"];
   /** What to answer to a search; `undefined` stands for the usual answer. */
   readonly onSearch?: (search: FakeSearch) => readonly FakeAnswer[] | undefined;
 }
@@ -99,7 +108,10 @@ export class FakeIgd implements Disposable {
     const elsewhere = igd.#stack.use(await network.bindUdp({ ip, port: 0 }));
     const httpPort = options.httpPort ?? 5000;
     igd.#http = igd.#stack.use(
-      await HttpServer.start(network, { ip, port: httpPort }, (call) => igd.#onHttp(call)),
+      await HttpServer.start(network, { ip, port: httpPort }, (call) => {
+        const reply = igd.#onHttp(call);
+        return options.frame?.(reply, call) ?? reply;
+      }, options),
     );
     igd.#serveSearches(socket, elsewhere);
     return igd;
@@ -191,7 +203,7 @@ export class FakeIgd implements Disposable {
       ),
     );
     const index = this.actions.filter((name) => name === action).length;
-    const call: SoapCall = { serviceType, action, values, from: from.ip, index };
+    const call: SoapCall = { serviceType, action, target, values, from: from.ip, index };
     this.soapCalls.push(call);
     return onSoap?.(call, () => this.table.answer(call)) ?? this.table.answer(call);
   }

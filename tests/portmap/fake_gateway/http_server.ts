@@ -23,16 +23,26 @@ export type HttpReply =
   | {
     readonly kind: "response";
     readonly status: number;
-    readonly body: string;
+    readonly body: string | Uint8Array;
     readonly fields?: Readonly<Record<string, string>>;
+    /** How long to take before the first byte; 0 by default. */
+    readonly delayMs?: number;
   }
   /** Raw pieces, with a pause before each if there is one, and how the connection ends. */
   | {
     readonly kind: "raw";
-    readonly pieces: Iterable<string>;
+    readonly pieces: Iterable<string | Uint8Array>;
     readonly pauseMs?: number;
+    /** How long to take before the first piece; 0 by default. */
+    readonly delayMs?: number;
     readonly end: "close" | "reset" | "stay";
   };
+
+/** What a server does besides answering. */
+export interface HttpServerOptions {
+  /** Whether to reset a connection as soon as it is there; whether one is open already, and when the last one ended. */
+  readonly refuses?: (now: { readonly open: number; readonly lastEndMs: number }) => boolean;
+}
 
 /** Serves until it is closed. */
 export class HttpServer implements Disposable {
@@ -41,11 +51,18 @@ export class HttpServer implements Disposable {
   readonly #listener: TcpListener;
   readonly #answer: (call: HttpCall) => HttpReply;
   readonly #connections = new Set<TcpConnection>();
+  readonly #options: HttpServerOptions;
+  #lastEndMs = -Infinity;
   readonly #closed = new AbortController();
 
-  private constructor(listener: TcpListener, answer: (call: HttpCall) => HttpReply) {
+  private constructor(
+    listener: TcpListener,
+    answer: (call: HttpCall) => HttpReply,
+    options: HttpServerOptions,
+  ) {
     this.#listener = listener;
     this.#answer = answer;
+    this.#options = options;
     this.#serve();
   }
 
@@ -54,8 +71,9 @@ export class HttpServer implements Disposable {
     network: Network,
     address: TransportAddress,
     answer: (call: HttpCall) => HttpReply,
+    options: HttpServerOptions = {},
   ): Promise<HttpServer> {
-    return new HttpServer(await network.listenTcp(address), answer);
+    return new HttpServer(await network.listenTcp(address), answer, options);
   }
 
   /** Stops, and closes every connection. */
@@ -74,6 +92,8 @@ export class HttpServer implements Disposable {
   }
 
   async #talk(connection: TcpConnection): Promise<void> {
+    const now = { open: this.#connections.size, lastEndMs: this.#lastEndMs };
+    if (this.#options.refuses?.(now)) return connection.reset();
     this.#connections.add(connection);
     try {
       const call = await readCall(connection);
@@ -85,11 +105,16 @@ export class HttpServer implements Disposable {
     } finally {
       connection.close();
       this.#connections.delete(connection);
+      this.#lastEndMs = performance.now();
     }
   }
 
   async #reply(connection: TcpConnection, reply: HttpReply): Promise<void> {
-    if (reply.kind === "response") return await write(connection, encode(reply));
+    if (reply.delayMs !== undefined && !await this.#pause(reply.delayMs)) return;
+    if (reply.kind === "response") {
+      await write(connection, encodeHead(reply));
+      return await write(connection, reply.body);
+    }
     for (const piece of reply.pieces) {
       await write(connection, piece);
       if (reply.pauseMs !== undefined && !await this.#pause(reply.pauseMs)) return;
@@ -135,14 +160,19 @@ async function readCall(connection: TcpConnection): Promise<HttpCall | undefined
   }
 }
 
-function encode({ status, body, fields = {} }: HttpReply & { kind: "response" }): string {
-  const length = new TextEncoder().encode(body).length;
+function encodeHead({ status, body, fields = {} }: HttpReply & { kind: "response" }): string {
+  const length = bytesOf(body).length;
   const all = { "Content-Type": 'text/xml; charset="utf-8"', "Content-Length": length, ...fields };
   const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
-  return `HTTP/1.1 ${status} OK\r\n${lines.join("")}\r\n${body}`;
+  return `HTTP/1.1 ${status} OK\r\n${lines.join("")}\r\n`;
 }
 
-async function write(connection: TcpConnection, text: string): Promise<void> {
-  const data = new TextEncoder().encode(text);
+/** The bytes of a body. */
+export function bytesOf(body: string | Uint8Array): Uint8Array {
+  return typeof body === "string" ? new TextEncoder().encode(body) : body;
+}
+
+async function write(connection: TcpConnection, what: string | Uint8Array): Promise<void> {
+  const data = bytesOf(what);
   for (let sent = 0; sent < data.length;) sent += await connection.write(data.subarray(sent));
 }

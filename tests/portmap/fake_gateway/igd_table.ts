@@ -11,6 +11,8 @@ import { answerXml, faultXml } from "./igd_xml.ts";
 export interface SoapCall {
   readonly serviceType: string;
   readonly action: string;
+  /** The path that was called. */
+  readonly target: string;
   /** The arguments in the order in which they were sent. */
   readonly values: Readonly<Record<string, string>>;
   /** The caller's address. */

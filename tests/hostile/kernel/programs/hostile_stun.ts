@@ -10,6 +10,8 @@
 
 // deno-lint-ignore-file no-console
 
+import { attribute, COOKIE, junk, text } from "./stun_bytes.ts";
+
 const SERVER = "44.0.0.9";
 const NEIGHBOUR = "192.168.1.50";
 const GATEWAY = "192.168.1.1";
@@ -90,22 +92,6 @@ const ATTACKS: Record<string, Attack> = {
     ),
   ],
 };
-
-const COOKIE = [0x21, 0x12, 0xa4, 0x42];
-
-const text = (value: string) => new TextEncoder().encode(value);
-
-function junk(length: number): Uint8Array {
-  return crypto.getRandomValues(new Uint8Array(length));
-}
-
-function attribute(type: number, value: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(4 + value.length + (4 - value.length % 4) % 4);
-  new DataView(bytes.buffer).setUint16(0, type);
-  new DataView(bytes.buffer).setUint16(2, value.length);
-  bytes.set(value, 4);
-  return bytes;
-}
 
 function address(ip: string, port: number): Uint8Array {
   return Uint8Array.of(0, 1, port >> 8, port & 255, ...ip.split(".").map(Number));

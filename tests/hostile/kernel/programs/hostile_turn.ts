@@ -11,6 +11,8 @@
 
 // deno-lint-ignore-file no-console
 
+import { attribute, COOKIE, junk, text } from "./stun_bytes.ts";
+
 const SERVER = "44.0.0.9";
 const NEIGHBOUR = "192.168.1.50";
 const VICTIM = "44.0.0.66";
@@ -109,22 +111,6 @@ const ATTACKS: Record<string, Attack> = {
 };
 
 const ESCAPES = "\u009b2J\u009b31mEVIL\u202egnp.exe\u0007\u007f\u001b[2J\u0085nl\u2028ls";
-const COOKIE = [0x21, 0x12, 0xa4, 0x42];
-
-const text = (value: string) => new TextEncoder().encode(value);
-
-function junk(length: number): Uint8Array {
-  return crypto.getRandomValues(new Uint8Array(length));
-}
-
-function attribute(type: number, value: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(4 + value.length + (4 - value.length % 4) % 4);
-  new DataView(bytes.buffer).setUint16(0, type);
-  new DataView(bytes.buffer).setUint16(2, value.length);
-  bytes.set(value, 4);
-  return bytes;
-}
-
 function u32(type: number, value: number): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, value);

@@ -1,0 +1,583 @@
+/**
+ * The connectivity checks of a UDP punch as a state machine: which probe goes where and when, which pair of addresses
+ * carries datagrams both ways, and which of these pairs is nominated. Pure; `udp_checks.ts` owns the sockets, the keys
+ * and the timer, and passes on only datagrams that the peer has authenticated.
+ *
+ * ```text
+ *   checking --(ANSWER; controlling side)--> valid --(due)--> nominated --(ANSWER)--> confirmed
+ *       |                                                        |
+ *       |                                                        +--(no ANSWER)--> checking
+ *       +--(NOMINATE; controlled side)--------------------------------------------> confirmed
+ * ```
+ *
+ * A probe that arrives is answered, and its source is probed, too (a triggered check: RFC 8445 §7.3.1.4): a NAT may have
+ * given the peer another address than the one in its offer.
+ *
+ * @module
+ */
+
+import { ipFamily, ipScope, sameTransportAddress, type TransportAddress } from "../net/address.ts";
+import { UDP_LIMITS } from "./limits.ts";
+import type { PunchPlan } from "./plan_types.ts";
+
+/** Everything that is known of the checks. Times are milliseconds of one clock that never goes back. */
+export interface UdpChecksState {
+  readonly options: UdpChecksOptions;
+  /** `null` before the start. */
+  readonly startedAtMs: number | null;
+  /** When the checks are given up, unless a pair was nominated. */
+  readonly endsAtMs: number;
+  /** Those of the plan in the order in which they start, then triggered ones. */
+  readonly checks: readonly UdpCheck[];
+  /** Which datagrams were received from where: none counts twice. */
+  readonly seen: ReadonlySet<string>;
+  /** Datagrams sent so far. */
+  readonly sent: number;
+  /** The pairs that carry datagrams both ways, as the controlling side knows, the first one first. */
+  readonly valid: readonly ValidPair[];
+  readonly nomination: UdpNomination | null;
+  /** Nominations that this side, as the controlled one, received for pairs that it does not know to be valid. */
+  readonly pending: readonly PendingNomination[];
+  /** How many pairs were nominated so far. */
+  readonly nominations: number;
+  /** When a dial over TCP connected, if one did. */
+  readonly rivalAtMs: number | null;
+  /** `over`: nothing more happens. */
+  readonly phase: "checking" | "nominated" | "over";
+}
+
+/** What the checks depend on besides the plan. */
+export interface UdpChecksOptions {
+  readonly role: "controlling" | "controlled";
+  /** Whether a punch by TCP runs beside this one, and is likely to succeed as well: then it gets its chance. */
+  readonly hasRival: boolean;
+}
+
+/** One target, probed from one socket. */
+export interface UdpCheck {
+  /** Its entry in `plan.dials`; -1 for a triggered check. */
+  readonly entry: number;
+  readonly socket: UdpSocketId;
+  readonly target: TransportAddress;
+  /** The local port of the socket; 0 for any. */
+  readonly localPort: number;
+  /** `valid`: the peer has answered. `ended`: no further probe is sent. */
+  readonly phase: "probing" | "valid" | "ended";
+  /** When the next probe is due. */
+  readonly dueMs: number;
+  /** How many probes it sends at most. */
+  readonly maxTries: number;
+  /** When its probes were sent. */
+  readonly sentMs: readonly number[];
+  /** Whether the next probe answers one of the peer's. */
+  readonly isTriggered: boolean;
+}
+
+/** The punch port in IPv4 or IPv6, or a fresh socket: 2 and more. */
+export type UdpSocketId = number;
+
+/** A pair of addresses that carries datagrams both ways. */
+export interface ValidPair {
+  readonly socket: UdpSocketId;
+  readonly remote: TransportAddress;
+  readonly rttMs: number;
+  /** When it may be nominated. */
+  readonly dueMs: number;
+}
+
+/** The pair that is, or was, nominated. */
+export interface UdpNomination {
+  /** Which nomination it is, from 0: paths get keys of their own. */
+  readonly index: number;
+  readonly socket: UdpSocketId;
+  readonly remote: TransportAddress;
+  readonly rttMs: number | null;
+  /** How often NOMINATE was sent. */
+  readonly tries: number;
+  /** When to repeat it, to give it up, or to stop answering repeated ones. */
+  readonly dueMs: number;
+  /** Whether both sides know. */
+  readonly isConfirmed: boolean;
+}
+
+/** A nomination that counts once this side knows that the pair is valid: its datagram may have been copied elsewhere. */
+export interface PendingNomination {
+  readonly index: number;
+  readonly socket: UdpSocketId;
+  readonly remote: TransportAddress;
+}
+
+/** What happens to the checks. Datagrams count only if the peer has authenticated them. */
+export type UdpChecksEvent =
+  | { readonly kind: "started" }
+  | {
+    readonly kind: "probe";
+    readonly socket: UdpSocketId;
+    readonly from: TransportAddress;
+    /** Rises with each datagram of the peer. */
+    readonly counter: number;
+    /** Whether its source may be probed. */
+    readonly isAllowed: boolean;
+  }
+  | {
+    readonly kind: "answer";
+    readonly socket: UdpSocketId;
+    readonly from: TransportAddress;
+    /** As in the probe, or in NOMINATE. */
+    readonly value: CheckValue;
+  }
+  | {
+    readonly kind: "nominate";
+    readonly socket: UdpSocketId;
+    readonly from: TransportAddress;
+    readonly counter: number;
+    readonly isAllowed: boolean;
+    readonly index: number;
+  }
+  /** A dial over TCP has connected, and still has to prove that it has reached the peer. */
+  | { readonly kind: "rival" }
+  /** The socket cannot be opened, or the limit of packets for this target is reached. */
+  | { readonly kind: "refused"; readonly check: number }
+  | { readonly kind: "time" }
+  | { readonly kind: "stopped" };
+
+/** What a probe or NOMINATE carries, and its answer repeats. */
+export interface CheckValue {
+  /** The check, or {@linkcode NOMINATION} for NOMINATE. */
+  readonly check: number;
+  /** Which try of the check, or which nomination. */
+  readonly index: number;
+}
+
+/** What the driver has to do. */
+export type UdpChecksAction =
+  /** Send PROBE; `isTriggered` if it answers one of the peer's, so that it costs the peer as much. */
+  | {
+    readonly kind: "probe";
+    readonly check: number;
+    readonly index: number;
+    readonly isTriggered: boolean;
+  }
+  /** Send ANSWER with the value of the datagram that the event was about, to its source. */
+  | { readonly kind: "answer" }
+  | { readonly kind: "nominate" }
+  /** Send the ANSWER to NOMINATE. */
+  | { readonly kind: "acknowledge" }
+  /** This is the path from now on. */
+  | { readonly kind: "found" }
+  /** Both sides know. */
+  | { readonly kind: "confirmed" }
+  /** The other side has not confirmed the path: it is of no use. */
+  | { readonly kind: "lost" };
+
+/** The check in the value of NOMINATE. */
+export const NOMINATION = 0xffff_ffff;
+
+/** The first of the fresh sockets. */
+export const FIRST_FRESH_SOCKET = 2;
+
+/** The checks before they start. */
+export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions): UdpChecksState {
+  let fresh = FIRST_FRESH_SOCKET;
+  const checks = plan.dials.flatMap((dials, entry) => {
+    const { targets, perTarget, from, localPorts, startMs, spacingMs } = dials;
+    return Array.from({ length: perTarget }, () => targets).flat().map((target, index) => ({
+      index,
+      check: {
+        entry,
+        socket: from === "punch" ? socketOf(target) : fresh++,
+        target,
+        localPort: localPorts?.[index] ?? 0,
+        phase: "probing",
+        dueMs: startMs + index * spacingMs,
+        maxTries: dials.maxTries === 1 ? 1 : TRIES,
+        sentMs: [],
+        isTriggered: false,
+      } satisfies UdpCheck,
+    }));
+  }).sort((a, b) => a.index - b.index || a.check.entry - b.check.entry);
+  return {
+    options,
+    startedAtMs: null,
+    endsAtMs: endsAtMs(plan),
+    checks: checks.map(({ check }) => check),
+    seen: new Set(),
+    sent: 0,
+    valid: [],
+    nomination: null,
+    pending: [],
+    nominations: 0,
+    rivalAtMs: null,
+    phase: "checking",
+  };
+}
+
+/** A side that has nothing to probe answers the other side's probes. */
+function endsAtMs({ method, dials }: PunchPlan): number {
+  if (method === "impossible") return 0;
+  if (dials.length === 0) return UDP_LIMITS.timeoutMs;
+  return Math.max(...dials.map(({ startMs, timeoutMs }) => startMs + timeoutMs));
+}
+
+/** What an event leads to. */
+export function stepUdpChecks(
+  state: UdpChecksState,
+  event: UdpChecksEvent,
+  nowMs: number,
+): { readonly state: UdpChecksState; readonly actions: readonly UdpChecksAction[] } {
+  const actions: UdpChecksAction[] = [];
+  if (state.phase === "over") return { state, actions };
+  const changed = apply(state, event, nowMs, actions);
+  return { state: advance(changed, nowMs, actions), actions };
+}
+
+/** When to send the next `time` event; `Infinity` if only another event can change anything. */
+export function udpChecksWakeAtMs(state: UdpChecksState): number {
+  const { startedAtMs, phase, nomination, endsAtMs, valid, checks } = state;
+  if (startedAtMs === null || phase === "over") return Infinity;
+  if (phase === "nominated") return nomination!.dueMs;
+  let atMs = endsAtMs;
+  for (const { dueMs } of valid) atMs = Math.min(atMs, dueMs);
+  for (const { phase, dueMs } of checks) if (phase === "probing") atMs = Math.min(atMs, dueMs);
+  return atMs;
+}
+
+function apply(
+  state: UdpChecksState,
+  event: UdpChecksEvent,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  switch (event.kind) {
+    case "started":
+      return {
+        ...state,
+        startedAtMs: nowMs,
+        endsAtMs: nowMs + state.endsAtMs,
+        checks: state.checks.map((each) => ({ ...each, dueMs: nowMs + each.dueMs })),
+      };
+    case "probe":
+      return onProbe(state, event, nowMs, actions);
+    case "answer":
+      return event.value.check === NOMINATION
+        ? onConfirmed(state, event, nowMs, actions)
+        : onAnswer(state, event, nowMs, actions);
+    case "nominate":
+      return onNominate(state, event, nowMs, actions);
+    case "rival":
+      return { ...state, rivalAtMs: nowMs, valid: state.valid.map((each) => held(each, nowMs)) };
+    case "refused":
+      return state.checks[event.check]!.phase === "probing"
+        ? withCheck(state, event.check, { phase: "ended" })
+        : state;
+    case "time":
+      return state;
+    case "stopped":
+      return { ...state, phase: "over" };
+  }
+}
+
+/** The peer reaches this side from there. */
+function onProbe(
+  state: UdpChecksState,
+  { socket, from, counter, isAllowed }: Extract<UdpChecksEvent, { kind: "probe" }>,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  const id = `${counter} ${socket} ${from.ip} ${from.port}`;
+  if (state.seen.has(id) || state.seen.size >= MAX_SEEN || !isAllowed) return state;
+  if (state.sent >= UDP_LIMITS.maxSyns) return state;
+  actions.push({ kind: "answer" });
+  const answered = {
+    ...state,
+    sent: state.sent + 1,
+    seen: new Set(state.seen).add(id),
+    checks: state.checks.map((each) => postponed(each, nowMs)),
+  };
+  return probed(answered, socket, from, nowMs);
+}
+
+/** Probes a pair that the peer uses, unless that is known to be valid. */
+function probed(
+  state: UdpChecksState,
+  socket: UdpSocketId,
+  from: TransportAddress,
+  nowMs: number,
+): UdpChecksState {
+  const index = state.checks.findIndex((each) =>
+    each.socket === socket && sameTransportAddress(each.target, from)
+  );
+  const known = state.checks[index];
+  if (known === undefined) {
+    const triggered: UdpCheck = {
+      entry: -1,
+      socket,
+      target: from,
+      localPort: 0,
+      phase: "probing",
+      dueMs: nowMs,
+      maxTries: TRIGGERED_TRIES,
+      sentMs: [],
+      isTriggered: true,
+    };
+    return { ...state, checks: [...state.checks, triggered] };
+  }
+  // The peer's filter is open now, which it may not have been for the last probe.
+  const lastMs = known.sentMs.at(-1) ?? -Infinity;
+  const isDue = known.phase !== "valid" && nowMs - lastMs >= MIN_GAP_MS;
+  if (!isDue) return state;
+  const maxTries = Math.max(known.maxTries, Math.min(known.sentMs.length + 2, 2 * TRIES));
+  const changes = { phase: "probing", dueMs: nowMs, maxTries, isTriggered: true } as const;
+  return withCheck(state, index, changes);
+}
+
+/** The rest of a spray waits: it is of use only if the pair that was found does not work after all. */
+function postponed(check: UdpCheck, nowMs: number): UdpCheck {
+  const isSpray = check.maxTries === 1 && check.sentMs.length === 0 && check.phase === "probing";
+  return isSpray ? { ...check, dueMs: Math.max(check.dueMs, nowMs + POSTPONE_MS) } : check;
+}
+
+/** Datagrams get there and back. */
+function onAnswer(
+  state: UdpChecksState,
+  { socket, from, value }: Extract<UdpChecksEvent, { kind: "answer" }>,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  const check = state.checks[value.check];
+  const sentAtMs = check?.sentMs[value.index];
+  const isAnswer = check !== undefined && sentAtMs !== undefined && check.phase !== "valid" &&
+    check.socket === socket && sameTransportAddress(check.target, from);
+  if (!isAnswer) return state;
+  const next = withCheck(state, value.check, { phase: "valid" });
+  if (state.options.role === "controlled") {
+    const pending = state.pending.find((each) => isPair(each, socket, from));
+    return pending === undefined ? next : nominated(next, pending, nowMs, actions);
+  }
+  const rttMs = nowMs - sentAtMs;
+  const pair = { socket, remote: from, rttMs, dueMs: nowMs + waitMs(state, from, rttMs) };
+  const isHeld = state.options.hasRival && state.rivalAtMs !== null;
+  return { ...next, valid: [...state.valid, isHeld ? held(pair, state.rivalAtMs!) : pair] };
+}
+
+/** How long the punch by TCP has to connect: it does so in the same round trip, as far as it can. */
+function waitMs(
+  { options }: UdpChecksState,
+  { ip }: TransportAddress,
+  rttMs: number,
+): number {
+  if (!options.hasRival) return 0;
+  const scope = ipScope(ip);
+  const isNear = scope !== "global" && scope !== "documentation";
+  return isNear ? NEAR_WAIT_MS : WAIT_MS + rttMs / 8;
+}
+
+/** A connection over TCP needs another round trip to prove that it has reached the peer. */
+function held(pair: ValidPair, rivalAtMs: number): ValidPair {
+  return { ...pair, dueMs: Math.max(pair.dueMs, rivalAtMs + pair.rttMs + PROOF_MS) };
+}
+
+/** The controlling side has chosen. It repeats that until it is answered. */
+function onNominate(
+  state: UdpChecksState,
+  { socket, from, counter, isAllowed, index }: Extract<UdpChecksEvent, { kind: "nominate" }>,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  const { options, nomination, seen, pending } = state;
+  const id = `${counter} ${socket} ${from.ip} ${from.port}`;
+  const isReplayed = seen.has(id) || seen.size >= MAX_SEEN;
+  if (options.role === "controlling" || isReplayed || !isAllowed) return state;
+  if (index >= MAX_NOMINATIONS) return state;
+  const next = { ...state, seen: new Set(seen).add(id) };
+  const given = { index, socket, remote: from };
+  if (nomination !== null && index <= nomination.index) {
+    const isRepeated = index === nomination.index && isPair(nomination, socket, from);
+    if (!isRepeated || state.sent >= UDP_LIMITS.maxSyns) return next;
+    actions.push({ kind: "acknowledge" });
+    return { ...next, sent: state.sent + 1 };
+  }
+  const isValid = state.checks.some((each) =>
+    each.phase === "valid" && each.socket === socket && sameTransportAddress(each.target, from)
+  );
+  if (isValid) return nominated(next, given, nowMs, actions);
+  const waiting = { ...next, pending: [...pending, given].slice(-MAX_PENDING) };
+  return nomination === null ? probed(waiting, socket, from, nowMs) : waiting;
+}
+
+/** Both sides use this pair from now on. */
+function nominated(
+  state: UdpChecksState,
+  { index, socket, remote }: PendingNomination,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  actions.push({ kind: "acknowledge" }, { kind: "found" }, { kind: "confirmed" });
+  const dueMs = nowMs + LINGER_MS;
+  const nomination = { index, socket, remote, rttMs: null, tries: 0, dueMs, isConfirmed: true };
+  const sent = state.sent + 1;
+  return { ...state, sent, nomination, nominations: index + 1, pending: [], phase: "nominated" };
+}
+
+/** The controlled side knows. */
+function onConfirmed(
+  state: UdpChecksState,
+  { socket, from, value }: Extract<UdpChecksEvent, { kind: "answer" }>,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  const { nomination } = state;
+  const isAnswer = nomination !== null && !nomination.isConfirmed && nomination.tries > 0 &&
+    nomination.index === value.index && isPair(nomination, socket, from);
+  if (!isAnswer) return state;
+  actions.push({ kind: "confirmed" });
+  return { ...state, nomination: { ...nomination, isConfirmed: true, dueMs: nowMs } };
+}
+
+/** What is due by now. */
+function advance(
+  state: UdpChecksState,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  if (state.startedAtMs === null || state.phase === "over") return state;
+  if (state.phase === "nominated") return advanceNomination(state, nowMs, actions);
+  const best = state.valid.length > 0 && state.valid.some(({ dueMs }) => dueMs <= nowMs)
+    ? bestOf(state.valid)
+    : undefined;
+  if (best !== undefined && state.nominations < MAX_NOMINATIONS) {
+    actions.push({ kind: "nominate" }, { kind: "found" });
+    const { socket, remote, rttMs } = best;
+    const nomination: UdpNomination = {
+      index: state.nominations,
+      socket,
+      remote,
+      rttMs,
+      tries: 1,
+      dueMs: nowMs + repeatMs(rttMs, 1),
+      isConfirmed: false,
+    };
+    const nominations = state.nominations + 1;
+    return { ...state, nomination, nominations, phase: "nominated", sent: state.sent + 1 };
+  }
+  if (nowMs >= state.endsAtMs) return { ...state, phase: "over" };
+  return probe(state, nowMs, actions);
+}
+
+/** Sends the probes that are due. */
+function probe(
+  state: UdpChecksState,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  let { sent } = state;
+  const checks = state.checks.map((each, check): UdpCheck => {
+    if (each.phase !== "probing" || each.dueMs - nowMs >= TIMER_MS) return each;
+    if (each.sentMs.length >= each.maxTries) return { ...each, phase: "ended" };
+    if (sent >= UDP_LIMITS.maxSyns) return { ...each, phase: "ended" };
+    sent++;
+    const { isTriggered } = each;
+    actions.push({ kind: "probe", check, index: each.sentMs.length, isTriggered });
+    const sentMs = [...each.sentMs, nowMs];
+    const dueMs = nowMs + FIRST_REPEAT_MS * 2 ** Math.min(sentMs.length - 1, TRIES);
+    return { ...each, sentMs, dueMs, isTriggered: false };
+  });
+  return { ...state, checks, sent };
+}
+
+function advanceNomination(
+  state: UdpChecksState,
+  nowMs: number,
+  actions: UdpChecksAction[],
+): UdpChecksState {
+  const nomination = state.nomination!;
+  if (nowMs < nomination.dueMs) return state;
+  if (nomination.isConfirmed) return { ...state, phase: "over" };
+  const tries = nomination.tries + 1;
+  if (tries <= NOMINATION_TRIES) {
+    actions.push({ kind: "nominate" });
+    const dueMs = nowMs + repeatMs(nomination.rttMs!, tries);
+    return { ...state, nomination: { ...nomination, tries, dueMs }, sent: state.sent + 1 };
+  }
+  actions.push({ kind: "lost" });
+  const valid = state.valid.filter(({ socket, remote }) =>
+    socket !== nomination.socket || !sameTransportAddress(remote, nomination.remote)
+  );
+  const phase = state.nominations < MAX_NOMINATIONS ? "checking" : "over";
+  return { ...state, valid, phase, nomination: null };
+}
+
+/** Near ones before far ones, then the one with the shortest round trip. */
+function bestOf(valid: readonly ValidPair[]): ValidPair {
+  return [...valid].sort((a, b) => distance(a) - distance(b) || a.rttMs - b.rttMs)[0]!;
+}
+
+function distance({ remote: { ip } }: ValidPair): number {
+  const scope = ipScope(ip);
+  return scope === "loopback" ? 0 : scope === "global" || scope === "documentation" ? 2 : 1;
+}
+
+/** The time in which an answer is expected, and then twice as much each time. */
+function repeatMs(rttMs: number, tries: number): number {
+  return (rttMs * 1.25 + FIRST_REPEAT_MS / 2) * 2 ** (tries - 1);
+}
+
+function socketOf({ ip }: TransportAddress): UdpSocketId {
+  return ipFamily(ip) === 4 ? 0 : 1;
+}
+
+function isPair(
+  pair: { readonly socket: UdpSocketId; readonly remote: TransportAddress },
+  socket: UdpSocketId,
+  remote: TransportAddress,
+): boolean {
+  return pair.socket === socket && sameTransportAddress(pair.remote, remote);
+}
+
+function withCheck(
+  state: UdpChecksState,
+  index: number,
+  changes: Partial<UdpCheck>,
+): UdpChecksState {
+  return { ...state, checks: state.checks.with(index, { ...state.checks[index]!, ...changes }) };
+}
+
+/** How often a target is probed: as many datagrams as one port may get. */
+const TRIES = UDP_LIMITS.maxSynsPerPort;
+
+/** The same for an address that the peer has not named, from which its probes come. Chosen by us: few, but one may be lost. */
+const TRIGGERED_TRIES = 4;
+
+/** From the first probe of a target to the second; it doubles then. Chosen by us: 8 probes last for 5 s. */
+const FIRST_REPEAT_MS = 40;
+
+/** A probe that was just sent crosses the peer's; another one would tell nothing more. Chosen by us. */
+const MIN_GAP_MS = 15;
+
+/** Chosen by us: the longest round trips, and some. */
+const POSTPONE_MS = 400;
+
+/** The resolution of timers. */
+const TIMER_MS = 1;
+
+/** Chosen by us: what the other side sends in a search, and room for what repeats it. */
+const MAX_SEEN = 2 * 1300;
+
+/** How long TCP has to connect, in a LAN and otherwise. Chosen by us: how late timers are, with many jobs in a process. */
+const NEAR_WAIT_MS = 150;
+const WAIT_MS = 10;
+
+/** More than the round trip that a proof over TCP takes. Chosen by us. */
+const PROOF_MS = 50;
+
+/** Chosen by us: with a loss of one datagram in five each way, fewer than one nomination in 300 stays unanswered. */
+const NOMINATION_TRIES = 6;
+
+/** Chosen by us: a pair that carried probes and no nomination is rare, two in a row are rarer. */
+const MAX_NOMINATIONS = 3;
+
+/** Chosen by us: those that came too early, and copies of them. */
+const MAX_PENDING = 8;
+
+/** How long repeated nominations are answered. Chosen by us: the first four of the longest round trips, at 0.2 s. */
+const LINGER_MS = 2000;

@@ -1,0 +1,15 @@
+/**
+ * The fields of events that `listen`, `connect` and `punch` print with `--json`, in order.
+ *
+ * @module
+ */
+
+const PATH = ["strategy", "method", "transport", "local", "remote"] as const;
+
+export const ATTEMPT_KEYS: readonly string[] = [
+  ...["event", ...PATH, "outcome", "reason", "remedy", "elapsedMs"],
+];
+
+export const CONNECTED_KEYS: readonly string[] = [
+  ...["event", ...PATH, "relayed", "elapsedMs", "punchMs", "attempts"],
+];

@@ -1,0 +1,48 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/base/errors.ts";
+import type { Network } from "../../lib/net/network.ts";
+import { networkWith, resolvingOnce } from "../../lib/net/resolve.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
+
+Deno.test("resolvingOnce() looks up a name once for all who ask while the answer is fresh", async () => {
+  using time = new VirtualTime();
+  const { network, lookups } = countingNetwork();
+  const once = resolvingOnce(network, 60_000);
+  const both = await Promise.all([once.resolve("a.example", 4), once.resolve("a.example", 4)]);
+  assertEquals(both, [["192.0.2.1"], ["192.0.2.1"]]);
+  await once.resolve("a.example", 6);
+  await once.resolve("b.example", 4);
+  assertEquals(lookups, ["a.example 4", "a.example 6", "b.example 4"]);
+  await time.run(new Promise((resolve) => setTimeout(resolve, 60_000)));
+  assertEquals(await once.resolve("a.example", 4), ["192.0.2.4"]);
+});
+
+Deno.test("resolvingOnce() tries again after a lookup that has failed", async () => {
+  const { network, lookups } = countingNetwork({ fails: 1 });
+  const once = resolvingOnce(network, 60_000);
+  await assertRejects(() => once.resolve("a.example", 4), NetworkError, "not known");
+  assertEquals(await once.resolve("a.example", 4), ["192.0.2.2"]);
+  assertEquals(lookups.length, 2);
+});
+
+Deno.test("networkWith() changes what it is told to, and nothing else", async () => {
+  const changed = networkWith(systemNetwork, { localAddresses: () => Promise.resolve([]) });
+  assertEquals(Object.keys(changed).sort(), Object.keys(systemNetwork).sort());
+  assertEquals(await changed.localAddresses(), []);
+  assertEquals(await changed.resolve("127.0.0.1", 4), ["127.0.0.1"]);
+  assertEquals(changed.canReusePort, systemNetwork.canReusePort);
+});
+
+/** A network that counts lookups; the answer is `192.0.2.` and how many there were. */
+function countingNetwork({ fails } = { fails: 0 }): { network: Network; lookups: string[] } {
+  const lookups: string[] = [];
+  const network = networkWith(systemNetwork, {
+    resolve: (hostname, family) => {
+      lookups.push(`${hostname} ${family}`);
+      if (lookups.length > fails) return Promise.resolve([`192.0.2.${lookups.length}`]);
+      return Promise.reject(new NetworkError(`${hostname} is not known`, "name-not-found"));
+    },
+  });
+  return { network, lookups };
+}

@@ -1,0 +1,59 @@
+import { assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/base/errors.ts";
+import type { ConnectionEvent, PeerConnection } from "../../lib/peer/connection.ts";
+import type { Peer } from "../../lib/peer/peer.ts";
+import { inPeerScene, nextOf } from "../scenes/peer_scene.ts";
+
+Deno.test("a peer lists its connections, whichever side requested them, and tells when they come and go", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: true });
+    await using bob = await open(b);
+    const seen = record(bob);
+    const [toBob, fromAlice] = await connect(alice, bob);
+    const [toAlice, fromBob] = await connect(bob, alice);
+    assertEquals(alice.connections, [toBob, fromBob]);
+    assertEquals(bob.connections, [fromAlice, toAlice]);
+
+    await Promise.all([toBob.closeWrite(), fromAlice.closeWrite()]);
+    await Promise.all([toBob.finished, fromAlice.finished]);
+    assertEquals(bob.connections, [toAlice]);
+    await Promise.all([toBob, fromAlice].map((each) => each[Symbol.asyncDispose]()));
+
+    fromBob.reset();
+    await assertRejects(() => toAlice.finished, NetworkError);
+    assertEquals(bob.connections, []);
+    await bob.close();
+    assertEquals((await seen).map(({ event, connection, error }) => [event, connection, !!error]), [
+      ["opened", fromAlice, false],
+      ["opened", toAlice, false],
+      ["ended", fromAlice, false],
+      ["ended", toAlice, true],
+    ]);
+    assertInstanceOf((await seen).at(-1)!.error, NetworkError);
+    await Promise.all([fromBob, toAlice].map((each) => each[Symbol.asyncDispose]()));
+  }));
+
+Deno.test("events of connections begin with the first call, and end with the peer", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const [conn, other] = await connect(alice, bob);
+    const seen = record(alice);
+    await alice.close();
+    assertEquals(await seen, []);
+    assertEquals(alice.connections, [conn]); // it outlives its peer
+    assertEquals(await record(alice), []);
+    conn.reset();
+    await Promise.all([conn, other].map((each) => each[Symbol.asyncDispose]()));
+  }));
+
+async function connect(from: Peer, to: Peer): Promise<[PeerConnection, PeerConnection]> {
+  const accepted = nextOf(to).then((incoming) => incoming.accept());
+  return await Promise.all([from.connect(to.ticket), accepted]);
+}
+
+async function record({ events }: Peer): Promise<ConnectionEvent[]> {
+  const seen: ConnectionEvent[] = [];
+  for await (const event of events) seen.push(event);
+  return seen;
+}
