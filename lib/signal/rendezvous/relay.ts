@@ -124,6 +124,7 @@ class RelayMember {
   readonly #joined = Promise.withResolvers<Joined | undefined>();
   /** Ends a half that waits too long, and a pair that is idle. */
   #timer: ReturnType<typeof setTimeout>;
+  #isOver = false;
 
   constructor(socket: RelaySocket, limits: RelayLimits) {
     this.#socket = socket;
@@ -165,8 +166,9 @@ class RelayMember {
     this.#socket.close(RELAY_CLOSE_CODES[why], REASONS[why]);
   }
 
-  /** Clears the timer. */
+  /** Clears the timer for good: the other half may still pass on what it has received. */
   stop(): void {
+    this.#isOver = true;
     clearTimeout(this.#timer);
     this.#joined.resolve(undefined);
   }
@@ -180,7 +182,7 @@ class RelayMember {
 
   #restartIdle(): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.end("idle"), this.#limits.relayIdleMs);
+    if (!this.#isOver) this.#timer = setTimeout(() => this.end("idle"), this.#limits.relayIdleMs);
   }
 
   /** Sends to this connection, once it has read enough; `false` if it is gone. */
