@@ -6,6 +6,7 @@
  * @module
  */
 
+import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
@@ -244,8 +245,11 @@ export class BaseSocket implements AsyncDisposable {
    */
   async refresh(signal?: AbortSignal): Promise<boolean> {
     const [tcp, udp] = await Promise.allSettled([this.#refresh(signal), this.udp?.refresh(signal)]);
-    for (const each of [tcp, udp]) if (each.status === "rejected") throw each.reason;
-    return tcp.status === "fulfilled" && tcp.value;
+    if (tcp.status === "rejected") throw tcp.reason;
+    signal?.throwIfAborted();
+    // Without new samples for UDP there is still TCP.
+    if (udp.status === "rejected" && !(udp.reason instanceof NetworkError)) throw udp.reason;
+    return tcp.value;
   }
 
   async #refresh(signal?: AbortSignal): Promise<boolean> {
