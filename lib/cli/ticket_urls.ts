@@ -24,8 +24,8 @@ import { abortable } from "@std/async/abortable";
 /** How to ask. */
 export interface AskUrlsOptions {
   /**
-   * `"always"`; `"if-needed"`, only if no other server of the ticket can be used, because the command has another question to ask;
-   * or `"never"`.
+   * `"always"`; `"if-needed"`, only if no other server of the ticket can be used, because the command has another question
+   * to ask; or `"never"`.
    */
   readonly asks: "always" | "if-needed" | "never";
   /** Whether to find out now that there is no server to use, rather than on the first connection. */

@@ -253,6 +253,7 @@ export const TICKET_GONE = 0xff01;
 
 /** The same for people. */
 export const TICKET_GONE_TEXT = "the ticket is used up, expired or revoked";
+
 /** The open connections of a peer. */
 export class OpenConnections {
   /** In the order in which they were opened. */

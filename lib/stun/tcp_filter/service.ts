@@ -88,8 +88,9 @@ export class TcpFilterService {
 
   /**
    * Prepares dials that cross those of the client, over a connection as for {@linkcode TcpFilterService.test}. `run` makes
-   * them, once the response is on its way, and resolves with an indication that tells when. Each ends before the client's own SYN arrives, so that no connection comes of
-   * it: what the client's system makes of the RST that it gets instead shows whether this side's SYN had arrived.
+   * them, once the response is on its way, and resolves with an indication that tells when. Each ends before the client's
+   * own SYN arrives, so that no connection comes of it: what the client's system makes of the RST that it gets instead
+   * shows whether this side's SYN had arrived.
    */
   async cross(
     { delayMs, holdMs }: TcpCrossingRequest,
