@@ -135,14 +135,8 @@ export class TicketUrls {
     this.#decisions.set(keyOf({ url, addresses }), false);
     const shown = stripLogin(url);
     const reason = `it leads to ${addresses.join(", ")}`;
-    const remedy = `if you trust it, add ${signalingOption(url)}`;
-    this.#events.emit({
-      event: "signaling",
-      url: shown,
-      state: "skipped",
-      reason: `${reason}; ${remedy}`,
-      remedy,
-    });
+    const remedy = `If you trust it, add ${signalingOption(url)}`;
+    this.#events.emit({ event: "signaling", url: shown, state: "skipped", reason, remedy });
     this.#events.print(
       `Skipped ${shown}, which the ticket names: ${reason}; if you trust it, add ${
         copyable(signalingOption(url))
