@@ -5,7 +5,11 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
 import { networkWith } from "../../lib/net/resolve.ts";
 import type { Nat } from "../../lab/model/nat.ts";
-import { BaseSocket, type OpenBaseSocketOptions } from "../../lib/punch/gathering.ts";
+import {
+  BaseSocket,
+  type KnownNetworks,
+  type OpenBaseSocketOptions,
+} from "../../lib/punch/gathering.ts";
 import { preparePunch } from "../../lib/punch/punch.ts";
 import { UdpBaseSocket } from "../../lib/punch/udp_base_socket.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
@@ -96,6 +100,21 @@ Deno.test("BaseSocket learns anew what SYNs get once the network is another", ()
     await using later = await open([ONE, OTHER], { knownNetworks });
     await later.learned();
     assertEquals(later.description.profile.filtering, "endpoint-independent");
+  }));
+
+Deno.test("BaseSocket forgets the oldest of many networks", () =>
+  behind(portRestricted, async ({ open }) => {
+    const names = Array.from({ length: 64 }, (_, index) => `192.168.1.2 198.51.100.${index}`);
+    const known = { inbound: undefined, learnedAtMs: 0 };
+    const knownNetworks: KnownNetworks = new Map(names.map((name) => [name, known]));
+    await using base = await open([ONE, OTHER], { knownNetworks });
+    await base.learned();
+    base.noteExhausted(32);
+    const [newest, ...others] = [...knownNetworks.keys()].reverse();
+    assertEquals(others.reverse(), names.slice(1));
+    assertEquals(newest?.endsWith(` ${EXTERNAL}`), true);
+    assertEquals(knownNetworks.get(newest!)?.inbound?.filtering, PORT_RESTRICTED);
+    assertEquals(knownNetworks.get(newest!)?.sessionLimit, 32);
   }));
 
 Deno.test("BaseSocket knows nothing of filters if no server dials back, and does not wait for long", () =>
