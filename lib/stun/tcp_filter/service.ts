@@ -104,18 +104,22 @@ export class TcpFilterService {
     this.#counters.filterTests++;
     const { ip } = destination;
     let ports: TcpCrossingPorts;
+    this.#running++;
     try {
       ports = await freePortPairs(this.#network, ip);
     } catch (error) {
       if (error instanceof NetworkError) return { ports: [] }; // a shortage of this system's
       throw error;
+    } finally {
+      this.#running--;
     }
     const run = async () => {
       const respondedMs = performance.now();
       const sinceMs = () => performance.now() - respondedMs;
+      const isFull = this.#running >= this.#limits.maxConcurrent; // others were faster: no dial, no time
       this.#running++;
       try {
-        const times = await Promise.all(ports.map(async ({ dial }, index) => {
+        const times = await Promise.all((isFull ? [] : ports).map(async ({ dial }, index) => {
           await delay(Math.min(delayMs, MAX_DELAY_MS) + index * CROSSING_SPACING_MS, { signal });
           using hold = new Deadline(Math.min(holdMs, MAX_HOLD_MS), signal);
           const startedMs = sinceMs();
