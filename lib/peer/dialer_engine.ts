@@ -126,8 +126,10 @@ export type DialerEvent =
   /** All tasks of the search have ended. `random` is a number from 0 to 1, for the wait before the next. */
   | { readonly kind: "search ended"; readonly search: number; readonly random: number }
   | { readonly kind: "path"; readonly isRelayed: boolean }
-  /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
-  /** `wasUsed` if the other side was ever heard over it. */
+  /**
+   * The connection lost its path; `wasUsed` if the other side was ever heard over it. `random` is a number from 0 to 1, for
+   * the wait before the search.
+   */
   | { readonly kind: "path lost"; readonly wasUsed: boolean; readonly random: number }
   /** The caller gave up, the peer is closed, or the connection has ended. */
   | { readonly kind: "stop"; readonly reason: unknown }
