@@ -132,6 +132,18 @@ Deno.test("a client that sends no token is closed", async () => {
   });
 });
 
+Deno.test("pings before the token are few, so that a flood of them ends at once", async () => {
+  await withRendezvous(async ({ open }) => {
+    const socket = await open("relay/1");
+    for (let i = 0; i < 5; i++) socket.send("ping", new Uint8Array(0));
+    let message = await socket.receive();
+    while (message.kind === "pong") message = await socket.receive();
+    assertEquals(message.kind === "close" && message.code, 1002);
+    socket.close(1000, "");
+    await socket.finish();
+  });
+});
+
 Deno.test("a flood of empty messages is paced", async () => {
   await withRendezvous(async (place) => {
     using a = await open(place);

@@ -92,6 +92,7 @@ export class RendezvousRelay {
     const member = new RelayMember(socket, this.#limits);
     const joined = this.#pairs.join(token, member, ip);
     if (joined.kind === "refused") {
+      member.stop();
       return socket.close(RELAY_CLOSE_CODES[joined.why], REASONS[joined.why]);
     }
     if (joined.kind === "joined") RelayMember.join(member, joined.peer);
@@ -197,12 +198,18 @@ async function firstToken(socket: RelaySocket, timeoutMs: number): Promise<strin
   );
   try {
     let message = await socket.receive();
-    while (message.kind === "ping" || message.kind === "pong") message = await socket.receive();
+    for (let left = MAX_CONTROLS; left > 0 && isControl(message); left--) {
+      message = await socket.receive();
+    }
     if (message.kind !== "binary" || message.data.length !== RELAY_TOKEN_BYTES) return undefined;
     return toBase64url(message.data);
   } finally {
     clearTimeout(tooLate);
   }
+}
+
+function isControl({ kind }: WebSocketMessage): boolean {
+  return kind === "ping" || kind === "pong";
 }
 
 /** The frame that passes on a message; `undefined` if the message is for the server, or unknown. */
@@ -220,6 +227,9 @@ const REASONS = {
   "source-full": "too many relays from this address",
   "relay-full": "no relay is free",
 } as const;
+
+/** Chosen by us: a client sends its token first. Nothing paces what comes before it. */
+const MAX_CONTROLS = 4;
 
 /** Chosen by us: what a message costs at least, in bytes, so that a flood of empty ones is paced as well. */
 const MIN_COST = 512;
