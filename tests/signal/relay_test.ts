@@ -111,6 +111,19 @@ Deno.test("a fifth relay of one source is refused", async () => {
   });
 });
 
+Deno.test("a server that ends does not wait for the other half of a connection", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    await writeAll(a, bytes("early"));
+    await new Promise((resolve) => setTimeout(resolve, 100)); // by then the server has read it
+    const startedMs = performance.now();
+    const disposed = place.server[Symbol.asyncDispose]();
+    await assertRejects(() => a.read(new Uint8Array(1)), NetworkError);
+    await disposed;
+    assertEquals(performance.now() - startedMs < 1000, true); // virtual time
+  });
+});
+
 Deno.test("an idle pair ends", async () => {
   await withRendezvous(async (place) => {
     using a = await open(place);

@@ -59,6 +59,7 @@ export class RendezvousRelay {
   readonly #limits: RelayLimits;
   readonly #pairs: RelayPairs<RelayMember>;
   readonly #pacer: Pacer;
+  readonly #members = new Set<RelayMember>();
   #bytes = 0;
 
   constructor(limits: RelayLimits) {
@@ -97,12 +98,19 @@ export class RendezvousRelay {
     }
     if (joined.kind === "joined") RelayMember.join(member, joined.peer);
     else for (const each of joined.ousted) each.end("no-peer");
+    this.#members.add(member);
     try {
       await member.passOn((cost, nowMs) => this.#delayMs(cost, nowMs));
     } finally {
       this.#pairs.leave(member)?.end("peer-gone");
+      this.#members.delete(member);
       member.stop();
     }
+  }
+
+  /** Lets go of the connections that wait for their other half: the server ends. */
+  close(): void {
+    for (const member of this.#members) member.stop();
   }
 
   #delayMs(cost: number, nowMs: number): number {
