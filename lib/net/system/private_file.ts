@@ -5,8 +5,8 @@
  * @module
  */
 
+import { WakeableDelay } from "../../base/timers.ts";
 import { readSmallFile, readVariable } from "./private_input.ts";
-import { delay } from "@std/async/delay";
 
 /**
  * The folder for a program's settings: below `$XDG_CONFIG_HOME` or `~/.config`, on macOS `~/Library/Application Support`,
@@ -60,13 +60,14 @@ export async function lockPrivateFile(path: string): Promise<Disposable> {
   await makeFolder(path);
   // A file of its own: the file itself is replaced by each change.
   const file = await Deno.open(`${path}.lock`, { write: true, create: true, mode: 0o600 });
+  const retry = new WakeableDelay();
   const untilMs = performance.now() + LOCK_WAIT_MS;
   while (!await file.tryLock(true)) {
     if (performance.now() >= untilMs) {
       file.close();
       throw new Deno.errors.Busy(`Cannot change ${path}: another program is changing it`);
     }
-    await delay(LOCK_RETRY_MS);
+    await retry.wait(LOCK_RETRY_MS);
   }
   return file;
 }

@@ -25,7 +25,7 @@ import {
   RELAY_END,
   RELAY_TOKEN_BYTES,
 } from "./message.ts";
-import { type RelayPairLimits, RelayPairs } from "./relay_pairs.ts";
+import { type RelayJoinResult, type RelayPairLimits, RelayPairs } from "./relay_pairs.ts";
 import { delay } from "@std/async/delay";
 
 /** What a relay may cost; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
@@ -41,6 +41,9 @@ export interface RelayLimits extends RelayPairLimits {
   /** How much may wait for one side that reads slowly; then the other side has to wait. */
   readonly maxRelayQueuedBytes: number;
 }
+
+/** Why the relay turns a connection away. */
+export type RelayRefusal = Extract<RelayJoinResult<never>, { kind: "refused" }>["why"];
 
 /** The socket of one connection. */
 export interface RelaySocket {
@@ -60,9 +63,11 @@ export class RendezvousRelay {
   readonly #pairs: RelayPairs<RelayMember>;
   readonly #pacer: Pacer;
   readonly #members = new Set<RelayMember>();
+  readonly #onRefused: (why: RelayRefusal, ip: string) => void;
   #bytes = 0;
 
-  constructor(limits: RelayLimits) {
+  constructor(limits: RelayLimits, onRefused: (why: RelayRefusal, ip: string) => void = () => {}) {
+    this.#onRefused = onRefused;
     this.#limits = limits;
     this.#pairs = new RelayPairs(limits);
     const perSecond = limits.allRelaysBytesPerSecond;
@@ -94,6 +99,7 @@ export class RendezvousRelay {
     const joined = this.#pairs.join(token, member, ip);
     if (joined.kind === "refused") {
       member.stop();
+      this.#onRefused(joined.why, ip);
       return socket.close(RELAY_CLOSE_CODES[joined.why], REASONS[joined.why]);
     }
     if (joined.kind === "joined") RelayMember.join(member, joined.peer);
