@@ -24,6 +24,7 @@ import {
   type CliIo,
   EXIT,
   failureOf,
+  oneLine,
   printError,
   remedyHere,
   UsageError,
@@ -292,7 +293,7 @@ function describe(attempt: ConnectionAttempt): string {
   ];
   const notes = counts.length > 0 ? ` (${counts.join(", ")})` : "";
   const words = [reason, remedy].filter((each) => each !== undefined);
-  const why = words.length > 0 ? `: ${words.join("; ")}` : "";
+  const why = words.length > 0 ? `: ${oneLine(words.join("; "))}` : "";
   const what = `${pathInWords(attempt)} ${direction} ${remote}`;
   return `${what}: ${outcome} after ${elapsedMs.toFixed(0)} ms${notes}${why}`;
 }
