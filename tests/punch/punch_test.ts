@@ -236,6 +236,14 @@ Deno.test("punch() disposes of the base socket it is given, even if it is aborte
     );
   }));
 
+Deno.test("a base socket does not wait for a name server that is silent", () =>
+  simulate(async ({ internet, time }) => {
+    const { network } = internet.host("a");
+    await using base = await preparePunch({ network, servers: ["stun.example", "192.0.2.1"] });
+    assertEquals(base.description.candidates.map(({ kind }) => kind), ["host"]);
+    assert(time.nowMs < 10_000, `it took ${time.nowMs} ms of virtual time`);
+  }, { resolveMs: 60_000 }));
+
 /** Plays a scene and closes its connections. */
 async function playTo(scene: Scene, seed = 1): Promise<SceneResult> {
   return await simulate(async ({ internet }) => {
