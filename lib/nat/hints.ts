@@ -58,7 +58,9 @@ function externalHints(external: string): string[] {
       return ["the server is on this machine, so the test shows nothing about the network"];
     case "private":
       return [
-        `the server sees the private address ${external}, so at least one more NAT lies beyond the server`,
+        `the server sees the private address ${
+          parseTransportAddress(external).ip
+        }, so at least one more NAT is between the server and the internet`,
       ];
     default:
       return [];
