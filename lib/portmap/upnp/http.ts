@@ -119,7 +119,7 @@ function redirectOf({ status, fields }: HttpResponse, at: DeviceUrl): DeviceUrl 
  * @throws {NetworkError} if the connection fails
  * @throws the signal's reason on abort
  */
-export async function requestHttp(
+async function requestHttp(
   network: Network,
   request: HttpRequest,
   options: HttpOptions,

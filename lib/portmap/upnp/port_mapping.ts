@@ -185,7 +185,7 @@ export async function findEntry(
 }
 
 /** The external address that a connection reports; `0.0.0.0` if it reports none. */
-export async function externalIpOf(
+async function externalIpOf(
   session: IgdSession,
   service: IgdService,
   isUrgent = false,

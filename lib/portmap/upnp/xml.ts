@@ -118,7 +118,7 @@ function asciiOf(bytes: Uint8Array): string {
 }
 
 /** The first child of that name, in any case. */
-export function childOf(element: XmlElement, name: string): XmlElement | undefined {
+function childOf(element: XmlElement, name: string): XmlElement | undefined {
   const wanted = name.toLowerCase();
   return element.children.find((child) => child.name === wanted);
 }
