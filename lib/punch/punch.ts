@@ -236,7 +236,7 @@ export async function punchWithin(
     if (error !== signal.reason) throw error;
     const message = until?.aborted
       ? `Cannot punch: ${messageOf(until.reason)}`
-      : `Cannot punch: no connection within ${timeoutMs} ms (${reason})`;
+      : `Cannot punch: no connection within ${timeoutMs / 1000} s (${reason})`;
     throw new UnreachableError(message, attempts, { cause: error });
   }
   throw new UnreachableError(`Cannot punch: all attempts failed (${reason})`, attempts);
