@@ -79,6 +79,8 @@ export {
   type Difficulty,
   type FamilyDetails,
   type FamilyReport,
+  type Finding,
+  type FindingKind,
   type NatReport,
   type PortAllocation,
   type PortAllocationDetails,

@@ -22,13 +22,14 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   punch: ["base", "net", "udp", "stun", "nat", "signal"],
   transfer: ["base", "net"],
   code: ["base", "net", "signal"],
+  serve: ["base", "net", "stun", "signal"],
   peer: [
     ...["base", "net", "udp", "stun", "noise", "signal", "turn", "nat", "portmap", "session"],
     ...["punch", "code"],
   ],
   cli: [
     ...["base", "net", "stun", "noise", "signal", "turn", "nat", "portmap", "punch", "peer"],
-    ...["transfer", "code"],
+    ...["transfer", "code", "serve"],
   ],
 };
 

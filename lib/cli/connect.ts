@@ -19,6 +19,7 @@ import { type CliIo, EXIT, printError } from "./io.ts";
 import { withConfig } from "./config.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
+import { NetworkWatch } from "./network_watch.ts";
 import {
   openPeer,
   openPeerInput,
@@ -56,10 +57,11 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     urls.agree(target.servers);
     await urls.ask(target.ticket, { asks, failsEarly });
   }
+  await using watch = new NetworkWatch(events, options.signaling);
   await using peer = await openPeer({
     ...options,
     ...timings,
-    onProgress: events.onProgress,
+    onProgress: watch.onProgress,
     listen: false,
     allowUrl: urls.allow,
     network: urls.network,
@@ -89,6 +91,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     return EXIT.ok;
   } catch (error) {
     io.signal.throwIfAborted();
+    await watch.explain();
     const demandsDirect = options.strategies?.includes("relay") === false;
     return reportFailure(error, events, io, { demandsDirect, command: "connect" });
   }

@@ -20,6 +20,7 @@ import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
+import { NetworkWatch } from "./network_watch.ts";
 import {
   openPeer,
   openPeerInput,
@@ -53,13 +54,17 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
   events.waitFor("Opening ways to meet");
-  await using peer = await openPeer({
-    ...options,
-    onProgress: events.onProgress,
-    tickets: await readTickets(given, options, "connection", io),
-    protocol: "", // what `connect` asks for: a `recv` would wait for files
-    allow: allow.length > 0 ? allow : undefined,
-  });
+  await using watch = new NetworkWatch(events, options.signaling);
+  const tickets = await readTickets(given, options, "connection", io);
+  await using peer = await watch.explaining(() =>
+    openPeer({
+      ...options,
+      onProgress: watch.onProgress,
+      tickets,
+      protocol: "", // what `connect` asks for: a `recv` would wait for files
+      allow: allow.length > 0 ? allow : undefined,
+    })
+  );
   await showTicket(peer, events, io, {
     command: "connect",
     asQr: flags.has("qr") && !flags.has("json"),

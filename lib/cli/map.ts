@@ -4,7 +4,8 @@
  * @module
  */
 
-import { parseHostPort, parseIp, parsePort } from "../net/address.ts";
+import { plainServer } from "../nat/servers.ts";
+import { parseIp, parsePort } from "../net/address.ts";
 import {
   deleteMappings,
   type GatewayMappings,
@@ -164,8 +165,9 @@ function readGateway({ values }: Arguments): string | undefined {
 }
 
 function readServers({ lists }: Arguments): readonly string[] {
-  const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
+  const servers = lists.get("server")!.map((server) =>
+    readWith(() => plainServer(server), "--server")
+  );
   return servers;
 }
 

@@ -8,7 +8,8 @@ import type { Logger } from "../base/logger.ts";
 import type { BehaviorVerdict, FamilyReport, NatReport, VerdictScope } from "../nat/behavior.ts";
 import { testNat, type TestNatOptions } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
-import { type IpFamily, parseHostPort } from "../net/address.ts";
+import type { IpFamily } from "../net/address.ts";
+import { parseServer } from "../nat/servers.ts";
 import { readCommand, readSeconds, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { pad, table, textWidth } from "./layout.ts";
@@ -27,7 +28,7 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS, { bareUnit: "ms" });
   const lifetimeSeconds = readSeconds("lifetime", values.get("lifetime"), { min: 1, max: 86_400 });
   const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
+  for (const server of servers) readWith(() => parseServer(server), "--server");
   const options: TestNatOptions = {
     signal: io.signal,
     hairpinning: !flags.has("no-hairpinning"),
@@ -69,6 +70,7 @@ function toJson(report: NatReport, options: { withLifetime: boolean }): unknown 
     udp: { ipv4: family(udp.ipv4), ipv6: family(udp.ipv6) },
     tcp: { ipv4: family(tcp.ipv4), ipv6: family(tcp.ipv6) },
     verdict,
+    findings: report.findings,
   };
 }
 
@@ -102,7 +104,10 @@ export function natReportText(report: NatReport, columns?: number): string[] {
   ] as const;
   return [
     report.verdict.summary,
-    ...report.hints.map((hint) => `Note: ${hint}`),
+    ...report.findings.flatMap(({ summary, remedy }) => [
+      ...summary === report.verdict.summary ? [] : [`Note: ${summary}`],
+      `  ${remedy}`,
+    ]),
     ...sections.flatMap(([title, family]) =>
       family === null ? [] : ["", ...familyText(title, family, report.verdict.scope, columns)]
     ),

@@ -6,6 +6,7 @@
 
 import { type Command, commandGroup, type Operand } from "./command.ts";
 import {
+  DURATION,
   JSON_OPTION,
   type Option,
   option,
@@ -178,6 +179,18 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         help: "the port of the rendezvous and its relay",
         fallback: "3480",
       }),
+      option("cert", {
+        value: "FILE",
+        completes: "file",
+        help:
+          "speak TLS, with this certificate and its chain (PEM); it is read again when it changes",
+      }),
+      option("cert-key", { value: "FILE", completes: "file", help: "the private key of --cert" }),
+      option("stuns-port", {
+        value: "PORT",
+        help: "with --cert, the port for STUN over TLS",
+        fallback: "5349, or the one port if --port and --rendezvous-port are the same",
+      }),
       option("trust-proxy", {
         value: "ADDRESS[/BITS]",
         repeats: true,
@@ -189,6 +202,33 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         help:
           "serve only those who know the key in this file: it becomes part of the URL, and so of " +
           "tickets",
+      }),
+      option("metrics", {
+        value: "[ADDRESS:]PORT",
+        help: "serve metrics for Prometheus on a port of their own",
+        fallback: "none; the address 127.0.0.1",
+      }),
+      option("log", {
+        value: "FORMAT",
+        choices: ["text", "json"],
+        help: "log on stderr, a line for each event",
+        fallback: "warnings only",
+      }),
+      option("log-level", {
+        value: "LEVEL",
+        choices: ["debug", "info", "warn"],
+        help: "what to log: debug, info or warn; only debug has addresses of clients",
+        fallback: "info",
+      }),
+      option("config", {
+        value: "FILE",
+        completes: "file",
+        help: 'options from a JSON object, such as {"port": 443}; the command line comes first',
+      }),
+      option("drain", {
+        value: DURATION,
+        help: "on TERM, give relayed pairs this long to end",
+        fallback: "5s",
       }),
       option("no-relay", { help: "relay nothing" }),
       option("relay-rate", {
@@ -219,6 +259,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
     ],
     examples: [
       { args: "", does: "on this machine only, to try things out" },
+      {
+        args:
+          "--address 192.0.2.1 --port 443 --rendezvous-port 443 --cert cert.pem --cert-key key.pem",
+        does: "everything on port 443, with TLS",
+      },
       { args: "--address 192.0.2.1 --alternate 192.0.2.2", does: "for others, on a public server" },
     ],
     permissions: ["net"],

@@ -14,6 +14,7 @@ import {
   UnreachableError,
 } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
+import type { Finding } from "../nat/behavior.ts";
 import type { PeerConnection, PeerPath } from "../peer/connection.ts";
 import { REJECTION_CODES } from "../peer/dialer.ts";
 import { PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
@@ -126,6 +127,13 @@ export class ConnectionEvents {
     screenOf(this.#io)?.tell({ kind: "way", url, state, why: whyInWords(error) });
   }
 
+  /** Reports what stands in the way of all servers, and what to do. */
+  finding({ kind, summary, remedy }: Finding): void {
+    this.emit({ event: "finding", kind, summary, remedy });
+    this.print(summary);
+    this.print(`  ${remedy}`);
+  }
+
   /** Says which ways to meet the peer failed. */
   failedWays(): void {
     const ways = failedWays(screenOf(this.#io)?.state ?? INITIAL_STATUS);
@@ -148,6 +156,8 @@ export class ConnectionEvents {
         reason: attempt.reason ?? null,
         remedy: remedy ?? null,
         elapsedMs: attempt.elapsedMs,
+        tries: attempt.tries,
+        resets: attempt.resets,
       });
       this.print(`  ${describe({ ...attempt, remedy: said.has(remedy) ? undefined : remedy })}`);
       said.add(remedy);

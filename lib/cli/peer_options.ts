@@ -6,7 +6,7 @@
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
 import { shownUrl, stripLogin } from "../base/login.ts";
-import { parseHostPort } from "../net/address.ts";
+import { plainServer } from "../nat/servers.ts";
 import { KeyPair } from "../noise/handshake.ts";
 import { openKeyFile, readKeyFile } from "../peer/key_file.ts";
 import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../peer/options.ts";
@@ -48,8 +48,9 @@ export async function readPeerOptions(
   const strategies = readStrategies(values.get("strategy"));
   const relays = await secrets.readAll("turn", lists.get("turn")!, URL_VARIABLES.turn);
   const turn = relays.map((url) => readUrl(url, parseRelay));
-  const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
+  const servers = lists.get("server")!.map((server) =>
+    readWith(() => plainServer(server), "--server")
+  );
   const signaling = await readSignalUrls(given, secrets);
   if (flags.has("hand") && signaling.length > 0) {
     throw new UsageError("--hand cannot be combined with --rendezvous, --mqtt or --lan");

@@ -9,7 +9,8 @@ import { toBase64url } from "../base/bytes.ts";
 import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
 import { shownUrl, withoutLogin } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
-import { formatTransportAddress, parseHostPort } from "../net/address.ts";
+import { plainServer } from "../nat/servers.ts";
+import { formatTransportAddress } from "../net/address.ts";
 import {
   type BaseSocket,
   preparePunch,
@@ -39,8 +40,9 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     throw new UsageError("--rendezvous is missing: name the server where the two sides meet");
   }
   const url = readSignalUrl("rendezvous", given);
-  const servers = lists.get("server")!;
-  for (const server of servers) readWith(() => parseHostPort(server, 0), "--server");
+  const servers = lists.get("server")!.map((server) =>
+    readWith(() => plainServer(server), "--server")
+  );
   const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS);
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };

@@ -6,10 +6,19 @@
 
 import { NetworkError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import { formatTransportAddress, ipFamily, parseIp } from "../net/address.ts";
+import {
+  formatTransportAddress,
+  ipFamily,
+  parseHostPort,
+  parseIp,
+  type TransportAddress,
+} from "../net/address.ts";
 import { parseIpPrefix } from "../net/ip_prefix.ts";
 import { systemNetwork } from "../net/system.ts";
 import { readSmallFile } from "../net/system/private_input.ts";
+import type { FileTlsAcceptor } from "../net/system/tls_server.ts";
+import { lineLogger, LOG_FORMATS, LOG_LEVELS } from "../serve/log.ts";
+import { type MetricsServer, serveMetrics } from "../serve/metrics.ts";
 import { AccessKey } from "../signal/rendezvous/access_key.ts";
 import type { RelayLimits } from "../signal/rendezvous/relay.ts";
 import {
@@ -23,49 +32,183 @@ import {
   type StunServer,
   type StunServerOptions,
 } from "../stun/server/server.ts";
-import { type Arguments, readCommand, readInteger, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, reasonOfFile, UsageError } from "./io.ts";
+import { type Arguments, readCommand, readDuration, readInteger, readWith } from "./arguments.ts";
+import {
+  type CliIo,
+  EXIT,
+  interruptedCode,
+  reasonOfFile,
+  UsageError,
+  withoutSecrets,
+} from "./io.ts";
 import { copyable } from "./layout.ts";
 import { waitFor } from "./screen.ts";
+import { withConfigFile } from "./serve_config.ts";
 import { commandLine } from "./started_as.ts";
 
 /** Runs the command until it is interrupted; returns its exit code. */
 export async function serve(args: readonly string[], io: CliIo): Promise<number> {
-  const given = readCommand("serve", args);
-  const logger = { debug() {}, info() {}, warn: (text: string) => io.err(`punchline: ${text}`) };
-  const options = serverOptions(given, logger);
+  const given = await withConfigFile(readCommand("serve", args));
+  const logger = readLogger(given, io);
+  const ports = readPorts(given);
+  const options = serverOptions(given, ports, logger);
   const rendezvousOptions = await readRendezvousOptions(given);
-  const rendezvousPort = readRendezvousPort(given);
+  const drainMs = readDuration("drain", given.values.get("drain"), { max: 3_600_000 }) ?? DRAIN_MS;
+  const metricsAddress = readMetricsAddress(given);
   await using stack = new AsyncDisposableStack();
+  const tls = await openTls(given, logger);
+  if (tls !== undefined) stack.use(tls);
   const servers: StunServer[] = [];
   const rendezvous: RendezvousServer[] = [];
   for (const each of options) {
-    servers.push(stack.use(await startStun(each, given, io)));
-    const local = { ip: each.address, port: rendezvousPort };
-    rendezvous.push(
-      stack.use(
-        await serveRendezvous({ network: systemNetwork, local, logger, ...rendezvousOptions }),
-      ),
-    );
+    const stun = stack.use(await startStun({ ...each, tls }, given, io));
+    servers.push(stun);
+    const local = { ip: each.address, port: ports.rendezvous };
+    const serveStun = ports.isStunOnRendezvous ? stun.serveConnection.bind(stun) : undefined;
+    const parts = { network: systemNetwork, local, logger, tls, serveStun };
+    rendezvous.push(stack.use(await serveRendezvous({ ...parts, ...rendezvousOptions })));
   }
+  const sources = { stun: servers, rendezvous, certificateExpiresMs: tls && (() => tls.expiresMs) };
+  const metrics = metricsAddress &&
+    stack.use(await serveMetrics(systemNetwork, metricsAddress, sources));
 
+  announce(given, io, { servers, rendezvous, ports, metrics, hasTls: tls !== undefined });
+  logger.info("Serving");
+  waitFor(io, "Serving, Ctrl-C ends it");
+  const ends = [...servers, ...rendezvous, ...metrics ? [metrics] : []];
+  await Promise.race([aborted(io.signal), ...ends.map((server) => server.finished)]);
+  if (interruptedCode(io) === EXIT.terminated) {
+    const pairs = rendezvous.reduce((sum, { relays }) => sum + relays, 0);
+    logger.info(
+      `Stopping: no new connections, and ${pairs} relayed pairs have ${drainMs} ms to end`,
+    );
+    await Promise.all(rendezvous.map((server) => server.drain(drainMs)));
+  }
+  logger.info("Stopped");
+  return EXIT.interrupted;
+}
+
+/** What runs. */
+interface Running {
+  readonly servers: readonly StunServer[];
+  readonly rendezvous: readonly RendezvousServer[];
+  readonly ports: Ports;
+  readonly metrics: MetricsServer | undefined;
+  readonly hasTls: boolean;
+}
+
+function announce(given: Arguments, io: CliIo, running: Running): void {
+  const { servers, rendezvous, ports, metrics, hasTls } = running;
   const hasRelay = !given.flags.has("no-relay");
   const addresses = servers.flatMap((server) => server.addresses.map(formatTransportAddress));
+  const stuns = hasTls
+    ? servers.map(({ tlsAddress, addresses }) =>
+      formatTransportAddress(tlsAddress ?? { ip: addresses[0]!.ip, port: ports.stuns })
+    )
+    : [];
   if (given.flags.has("json")) {
     const { url } = rendezvous[0]!;
     const relay = hasRelay ? url : null;
-    io.out(JSON.stringify({ event: "listening", stun: addresses, rendezvous: url, relay }));
-  } else {
-    io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
-    const what = hasRelay ? "a rendezvous and relay" : "a rendezvous";
-    io.out(`Serving ${what} on ${rendezvous.map(({ url }) => url).join(", ")}`);
-    const test = copyable(commandLine(io, "nat-test", "--server", addresses[0]!));
-    io.out(`Try it in another terminal: ${test}`);
+    const listening = { event: "listening", stun: addresses, rendezvous: url, relay };
+    io.out(JSON.stringify({ ...listening, stuns, metrics: metrics?.url ?? null }));
+    return;
   }
-  waitFor(io, "Serving, Ctrl-C ends it");
-  const ends = [...servers, ...rendezvous].map((server) => server.finished);
-  await Promise.race([aborted(io.signal), ...ends]);
-  return EXIT.interrupted;
+  io.out(`Serving STUN over UDP and TCP on ${addresses.join(", ")}`);
+  if (hasTls) io.out(`Serving STUN over TLS on ${stuns.join(", ")}`);
+  const what = hasRelay ? "a rendezvous and relay" : "a rendezvous";
+  io.out(`Serving ${what} on ${rendezvous.map(({ url }) => url).join(", ")}`);
+  if (metrics !== undefined) io.out(`Serving metrics on ${metrics.url}`);
+  const test = copyable(commandLine(io, "nat-test", "--server", addresses[0]!));
+  io.out(`Try it in another terminal: ${test}`);
+}
+
+/** Without `--log`, only warnings are printed, as other commands print them. */
+function readLogger({ values }: Arguments, io: CliIo): Logger {
+  const format = readChoice("log", values.get("log"), LOG_FORMATS);
+  const level = readChoice("log-level", values.get("log-level"), LOG_LEVELS);
+  if (format !== undefined) {
+    const print = (line: string) => io.err(withoutSecrets(line));
+    return lineLogger({ format, level: level ?? "info", print });
+  }
+  if (level !== undefined) throw new UsageError("--log-level needs --log");
+  return { debug() {}, info() {}, warn: (text: string) => io.err(`punchline: ${text}`) };
+}
+
+function readChoice<T extends string>(
+  name: string,
+  text: string | undefined,
+  choices: readonly T[],
+): T | undefined {
+  if (text === undefined) return undefined;
+  const choice = choices.find((each) => each === text);
+  if (choice !== undefined) return choice;
+  throw new UsageError(`--${name} takes ${choices.join(" or ")}, not ${text.slice(0, 60)}`);
+}
+
+/** The certificate is loaded only where there is one. */
+async function openTls(
+  { values }: Arguments,
+  logger: Logger,
+): Promise<FileTlsAcceptor | undefined> {
+  const cert = values.get("cert");
+  const key = values.get("cert-key");
+  if (cert === undefined && key === undefined) {
+    if (values.has("stuns-port")) throw new UsageError("--stuns-port needs --cert and --cert-key");
+    return undefined;
+  }
+  if (cert === undefined || key === undefined) {
+    throw new UsageError("--cert and --cert-key need each other");
+  }
+  const { openTlsAcceptor } = await import("../net/system/tls_server.ts");
+  try {
+    return await openTlsAcceptor({ cert, key, logger });
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new UsageError(error.message, { cause: error });
+  }
+}
+
+function readMetricsAddress({ values }: Arguments): TransportAddress | undefined {
+  const text = values.get("metrics");
+  if (text === undefined) return undefined;
+  return readWith(() => {
+    if (/^\d+$/.test(text)) return { ip: "127.0.0.1", port: readInteger("metrics", text, PORTS)! };
+    const { host, port } = parseHostPort(text, NaN);
+    if (Number.isNaN(port)) throw new TypeError("it needs a port");
+    return { ip: parseIp(host), port };
+  }, "--metrics");
+}
+
+/** Which ports serve what. */
+interface Ports {
+  readonly stun: number | undefined;
+  readonly rendezvous: number;
+  /** Where clients find STUN over TLS, if there is TLS. */
+  readonly stuns: number;
+  /** Whether STUN and the rendezvous share one TCP port. */
+  readonly sharesTcp: boolean;
+  /** Whether `stuns` is a port of its own. */
+  readonly hasStunsPort: boolean;
+  /** Whether the rendezvous port speaks STUN too. */
+  readonly isStunOnRendezvous: boolean;
+}
+
+function readPorts({ values }: Arguments): Ports {
+  const read = (name: string) => readInteger(name, values.get(name), PORTS);
+  const stun = read("port");
+  const rendezvous = read("rendezvous-port") ?? RENDEZVOUS_PORT;
+  const sharesTcp = rendezvous !== 0 && rendezvous === (stun ?? STUN_PORT);
+  const stuns = read("stuns-port") ?? (sharesTcp ? rendezvous : STUNS_PORT);
+  const isOnRendezvous = stuns !== 0 && stuns === rendezvous;
+  return {
+    stun,
+    rendezvous,
+    stuns,
+    sharesTcp,
+    hasStunsPort: values.has("cert") && !isOnRendezvous &&
+      (stuns === 0 || stuns !== (stun ?? STUN_PORT)),
+    isStunOnRendezvous: sharesTcp || values.has("cert") && isOnRendezvous,
+  };
 }
 
 /** The limits of connections hold for STUN over TCP and for the rendezvous, each on its own. */
@@ -141,17 +284,15 @@ function withoutUndefined<T extends object>(record: T): Partial<T> {
   return Object.fromEntries(given) as Partial<T>;
 }
 
-function readRendezvousPort({ values }: Arguments): number {
-  return readInteger("rendezvous-port", values.get("rendezvous-port"), PORTS) ?? RENDEZVOUS_PORT;
-}
-
 /** Options for one STUN server for each address family. */
-function serverOptions(given: Arguments, logger: Logger): StunServerOptions[] {
+function serverOptions(given: Arguments, ports: Ports, logger: Logger): StunServerOptions[] {
   const { lists, values } = given;
-  const port = readInteger("port", values.get("port"), PORTS);
+  const { stun: port, sharesTcp } = ports;
+  const tlsPort = ports.hasStunsPort ? ports.stuns : undefined;
   const alternatePort = readInteger("alternate-port", values.get("alternate-port"), PORTS);
   const tcp = { ...DEFAULT_SERVER_LIMITS.tcp, ...readConnectionLimits(given) };
-  const common = { network: systemNetwork, port, alternatePort, logger, limits: { tcp } };
+  const network = systemNetwork;
+  const common = { network, port, alternatePort, tlsPort, sharesTcp, logger, limits: { tcp } };
   const addresses = byFamily("address", lists.get("address")!);
   const alternates = byFamily("alternate", lists.get("alternate")!);
   if (addresses.size === 0 && alternates.size === 0) return [{ ...common, ...LOOPBACK }];
@@ -209,6 +350,12 @@ function aborted(signal: AbortSignal): Promise<void> {
 
 /** Without any addresses given: enough for a NAT test on this machine, without a network. */
 const LOOPBACK = { address: "127.0.0.1", alternateAddress: "127.0.0.2" };
+
+/** RFC 8489 §14. */
+const [STUN_PORT, STUNS_PORT] = [3478, 5349];
+
+/** Chosen by us: long enough for most small files, and below the 10 s after which containers are killed. */
+const DRAIN_MS = 5000;
 
 /** Chosen by us: next to STUN's 3478, and 3479 for the alternate port. */
 const RENDEZVOUS_PORT = 3480;

@@ -5,8 +5,9 @@
  */
 
 import { Deadline } from "../base/timers.ts";
-import { formatTransportAddress, parseHostPort } from "../net/address.ts";
+import { formatTransportAddress } from "../net/address.ts";
 import type { StunBinding } from "../stun/client.ts";
+import { parseStunServer } from "../stun/uri.ts";
 import { stunBinding, type StunBindingOptions } from "../stun/stun_binding.ts";
 import { readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, printFailure, UsageError } from "./io.ts";
@@ -28,9 +29,9 @@ export async function stun(args: readonly string[], io: CliIo): Promise<number> 
     throw new UsageError("--tcp cannot be combined with --tls");
   }
   const [name] = operands as [string];
-  const transport = flags.has("tls") ? "tls" : flags.has("tcp") ? "tcp" : "udp";
+  const asked = readWith(() => parseStunServer(name)).transport;
+  const transport = flags.has("tls") ? "tls" : flags.has("tcp") ? "tcp" : asked ?? "udp";
   const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS) ?? DEFAULT_TIMEOUT_MS;
-  readWith(() => parseHostPort(name, 0));
   waitFor(io, `Asking ${name} over ${transport.toUpperCase()}`, timeoutMs);
   const binding = await bindingInTime(name, transport, timeoutMs, io.signal);
   waitOver(io);

@@ -24,8 +24,8 @@ import { abortable } from "@std/async/abortable";
 /** How to ask. */
 export interface AskUrlsOptions {
   /**
-   * `"always"`; `"if-needed"`, only if no other server of the ticket can be used, because the command has another question to ask;
-   * or `"never"`.
+   * `"always"`; `"if-needed"`, only if no other server of the ticket can be used, because the command has another question
+   * to ask; or `"never"`.
    */
   readonly asks: "always" | "if-needed" | "never";
   /** Whether to find out now that there is no server to use, rather than on the first connection. */
@@ -135,14 +135,8 @@ export class TicketUrls {
     this.#decisions.set(keyOf({ url, addresses }), false);
     const shown = stripLogin(url);
     const reason = `it leads to ${addresses.join(", ")}`;
-    const remedy = `if you trust it, add ${signalingOption(url)}`;
-    this.#events.emit({
-      event: "signaling",
-      url: shown,
-      state: "skipped",
-      reason: `${reason}; ${remedy}`,
-      remedy,
-    });
+    const remedy = `If you trust it, add ${signalingOption(url)}`;
+    this.#events.emit({ event: "signaling", url: shown, state: "skipped", reason, remedy });
     this.#events.print(
       `Skipped ${shown}, which the ticket names: ${reason}; if you trust it, add ${
         copyable(signalingOption(url))

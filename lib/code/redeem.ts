@@ -52,7 +52,8 @@ export interface RedeemOptions {
  * Gets the ticket for a code.
  *
  * @throws {NoResponseError} if no peer offers a ticket for this number, or the peer that does falls silent
- * @throws {RefusedError} if the words are wrong, or the code was used before or has ended; `code` is one of {@linkcode CODE_REFUSALS}
+ * @throws {RefusedError} if the words are wrong, or the code was used before or has ended; `code` is one of
+ * {@linkcode CODE_REFUSALS}
  * @throws {NetworkError} `unreachable` if no signaling server can be reached
  * @throws the signal's reason on abort
  */

@@ -147,7 +147,38 @@ export interface NatReport {
   };
   /** Signs of carrier-grade NAT, NAT64 and the like, one sentence each. */
   readonly hints: readonly string[];
+  /** What stands in the way of connections, or was noticed about the network, with what to do; the cause comes first. */
+  readonly findings: readonly Finding[];
 }
+
+/** Something about a network that its user should know. */
+export interface Finding {
+  /** For programs. */
+  readonly kind: FindingKind;
+  /** What it is, as a sentence without a period. */
+  readonly summary: string;
+  /** What to do, as an imperative without a period. */
+  readonly remedy: string;
+}
+
+/** The kinds of {@linkcode Finding}. More may be added. */
+export type FindingKind =
+  | "offline" // the system cannot send
+  | "local-firewall" // the system refuses to send
+  | "blocked" // packets leave, and nothing comes back
+  | "udp-blocked" // only TCP gets through
+  | "web-only" // only ports 80 or 443 can be reached
+  | "refused" // connections are refused
+  | "silent-server" // connections are accepted, and not answered
+  | "captive-portal"
+  | "dns"
+  | "proxy"
+  | "vpn"
+  | "carrier-nat"
+  | "ds-lite"
+  | "nat64"
+  | "double-nat"
+  | "local-server"; // the server that was asked is on this host
 
 /** How far a verdict holds; see {@linkcode NatReport}. */
 export type VerdictScope = "internet" | "network" | "machine";

@@ -37,6 +37,8 @@ export interface ProbeFamilyOptions {
   readonly timeoutMs: number;
   readonly hairpinning: boolean;
   readonly lifetimeSeconds?: number;
+  /** Called with each success response of a server. */
+  readonly onAnswer?: () => void;
   readonly signal?: AbortSignal;
 }
 
@@ -110,11 +112,6 @@ export async function probeFamily(options: ProbeFamilyOptions): Promise<FamilyRe
       sendFault: udp?.sendFault,
     },
   };
-}
-
-/** Whether anything came back over TCP, which means that the network is up. */
-export function hasReceived({ localIp, faults }: TcpReachability): boolean {
-  return localIp !== undefined || faults.some(({ reason }) => RECEIVED.includes(reason));
 }
 
 /**
@@ -278,6 +275,3 @@ function familyReport(result: Result, details: FamilyDetails): FamilyReport {
 function format(address: TransportAddress | null): string | null {
   return address && formatTransportAddress(address);
 }
-
-/** The dial failures that are caused by a packet from outside. */
-const RECEIVED: readonly DialFault["reason"][] = ["refused", "reset", "not-stun"];

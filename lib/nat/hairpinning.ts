@@ -6,6 +6,7 @@
 
 import { NetworkError } from "../base/errors.ts";
 import {
+  ipFamily,
   ipScope,
   isSystemPort,
   sameTransportAddress,
@@ -86,6 +87,7 @@ function externalOf(
  */
 export function mayHairpin(external: TransportAddress, server: TransportAddress): boolean {
   if (isSystemPort(external.port)) return false;
+  if (ipFamily(external.ip) !== ipFamily(server.ip)) return false; // behind a NAT64, which is asked in the other family
   return !isNearby(external.ip) || isNearby(server.ip);
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { ipScope, parseTransportAddress } from "../net/address.ts";
+import type { Finding } from "./behavior.ts";
 
 /** The addresses in a report, as text: `192.0.2.1:3478`. */
 export interface KnownAddresses {
@@ -12,19 +13,25 @@ export interface KnownAddresses {
   readonly external: string | null;
 }
 
-/** One sentence for each sign, without repetitions. */
-export function addressHints(
+/** One finding for each sign, without repetitions. */
+export function addressFindings(
   addresses: readonly KnownAddresses[],
   nat64Prefixes: readonly string[],
-): string[] {
-  const hints = addresses.flatMap(({ local, external }) => [
-    ...local === null ? [] : localHints(local),
-    ...external === null ? [] : externalHints(external),
+): Finding[] {
+  const found = addresses.flatMap(({ local, external }) => [
+    ...local === null ? [] : localSigns(local),
+    ...external === null ? [] : externalSigns(external),
   ]);
   const nat64 = nat64Prefixes.map((prefix) =>
-    `NAT64: ipv4only.arpa resolves to ${prefix}, so this network translates IPv6 to IPv4 (RFC 7050)`
+    sign(
+      "nat64",
+      `NAT64: ipv4only.arpa resolves to ${prefix}, so this network translates IPv6 to IPv4 (RFC 7050)`,
+    )
   );
-  return [...new Set([...hints, ...nat64])];
+  const all = [...found, ...nat64];
+  return all.filter(({ summary }, index) =>
+    all.findIndex((other) => other.summary === summary) === index
+  );
 }
 
 /**
@@ -37,35 +44,69 @@ export function nat64Prefixes(ipv6Addresses: readonly string[]): string[] {
   );
 }
 
-function localHints(local: string): string[] {
+function localSigns(local: string): Finding[] {
   switch (ipScope(parseTransportAddress(local).ip)) {
     case "shared":
-      return [`carrier-grade NAT: the local address ${local} is shared address space (RFC 6598)`];
+      return [
+        sign(
+          "carrier-nat",
+          `carrier-grade NAT: the local address ${local} is shared address space (RFC 6598)`,
+        ),
+      ];
     case "translation":
-      return [`DS-Lite or 464XLAT: the local address ${local} is reserved for it (RFC 7335)`];
+      return [
+        sign(
+          "ds-lite",
+          `DS-Lite or 464XLAT: the local address ${local} is reserved for it (RFC 7335)`,
+        ),
+      ];
     default:
       return [];
   }
 }
 
-function externalHints(external: string): string[] {
+function externalSigns(external: string): Finding[] {
   switch (ipScope(parseTransportAddress(external).ip)) {
     case "shared":
       return [
-        `carrier-grade NAT: the server sees ${external}, shared address space (RFC 6598), so it is behind the same NAT`,
+        sign(
+          "carrier-nat",
+          `carrier-grade NAT: the server sees ${external}, shared address space (RFC 6598), so it is behind the same NAT`,
+        ),
       ];
     case "loopback":
-      return ["the server is on this machine, so the test shows nothing about the network"];
+      return [
+        sign(
+          "local-server",
+          "the server is on this machine, so the test shows nothing about the network",
+        ),
+      ];
     case "private":
       return [
-        `the server sees the private address ${
-          parseTransportAddress(external).ip
-        }, so at least one more NAT is between the server and the internet`,
+        sign(
+          "double-nat",
+          `the server sees the private address ${
+            parseTransportAddress(external).ip
+          }, so at least one more NAT is between the server and the internet`,
+        ),
       ];
     default:
       return [];
   }
 }
+
+function sign(kind: keyof typeof REMEDIES, summary: string): Finding {
+  return { kind, summary, remedy: REMEDIES[kind] };
+}
+
+const REMEDIES = {
+  "carrier-nat":
+    "Ask the provider for a public address, use IPv6, or let the other side map a port; a router's port mapping does not help here",
+  "ds-lite": "Use IPv6 where both sides have it; port mappings for IPv4 need the provider's help",
+  "nat64": "Use peers and servers with IPv6 where you can; IPv4 goes through the translation",
+  "local-server": "Name a server on the internet",
+  "double-nat": "Name a server on the internet",
+} as const;
 
 /** The last 32 bits: 192.0.0.170 and 192.0.0.171, the addresses of ipv4only.arpa. */
 const WELL_KNOWN_ENDINGS: readonly RegExp[] = [/::?c000:aa$/, /::?c000:ab$/];

@@ -24,6 +24,8 @@ export type {
   Difficulty,
   FamilyDetails,
   FamilyReport,
+  Finding,
+  FindingKind,
   NatReport,
   PortAllocation,
   PortAllocationDetails,

@@ -8,7 +8,14 @@
 import { backoff } from "../base/backoff.ts";
 import { ipFamily, ipScope, sameTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { StunAttribute } from "../stun/attributes.ts";
-import { BINDING, encodeMessage, getAttribute, type StunMessage } from "../stun/message.ts";
+import {
+  BINDING,
+  encodeMessage,
+  getAttribute,
+  mappedAddress,
+  type StunMessage,
+  unmapped,
+} from "../stun/message.ts";
 
 /** What a probe asks the server to do. */
 export type ProbeTest =
@@ -150,13 +157,14 @@ export function readReply(
   if (message.class === "error") {
     return { kind: "error", atMs, from, code: getAttribute(message, "ERROR-CODE")?.code ?? 0 };
   }
-  const plain = getAttribute(message, "MAPPED-ADDRESS");
-  const xored = getAttribute(message, "XOR-MAPPED-ADDRESS");
-  const mapped = xored ?? plain;
+  const plain = unmappedAttribute(message, "MAPPED-ADDRESS");
+  const xored = unmappedAttribute(message, "XOR-MAPPED-ADDRESS") ??
+    unmappedAttribute(message, "OLD-XOR-MAPPED-ADDRESS");
+  const mapped = mappedAddress(message);
   if (message.class !== "success" || mapped === undefined) return undefined;
   if (!isPlausible(mapped, from)) return undefined;
-  const other = getAttribute(message, "OTHER-ADDRESS");
-  const changed = getAttribute(message, "CHANGED-ADDRESS");
+  const other = unmappedAttribute(message, "OTHER-ADDRESS");
+  const changed = unmappedAttribute(message, "CHANGED-ADDRESS");
   const isRewritten = xored !== undefined && plain !== undefined &&
     !sameTransportAddress(xored, plain);
   return {
@@ -168,6 +176,20 @@ export function readReply(
     rewritten: isRewritten ? plain : undefined,
     isRfc3489: other === undefined && changed !== undefined,
   };
+}
+
+/** Some servers write IPv4 addresses as IPv4-mapped ones. */
+function unmappedAttribute(
+  message: StunMessage,
+  name:
+    | "MAPPED-ADDRESS"
+    | "XOR-MAPPED-ADDRESS"
+    | "OLD-XOR-MAPPED-ADDRESS"
+    | "OTHER-ADDRESS"
+    | "CHANGED-ADDRESS",
+): TransportAddress | undefined {
+  const address = getAttribute(message, name);
+  return address && unmapped(address);
 }
 
 /** When to send probes again, and when to give up, judged from the probes so far at one moment. */
@@ -260,8 +282,9 @@ export function externalIpsOf(probes: readonly Probe[]): string[] {
 function isPlausible(mapped: TransportAddress, server: TransportAddress): boolean {
   const scope = ipScope(mapped.ip);
   if (scope === "loopback") return ipScope(server.ip) === "loopback";
+  // Behind a NAT64 the server is asked over IPv6, and sees IPv4.
   return scope !== "unspecified" && scope !== "multicast" && mapped.port !== 0 &&
-    ipFamily(mapped.ip) === ipFamily(server.ip);
+    (ipFamily(mapped.ip) === ipFamily(server.ip) || ipFamily(server.ip) === 6);
 }
 
 /**

@@ -18,24 +18,26 @@ import {
   type IpFamily,
   ipScope,
   isIp,
-  parseHostPort,
   parseTransportAddress,
   sameTransportAddress,
+  synthesizeIp,
   type TransportAddress,
 } from "../net/address.ts";
-import { isOwnAddress } from "../net/local_address.ts";
+import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import type { NatReport, VerdictScope } from "./behavior.ts";
-import { type FamilyReports, hasReceived, probeFamily, runAlongside } from "./family.ts";
-import { addressHints, nat64Prefixes } from "./hints.ts";
-import { chooseServers } from "./servers.ts";
-import { overallVerdict } from "./verdict.ts";
+import type { Finding, NatReport, VerdictScope } from "./behavior.ts";
+import { BackgroundExamination } from "./examination.ts";
+import { type FamilyReports, probeFamily, runAlongside } from "./family.ts";
+import { explainNetwork, UDP_BLOCKED } from "./findings.ts";
+import { addressFindings, nat64Prefixes } from "./hints.ts";
+import { chooseServers, parseServer } from "./servers.ts";
+import { isUdpBlocked, overallVerdict } from "./verdict.ts";
 
 /** What to test, and with which servers. */
 export interface TestNatOptions {
   /**
-   * STUN servers as `HOST[:PORT]`. The default port is 3478, and the default servers are a few public ones. If the second
+   * STUN servers as `HOST[:PORT]` or `stun:HOST[:PORT]`. The default port is 3478, and the default servers are a few public ones. If the second
    * server is the alternate address of the first, a full verdict takes one round trip less.
    */
   readonly servers?: readonly string[];
@@ -101,21 +103,20 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   requirePositive("timeoutMs", timeoutMs);
   if (lifetimeSeconds !== undefined) requirePositive("lifetimeSeconds", lifetimeSeconds);
   const hosts = (options.servers ?? chooseServers(Math.random)).map((server) =>
-    parseHostPort(server, DEFAULT_PORT)
+    parseServer(server)
   );
   if (hosts.length === 0) throw new RangeError("Cannot test NAT: name at least one server");
   signal?.throwIfAborted();
 
   const startedAt = performance.now();
+  await using examination = new BackgroundExamination({ network, hosts, families, signal });
   const { resolved, denied, mistake } = await resolveHosts(network, hosts, families, signal);
   if (denied !== undefined) throw denied;
-  // The default servers' names exist, so a host that cannot resolve any of them is offline.
+  // The default servers' names exist, so if none of them resolves that is a fault of the network.
   if (mistake !== undefined && options.servers !== undefined) throw mistake;
-  const testFamilies = families.map((family) => async (signal: AbortSignal) => {
-    const servers = resolved.get(family)!;
-    if (servers.length === 0) return undefined;
-    const hairpinning = options.hairpinning ?? true;
-    return await probeFamily({
+  const hairpinning = options.hairpinning ?? true;
+  const probe = (family: IpFamily, servers: readonly TransportAddress[], signal?: AbortSignal) =>
+    probeFamily({
       network,
       family,
       servers,
@@ -123,8 +124,12 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       timeoutMs,
       hairpinning,
       lifetimeSeconds,
+      onAnswer: examination.cancel,
       signal,
     });
+  const testFamilies = families.map((family) => async (signal: AbortSignal) => {
+    const servers = resolved.get(family)!;
+    return servers.length === 0 ? undefined : await probe(family, servers, signal);
   });
   const hasIpv6Server = (resolved.get(6) ?? []).length > 0;
   const [results, nat64] = await runAlongside(
@@ -134,21 +139,32 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   );
 
   const byFamily = new Map(families.map((family, index) => [family, results[index]]));
-  const tested = results.filter((reports) => reports !== undefined);
+  const translated = await translatedServers(network, resolved, byFamily, signal);
+  if (translated.length > 0) byFamily.set(6, await probe(6, translated, signal));
+  const tested = [...byFamily.values()].filter((reports) => reports !== undefined);
   const [udp, tcp] = (["udp", "tcp"] as const).map((transport) => ({
     ipv4: byFamily.get(4)?.[transport] ?? null,
     ipv6: byFamily.get(6)?.[transport] ?? null,
   })) as [NatReport["udp"], NatReport["tcp"]];
   const reports = [udp.ipv4, tcp.ipv4, udp.ipv6, tcp.ipv6].filter((report) => report !== null);
+  const isHasty = timeoutMs < ENOUGH_MS && reports.length > 0;
+  let causes: readonly Finding[] = [];
   if (!reports.some(({ reachable }) => reachable)) {
     throwIfNotSent(tested);
+    if (options.servers !== undefined) throwIfError(hosts, tested);
+    if (!isHasty) {
+      const hasWrongAnswer = tested.some(({ silence }) => silence.receivedNonStun);
+      causes = explainNetwork({ ...await examination.evidence(), hasWrongAnswer });
+    }
     // The default servers are known to exist, so it is the network that refuses them.
-    if (options.servers !== undefined) throwIfNoServer(hosts, tested);
-  }
+    if (options.servers !== undefined && causes[0]?.kind !== "captive-portal") {
+      throwIfNoServer(hosts, tested);
+    }
+  } else if (isUdpBlocked(udp)) causes = [UDP_BLOCKED];
   for (const { details } of reports) details.servers.forEach((sentence) => logger?.debug(sentence));
   const hasIpv6 = udp.ipv6?.reachable || tcp.ipv6?.reachable;
-  const isUp = tested.some(({ reachability }) => hasReceived(reachability)) ||
-    hasNameResolved(hosts, resolved);
+  const prefixes = translated.length > 0 ? await findNat64(network, signal) : nat64;
+  const noticed = addressFindings(reports, hasIpv6 ? prefixes : []);
   const elapsedMs = performance.now() - startedAt;
   const scopes = await scopesOf(reports.flatMap(({ server }) => server ?? []), network);
   return {
@@ -157,11 +173,33 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
     udp,
     tcp,
     verdict: overallVerdict({ udp, tcp }, {
-      isOffline: reports.length === 0 || !isUp,
-      isHasty: timeoutMs < ENOUGH_MS,
+      cause: causes[0],
+      isHasty,
     }, (server) => scopes.get(server)!),
-    hints: addressHints(reports, hasIpv6 ? nat64 : []),
+    hints: noticed.map(({ summary }) => summary),
+    findings: [...causes, ...noticed],
   };
+}
+
+/**
+ * The servers as a NAT64 reaches them, if this host has IPv6 alone and the servers IPv4 alone (RFC 7050, RFC 6052);
+ * otherwise none.
+ */
+async function translatedServers(
+  network: Network,
+  resolved: ReadonlyMap<IpFamily, readonly TransportAddress[]>,
+  tested: ReadonlyMap<IpFamily, FamilyReports | undefined>,
+  signal?: AbortSignal,
+): Promise<TransportAddress[]> {
+  const isNeeded = tested.has(6) &&
+    [...tested.values()].every((reports) =>
+      reports === undefined || reports.udp === null && reports.tcp === null
+    );
+  const servers = resolved.get(4) ?? [];
+  if (!isNeeded || servers.length === 0) return [];
+  const [prefix] = await discoverNat64(network, { signal });
+  if (prefix === undefined) return [];
+  return servers.map(({ ip, port }) => ({ ip: synthesizeIp(ip, prefix), port }));
 }
 
 /** Where the servers are. */
@@ -231,15 +269,6 @@ function withoutRepetitions(addresses: readonly TransportAddress[]): TransportAd
   );
 }
 
-/** Whether a name server answered, which means that the network is up. */
-function hasNameResolved(
-  hosts: readonly Host[],
-  resolved: ReadonlyMap<IpFamily, readonly TransportAddress[]>,
-): boolean {
-  return hosts.every(({ host }) => !isIp(host)) &&
-    [...resolved.values()].flat().some(({ ip }) => ipScope(ip) !== "loopback");
-}
-
 async function resolveInTime(
   network: Network,
   host: string,
@@ -256,25 +285,32 @@ async function resolveInTime(
   }
 }
 
+/** A permission of Deno's is the caller's to give. A firewall that refuses has a cause, the error of the system. */
 function throwIfNotSent(tested: readonly FamilyReports[]): void {
   const denied = tested.map(({ silence }) => silence.sendFault)
-    .find((fault) => fault?.reason === "not-permitted");
+    .find((fault) => fault?.reason === "not-permitted" && fault.cause === undefined);
   if (denied !== undefined) throw denied;
+}
+
+function namesOf(hosts: readonly Host[]): string {
+  return hosts.map(({ host, port }) =>
+    isIp(host) ? formatTransportAddress({ ip: host, port }) : `${host}:${port}`
+  ).join(", ");
+}
+
+/** A server that answers with errors is there, and the network is up. */
+function throwIfError(hosts: readonly Host[], tested: readonly FamilyReports[]): void {
+  const code = tested.map(({ silence }) => silence.errorCode).find((code) => code !== undefined);
+  if (code === undefined) return;
+  const remedy = "Name another STUN server in `servers`";
+  const message = `Cannot test NAT: ${namesOf(hosts)} answers with error ${code}`;
+  throw new RefusedError(message, code, { remedy });
 }
 
 /** If something answered that is not a STUN server, "blocked" would be the wrong verdict. */
 function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[]): void {
-  const names = hosts.map(({ host, port }) =>
-    isIp(host) ? formatTransportAddress({ ip: host, port }) : `${host}:${port}`
-  ).join(", ");
+  const names = namesOf(hosts);
   const silences = tested.map(({ silence }) => silence);
-  const code = silences.map(({ errorCode }) => errorCode).find((code) => code !== undefined);
-  if (code !== undefined) {
-    const remedy = "Name another STUN server in `servers`";
-    throw new RefusedError(`Cannot test NAT: ${names} answers with error ${code}`, code, {
-      remedy,
-    });
-  }
   if (silences.some(({ receivedNonStun }) => receivedNonStun)) {
     throw new MalformedMessageError(`Cannot test NAT: ${names} answers, but not with STUN`);
   }
@@ -285,11 +321,11 @@ function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[
 }
 
 /** The NAT64 prefixes of this network (RFC 7050); none if the signal aborts first. */
-async function findNat64(network: Network, signal: AbortSignal): Promise<string[]> {
+async function findNat64(network: Network, signal?: AbortSignal): Promise<string[]> {
   try {
     return nat64Prefixes(await resolveInTime(network, "ipv4only.arpa", 6, signal));
   } catch (error) {
-    if (signal.aborted || error instanceof NetworkError) return [];
+    if (signal?.aborted || error instanceof NetworkError) return [];
     throw error;
   }
 }
@@ -299,9 +335,6 @@ function requirePositive(name: string, value: number): void {
     throw new RangeError(`Cannot test NAT: ${name} must be a positive number, not ${value}`);
   }
 }
-
-/** RFC 8489 §18.5. */
-const DEFAULT_PORT = 3478;
 
 const DEFAULT_TIMEOUT_MS = 5000;
 

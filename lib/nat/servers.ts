@@ -8,7 +8,10 @@ import {
   formatTransportAddress,
   ipFamily,
   ipScope,
+  isIp,
   isSystemPort,
+  parseHostPort,
+  parseIp,
   sameTransportAddress,
   type TransportAddress,
 } from "../net/address.ts";
@@ -101,6 +104,30 @@ export function alternatesOf({ primary, alternate }: ServerAssessment): Transpor
 }
 
 /**
+ * Reads a server that is asked over UDP or TCP without encryption: `HOST[:PORT]`, or a URI of RFC 7064 as ICE configurations
+ * write it, `stun:HOST[:PORT]`. The default port is 3478.
+ *
+ * @throws {TypeError} if it is neither, or asks for TLS
+ */
+export function parseServer(text: string): { host: string; port: number } {
+  if (/^stuns:/i.test(text)) {
+    throw new TypeError(
+      `Cannot use STUN server ${JSON.stringify(text)}: TLS is not used here; write stun:`,
+    );
+  }
+  return parseHostPort(
+    text.replace(/^stun:([^?]*)(?:\?transport=(?:udp|tcp))?$/i, "$1"),
+    STUN_PORT,
+  );
+}
+
+/** As {@linkcode parseServer}, as `HOST:PORT`. */
+export function plainServer(text: string): string {
+  const { host, port } = parseServer(text);
+  return isIp(host) ? formatTransportAddress({ ip: parseIp(host), port }) : `${host}:${port}`;
+}
+
+/**
  * Chooses public servers for one test: two that support RFC 5780, so that filtering can be tested, and one by another
  * operator that is likely to be up. Other people run them, so each test asks only a few, with a few dozen packets.
  *
@@ -143,3 +170,6 @@ export const ONE_ADDRESS_SERVERS: readonly string[] = [
   "stun.l.google.com:19302",
   "stun.cloudflare.com:3478",
 ];
+
+/** RFC 8489 §18.5. */
+const STUN_PORT = 3478;

@@ -41,6 +41,8 @@ export interface ProbeTcpOptions {
   /** Primary addresses of STUN servers, best first; at least one. */
   readonly servers: readonly TransportAddress[];
   readonly timeoutMs: number;
+  /** Called with each success response of a server. */
+  readonly onAnswer?: () => void;
   readonly signal?: AbortSignal;
 }
 
@@ -81,7 +83,7 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
   const localPort = ports[0]!;
   const own = new OwnAddresses(network, localPort);
   await using inbound = new InboundTests(network, timeoutMs, signal);
-  await using dialer = new TcpDialer(network, family, now);
+  await using dialer = new TcpDialer(network, family, now, { onAnswer: options.onAnswer });
   dialBurst(dialer, ports.slice(1), servers[0]!, 0);
   dialMapping(dialer, localPort, servers);
 

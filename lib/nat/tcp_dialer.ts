@@ -28,6 +28,7 @@ export class TcpDialer implements AsyncDisposable {
   readonly #anyAddress: string;
   readonly #reusePort: boolean;
   readonly #now: () => number;
+  readonly #onAnswer: () => void;
   readonly #probes: OpenProbe[] = [];
   readonly #connections: TcpConnection[] = [];
   /** Probes in progress. */
@@ -43,14 +44,16 @@ export class TcpDialer implements AsyncDisposable {
 
   /**
    * @param now milliseconds since the start of the test
-   * @param options `reusePort` as in {@linkcode Network.connectTcp}, for ports that will be listened on
+   * @param options `reusePort` as in {@linkcode Network.connectTcp}, for ports that will be listened on; `onAnswer` is
+   * called with each success response of a server
    */
   constructor(
     network: Network,
     family: IpFamily,
     now: () => number,
-    options: { reusePort?: boolean } = {},
+    options: { reusePort?: boolean; onAnswer?: () => void } = {},
   ) {
+    this.#onAnswer = options.onAnswer ?? (() => {});
     this.#network = network;
     this.#anyAddress = family === 4 ? "0.0.0.0" : "::";
     this.#reusePort = options.reusePort ?? false;
@@ -151,6 +154,7 @@ export class TcpDialer implements AsyncDisposable {
       const reply = readReply(message, probe.to, this.#now());
       if (reply === undefined) continue;
       probe.reply = reply;
+      if (reply.kind === "success") this.#onAnswer();
       return;
     }
     throw new MalformedMessageError("Cannot read STUN stream: it ended without an answer");

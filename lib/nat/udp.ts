@@ -36,6 +36,8 @@ export interface ProbeUdpOptions {
   readonly timeoutMs: number;
   /** Whether to test hairpinning, which sends packets to this host's own external address. */
   readonly hairpinning: boolean;
+  /** Called with each success response of a server. */
+  readonly onAnswer?: () => void;
   readonly signal?: AbortSignal;
 }
 
@@ -67,7 +69,7 @@ export async function probeUdp(options: ProbeUdpOptions): Promise<UdpResult> {
   const { network, servers, signal } = options;
   const startedAt = performance.now();
   const now = () => performance.now() - startedAt;
-  await using sockets = new UdpSockets(network, options.family, now);
+  await using sockets = new UdpSockets(network, options.family, now, options.onAnswer);
   await sockets.openConsecutive(CONSECUTIVE_SOCKETS);
   const localPort = await sockets.localPort("mapping");
   const own = new OwnAddresses(network, localPort);
@@ -125,6 +127,7 @@ export class UdpSockets implements AsyncDisposable {
   readonly #network: Network;
   readonly #anyAddress: string;
   readonly #now: () => number;
+  readonly #onAnswer: () => void;
   readonly #sockets = new Map<string, UdpSocket>();
   readonly #receivers: Promise<void>[] = [];
   readonly #probes: OpenProbe[] = [];
@@ -139,8 +142,17 @@ export class UdpSockets implements AsyncDisposable {
   #hairpinned = false;
   #receivedNonStun = false;
 
-  /** @param now milliseconds since the start of the test */
-  constructor(network: Network, family: IpFamily, now: () => number) {
+  /**
+   * @param now milliseconds since the start of the test
+   * @param onAnswer called with each success response of a server
+   */
+  constructor(
+    network: Network,
+    family: IpFamily,
+    now: () => number,
+    onAnswer: () => void = () => {},
+  ) {
+    this.#onAnswer = onAnswer;
     this.#network = network;
     this.#anyAddress = family === 4 ? "0.0.0.0" : "::";
     this.#now = now;
@@ -277,6 +289,7 @@ export class UdpSockets implements AsyncDisposable {
     this.#open.delete(transactionId);
     open.reply = reply;
     open.repliedOn = name;
+    if (reply.kind === "success") this.#onAnswer();
     this.#delay.wake();
   }
 

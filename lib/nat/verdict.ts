@@ -4,7 +4,14 @@
  * @module
  */
 
-import type { Behavior, Difficulty, FamilyReport, NatReport, VerdictScope } from "./behavior.ts";
+import type {
+  Behavior,
+  Difficulty,
+  FamilyReport,
+  Finding,
+  NatReport,
+  VerdictScope,
+} from "./behavior.ts";
 
 /** How hard it is to connect over one transport and family. */
 export function difficultyOf(report: FamilyReport): Difficulty {
@@ -25,6 +32,17 @@ export function difficultyOf(report: FamilyReport): Difficulty {
   }
 }
 
+/** Whether UDP was tested, and no server answered over it. */
+export function isUdpBlocked({ ipv4, ipv6 }: NatReport["udp"]): boolean {
+  return (ipv4 !== null || ipv6 !== null) && !ipv4?.reachable && !ipv6?.reachable;
+}
+
+/** What it means if no server answered. */
+export interface Silent {
+  readonly cause?: Finding;
+  readonly isHasty: boolean;
+}
+
 /** Whether TCP connections fail with a peer whose NAT does the same: both keep out the SYN that the other needs. */
 function mustNotCross({ crossingSyn, filtering }: FamilyReport): boolean {
   return crossingSyn === "dropped" && filtering.behavior === "address-and-port-dependent";
@@ -39,13 +57,13 @@ function hasPool({ details }: FamilyReport): boolean {
  * The overall verdict: the one on the family and transport that a connection would use. TCP comes before UDP because this
  * library punches TCP, and IPv4 before IPv6 because most peers have it.
  *
- * @param silence what it means if no server answered: `isOffline`, the network is down; `isHasty`, the timeout was too
- * short to tell
+ * @param silence what it means if no server answered: `cause`, if it is known; `isHasty`, the timeout was too short to
+ * tell
  * @param scopeOf where a server is, as it is in a report. Default: on the internet
  */
 export function overallVerdict(
   reports: Pick<NatReport, "udp" | "tcp">,
-  silence: { isOffline: boolean; isHasty: boolean },
+  silence: Silent,
   scopeOf: (server: string) => VerdictScope = () => "internet",
 ): NatReport["verdict"] {
   const { decisive, ...verdict } = verdictAnywhere(reports, silence);
@@ -59,7 +77,7 @@ export function overallVerdict(
 
 function verdictAnywhere(
   reports: Pick<NatReport, "udp" | "tcp">,
-  silence: { isOffline: boolean; isHasty: boolean },
+  silence: Silent,
 ): Omit<NatReport["verdict"], "scope"> & { readonly decisive?: FamilyReport } {
   const { udp, tcp } = reports;
   const asked = [tcp.ipv4, udp.ipv4, tcp.ipv6, udp.ipv6].filter((report) => report !== null);
@@ -68,19 +86,12 @@ function verdictAnywhere(
     if (silence.isHasty && asked.length > 0) {
       return { difficulty: "unknown", summary: "No server answered within the short timeout" };
     }
-    if (silence.isOffline) {
-      return {
-        difficulty: "offline",
-        summary: "No network: packets cannot leave this machine, or no answers come back",
-      };
-    }
-    return { difficulty: "blocked", summary: "The network is up, but STUN is blocked" };
+    const { kind, summary } = silence.cause ?? { kind: "blocked", summary: NOTHING_CAME_BACK };
+    return { difficulty: kind === "offline" ? "offline" : "blocked", summary };
   }
-  const isUdpBlocked = [udp.ipv4, udp.ipv6].some((report) => report !== null) &&
-    !udp.ipv4?.reachable && !udp.ipv6?.reachable;
   const decisive = reachable.find((report) => difficultyOf(report) !== "unknown") ?? reachable[0]!;
   const difficulty = difficultyOf(decisive);
-  if (isUdpBlocked) {
+  if (isUdpBlocked(udp)) {
     const summary = `UDP is blocked; over TCP: ${summaryOf(decisive)}`;
     return { difficulty: "blocked", summary, decisive };
   }
@@ -213,6 +224,8 @@ const PEERS_THAT_GET_IN: Readonly<Record<Behavior, string>> = {
   "unknown":
     "The filtering is unknown: connections with peers behind symmetric NATs may need a relay.",
 };
+
+const NOTHING_CAME_BACK = "Nothing came back from any server";
 
 const LOCAL_SERVER: Readonly<Record<Exclude<VerdictScope, "internet">, string>> = {
   network: "The server is in this network, so this holds only inside it",

@@ -202,6 +202,20 @@ export function ipv4After(bytes: Uint8Array, bits: number): Uint8Array {
     : Uint8Array.from(withoutByte8.slice(bits / 8, bits / 8 + 4));
 }
 
+/**
+ * The IPv6 address by which a NAT64 reaches an IPv4 address (RFC 6052 §2.2).
+ *
+ * @throws {TypeError} if `ip` is no IPv4 address
+ */
+export function synthesizeIp(ip: string, { ip: prefix, bits }: Nat64Prefix): string {
+  const ipv4 = parseIpv4(ip);
+  if (ipv4 === undefined) throw new TypeError(`Cannot synthesize ${ip}: it is no IPv4 address`);
+  const before = [...ipToBytes(prefix).subarray(0, bits / 8)];
+  if (bits === 96) return formatIp([...before, ...ipv4]);
+  const packed = [...before, ...ipv4, ...new Uint8Array(16)];
+  return formatIp([...packed.slice(0, 8), 0, ...packed.slice(8, 15)]);
+}
+
 /** Whether an address is where clouds hand out credentials. */
 export function isMetadataIp(ip: string): boolean {
   return METADATA_IPS.includes(withoutZone(ip));

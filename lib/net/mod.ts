@@ -21,6 +21,7 @@ export {
   PunchlineError,
   type PunchlineErrorOptions,
 } from "../base/errors.ts";
+export type { Logger } from "../base/logger.ts";
 export {
   formatTransportAddress,
   type IpFamily,
@@ -29,3 +30,8 @@ export {
 } from "./address.ts";
 export type * from "./network.ts";
 export { systemNetwork } from "./system.ts";
+export {
+  type CertificateFiles,
+  type FileTlsAcceptor,
+  openTlsAcceptor,
+} from "./system/tls_server.ts";

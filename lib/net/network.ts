@@ -178,6 +178,21 @@ export interface ConnectTlsOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Takes the server's side of TLS handshakes, with one certificate. */
+export interface TlsAcceptor {
+  /** What clients should call the server: the first name of its certificate that is not a wildcard, if it has one. */
+  readonly hostname: string | undefined;
+  /**
+   * Completes a handshake on a connection, and returns what carries its plaintext. A failure closes the connection.
+   *
+   * @param connection taken over
+   * @param timeoutMs how long the handshake may take
+   * @throws {NetworkError} `tls` if the client speaks something else, or breaks off; `timed-out`; or as
+   * {@linkcode TcpConnection.read}
+   */
+  accept(connection: TcpConnection, timeoutMs: number): Promise<TcpConnection>;
+}
+
 /** A byte stream between two transport addresses. */
 export interface TcpConnection extends Disposable {
   /** The local address. */

@@ -7,6 +7,7 @@
 import { NetworkError } from "../base/errors.ts";
 import type { IpFamily } from "./address.ts";
 import type { Network } from "./network.ts";
+import { abortable } from "@std/async/abortable";
 
 /** Options of {@linkcode resolveHost}. */
 export interface ResolveHostOptions {
@@ -46,15 +47,18 @@ export function resolvingOnce(network: Network, freshMs: number): Network {
     { readonly answer: Promise<string[]>; readonly untilMs: number }
   >();
   return networkWith(network, {
-    resolve: (hostname, family, options) => {
+    resolve: async (hostname, family, { signal } = {}) => {
+      signal?.throwIfAborted();
       const key = `${hostname} ${family}`;
       const nowMs = performance.now();
-      const known = lookups.get(key);
-      if (known !== undefined && nowMs < known.untilMs) return known.answer;
-      const answer = network.resolve(hostname, family, options);
-      lookups.set(key, { answer, untilMs: nowMs + freshMs });
-      answer.catch(() => lookups.delete(key));
-      return answer;
+      let lookup = lookups.get(key);
+      if (lookup === undefined || lookup.untilMs <= nowMs) {
+        const answer = network.resolve(hostname, family); // one who gives up does not end it for others
+        lookup = { answer, untilMs: nowMs + freshMs };
+        lookups.set(key, lookup);
+        answer.catch(() => lookups.delete(key));
+      }
+      return await (signal === undefined ? lookup.answer : abortable(lookup.answer, signal));
     },
   });
 }

@@ -44,10 +44,12 @@ async function resolve(
   }
   requireNet(cannot, hostname);
   signal?.throwIfAborted();
-  // getaddrinfo, which knows more than DNS (the hosts file, mDNS). It cannot be cancelled: after an abort its result is
-  // dropped.
+  // getaddrinfo, which knows more than DNS (the hosts file, mDNS). It cannot be cancelled: after an abort or our deadline
+  // its result is dropped.
   const { promise: found, resolve, reject } = Promise.withResolvers<dns.LookupAddress[]>();
   const onAbort = () => reject(signal?.reason);
+  const late = () => reject(new NetworkError(`${cannot}: no name server answers`, "timed-out"));
+  const timer = setTimeout(late, RESOLVE_MS);
   signal?.addEventListener("abort", onAbort, { once: true });
   dns.lookup(hostname, { all: true, family }, (error, addresses) => {
     error ? reject(toNetworkError(cannot, error)) : resolve(addresses);
@@ -55,6 +57,7 @@ async function resolve(
   try {
     return (await found).map(({ address }) => parseIp(address));
   } finally {
+    clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);
   }
 }
@@ -85,3 +88,6 @@ async function ownsAddress(ip: string): Promise<boolean> {
     throw error;
   }
 }
+
+/** Chosen by us: resolvers that find no name server give up after 10 seconds or more. */
+const RESOLVE_MS = 2000;

@@ -227,7 +227,10 @@ export class PeerConnection extends Session {
   /** Until the path, or the connection, ends. */
   async #receiveDatagrams(next: () => Promise<Uint8Array>): Promise<void> {
     try {
-      for (;;) this.#datagramsIn.push(await next());
+      for (;;) {
+        const message = await next();
+        if (message.length <= MAX_DATAGRAM_BYTES) this.#datagramsIn.push(message);
+      }
     } catch (error) {
       if (!(error instanceof Error)) throw error;
     }
@@ -253,6 +256,7 @@ export const TICKET_GONE = 0xff01;
 
 /** The same for people. */
 export const TICKET_GONE_TEXT = "the ticket is used up, expired or revoked";
+
 /** The open connections of a peer. */
 export class OpenConnections {
   /** In the order in which they were opened. */
@@ -319,6 +323,9 @@ async function* eventsOf<T>(queue: WaitQueue<T>): AsyncGenerator<T> {
 
 /** What a path over UDP carries at least: 1200 bytes, without the headers of `docs/udp.md`. */
 const MIN_DATAGRAM_BYTES = 1163;
+
+/** What no path carries: only a peer that breaks the protocol sends more, so that it is kept. */
+const MAX_DATAGRAM_BYTES = 1452;
 
 /** Chosen by us: a burst; a reader that is slower than its peer loses messages anyway. */
 const MAX_DATAGRAMS = 64;

@@ -218,6 +218,12 @@ class Dialer {
         wants,
       }),
       times: () => this.#times(),
+      onSent: (url) => {
+        this.#dispatch({ kind: "sent", search: id, isServer: !url.startsWith("lan:") });
+      },
+      onWayFailed: (error) => {
+        this.#dispatch({ kind: "way failed", search: id, why: messageOf(error) });
+      },
       onError: (error) => {
         this.#context.logger?.debug(`connect: ${error}`);
         this.#dispatch({ kind: "failed", search: id, error });
@@ -283,6 +289,10 @@ interface SearchOptions {
   readonly header: () => Omit<ConnectionRequest, "body">;
   /** The times under whose topics to publish the request; milliseconds since 1970. */
   readonly times: () => readonly number[];
+  /** Called with the URL of a way to meet by which a message of this side went out. */
+  readonly onSent: (url: string) => void;
+  /** Called with the reason why a way to meet cannot be used. */
+  readonly onWayFailed: (error: unknown) => void;
   /** Called with what a task throws, unless the search was ended before. */
   readonly onError: (error: unknown) => void;
   /** Called once all tasks of the search have ended. */
@@ -392,6 +402,7 @@ class Search {
       await this.#tryOpen(url, signal);
     } catch (error) {
       this.#errors.push(error);
+      if (!signal.aborted) this.#options.onWayFailed(error);
       if (this.#errors.length === this.#options.urls.length) throw this.#unreachableError();
     }
   }
@@ -440,12 +451,12 @@ class Search {
 
   /** A signaling connection that fails leaves the others. */
   #publish(signaling: SignalingConnection, message: Uint8Array): void {
-    const { context, secrets, times } = this.#options;
+    const { context, secrets, times, onSent } = this.#options;
     for (const topic of new Set(times().map((timeMs) => secrets.topicAt(timeMs)))) {
-      signaling.publish(topic, message)
-        .catch((error) =>
-          context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`)
-        );
+      signaling.publish(topic, message).then(
+        () => onSent(signaling.url),
+        (error) => context.logger?.debug(`connect: ${withoutLogin(signaling.url)}: ${error}`),
+      );
     }
   }
 }

@@ -85,6 +85,10 @@ export interface SearchState {
   readonly request: Repetition;
   /** When to give up waiting for the answer. */
   readonly answerByMs: number;
+  /** How far the request has come: on its way by a server, in the local network alone, or not at all. */
+  readonly sent: "nowhere" | "local network" | "server";
+  /** Why servers could not be reached. */
+  readonly faults: readonly string[];
   /** Why it ends, unless it found all it could. */
   readonly failure: SearchFailure | null;
   /** The other side has found nothing; `atMs` is when the search here is to finish, `Infinity` once it was told. */
@@ -102,6 +106,10 @@ export interface SearchFailure {
 export type DialerEvent =
   | { readonly kind: "start" }
   | { readonly kind: "answered"; readonly search: number }
+  /** The request went out, by a server or in the local network. */
+  | { readonly kind: "sent"; readonly search: number; readonly isServer: boolean }
+  /** A way to meet could not be opened. */
+  | { readonly kind: "way failed"; readonly search: number; readonly why: string }
   /** The other side rejected the request, or has given up. */
   | { readonly kind: "rejected"; readonly search: number; readonly error: unknown }
   /** The other side has searched for a path, and found none. */
@@ -118,8 +126,10 @@ export type DialerEvent =
   /** All tasks of the search have ended. `random` is a number from 0 to 1, for the wait before the next. */
   | { readonly kind: "search ended"; readonly search: number; readonly random: number }
   | { readonly kind: "path"; readonly isRelayed: boolean }
-  /** The connection lost its path. `random` is a number from 0 to 1, for the wait before the search. */
-  /** `wasUsed` if the other side was ever heard over it. */
+  /**
+   * The connection lost its path; `wasUsed` if the other side was ever heard over it. `random` is a number from 0 to 1, for
+   * the wait before the search.
+   */
   | { readonly kind: "path lost"; readonly wasUsed: boolean; readonly random: number }
   /** The caller gave up, the peer is closed, or the connection has ended. */
   | { readonly kind: "stop"; readonly reason: unknown }
@@ -174,6 +184,15 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
       const isEnding = search.stage === "ending";
       return stay({ ...state, search: isEnding ? search : { ...search, stage: "answered" } });
     }
+    case "sent": {
+      const isFar = event.isServer || state.search!.sent === "server";
+      const sent = isFar ? "server" : "local network";
+      return stay({ ...state, search: { ...state.search!, sent } });
+    }
+    case "way failed": {
+      const faults = [...state.search!.faults, event.why].slice(0, MAX_FAULTS);
+      return stay({ ...state, search: { ...state.search!, faults } });
+    }
     case "rejected":
       return endSearch(state, { error: event.error, isFinal: true }, { isQuiet: true });
     case "hopeless":
@@ -226,6 +245,8 @@ function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number)
     stage: "requesting",
     request: isDue ? afterRepeating(request, nowMs) : request,
     answerByMs: nowMs + answerMs,
+    sent: "nowhere",
+    faults: [],
     failure: null,
     hopeless: null,
   };
@@ -340,13 +361,7 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
     return endSearch({ ...state, reconnectByMs: Infinity }, { error, isFinal: true });
   }
   if (search?.stage === "requesting" && search.answerByMs <= nowMs) {
-    const error = new NoResponseError(
-      `Cannot connect: no answer in ${
-        settings.answerMs / 1000
-      } s; the peer may be offline, or its ticket may have changed`,
-      { remedy: STILL_THERE },
-    );
-    return endSearch(state, { error, isFinal: false });
+    return endSearch(state, { error: noAnswerError(search, settings), isFinal: false });
   }
   if (search?.stage === "requesting" && search.request.dueMs <= nowMs) {
     const repeated = { ...search, request: afterRepeating(search.request, nowMs) };
@@ -408,12 +423,37 @@ function over(state: DialerState, actions: readonly DialerAction[]): DialerStep 
   return { state: { ...state, phase: "over", search: null }, actions };
 }
 
+/** That the peer is offline can be said only if the request went out by a server. */
+function noAnswerError(
+  { sent, faults }: SearchState,
+  { answerMs }: DialerSettings,
+): NoResponseError | NetworkError {
+  const time = `${answerMs / 1000} s`;
+  if (sent === "server") {
+    return new NoResponseError(
+      `Cannot connect: no answer in ${time}; the peer may be offline, or its ticket may have changed`,
+      { remedy: STILL_THERE },
+    );
+  }
+  const why = faults.length === 0 ? "" : `: ${[...new Set(faults)].join("; ")}`;
+  const what = sent === "nowhere"
+    ? `no way to meet the peer opened in ${time}${why}`
+    : `no answer from this local network in ${time}, and no server could be reached to ask elsewhere${why}`;
+  return new NetworkError(`Cannot connect: ${what}`, "unreachable", { remedy: CHECK_NETWORK });
+}
+
 function stay(state: DialerState): DialerStep {
   return { state, actions: [] };
 }
 
 const STILL_THERE =
   "Check that the peer still listens on the other machine, and use the ticket that it shows now";
+
+const CHECK_NETWORK =
+  "Check this machine's connection to the internet; `punchline nat-test` tells what stands in the way";
+
+/** Chosen by us: more reasons are not read. */
+const MAX_FAULTS = 8;
 
 /** Chosen by us: a few round trips over most signaling servers. */
 export const REQUEST_INTERVAL_MS = 1000;

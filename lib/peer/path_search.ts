@@ -497,6 +497,7 @@ const LINGER_MS = 2000;
 
 /** Why the search by TCP ends before its time. */
 const TCP_IS_LATE = new DOMException("UDP has found a path", "AbortError");
+
 /** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */
 const RELAY_FIRST_MS = 2000;
 

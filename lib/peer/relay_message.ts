@@ -42,7 +42,10 @@ export interface RelayRendezvous {
   readonly rttMs: number | null;
 }
 
-/** Encodes a state. In the JSON, `acknowledged` is called `heard`. Peers before version 0.2 ignore `rendezvous` and `refusalCode`. */
+/**
+ * Encodes a state. In the JSON, `acknowledged` is called `heard`. Peers before version 0.2 ignore `rendezvous` and
+ * `refusalCode`.
+ */
 export function encodeRelayState(state: RelayState): Uint8Array<ArrayBuffer> {
   const { nonce, mayOffer, version, acknowledged: heard, ips, rendezvous, refusalCode } = state;
   const relayed = state.relayed.map(formatTransportAddress);

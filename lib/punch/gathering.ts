@@ -6,6 +6,7 @@
  * @module
  */
 
+import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
@@ -206,7 +207,7 @@ export class BaseSocket implements AsyncDisposable {
     const network = `${this.#dialer.localIp} ${externalIp}`;
     const known = knownNetworks.get(network);
     const sessionLimit = Math.min(dials, known?.sessionLimit ?? Infinity);
-    knownNetworks.set(network, {
+    remember(knownNetworks, network, {
       inbound: known?.inbound,
       learnedAtMs: known?.learnedAtMs ?? -Infinity,
       sessionLimit,
@@ -244,8 +245,11 @@ export class BaseSocket implements AsyncDisposable {
    */
   async refresh(signal?: AbortSignal): Promise<boolean> {
     const [tcp, udp] = await Promise.allSettled([this.#refresh(signal), this.udp?.refresh(signal)]);
-    for (const each of [tcp, udp]) if (each.status === "rejected") throw each.reason;
-    return tcp.status === "fulfilled" && tcp.value;
+    if (tcp.status === "rejected") throw tcp.reason;
+    signal?.throwIfAborted();
+    // Without new samples for UDP there is still TCP.
+    if (udp.status === "rejected" && !(udp.reason instanceof NetworkError)) throw udp.reason;
+    return tcp.value;
   }
 
   async #refresh(signal?: AbortSignal): Promise<boolean> {
@@ -314,7 +318,7 @@ export class BaseSocket implements AsyncDisposable {
       if (inbound === "unknown") return this.#stopLearning();
       const { sessionLimit } = knownNetworks?.get(network) ?? {};
       const learned = { inbound, learnedAtMs: performance.now(), sessionLimit };
-      knownNetworks?.set(network, learned);
+      if (knownNetworks !== undefined) remember(knownNetworks, network, learned);
       if (!this.#description.isLearning) return;
       this.#describe(learned);
       this.#stopLearning();
@@ -558,6 +562,14 @@ function isUsable(ip: string): boolean {
 /** What SYNs from outside get, `undefined` if no server dials back, or `"unknown"` if that could not be found out. */
 type Learned = InboundBehavior | undefined | "unknown";
 
+/** A server that lies, or a NAT with a pool, names another network each time: the oldest is forgotten. */
+function remember(networks: KnownNetworks, network: string, known: KnownNetwork): void {
+  networks.delete(network); // the latest is the last
+  networks.set(network, known);
+  const [oldest] = networks.keys();
+  if (networks.size > MAX_NETWORKS) networks.delete(oldest!);
+}
+
 /** Never rejects. */
 async function askToDialBack(
   { network, servers, dialBackServers = servers, report }: OpenBaseSocketOptions,
@@ -598,6 +610,9 @@ const KEEP_ALIVE_MS = 15_000;
 
 /** How long an offer waits for what SYNs from outside get. Chosen by us: two dials of a server over a slow link. */
 const LEARNING_MS = 1500;
+
+/** Chosen by us: more than a laptop sees in the hour for which they count. */
+const MAX_NETWORKS = 64;
 
 /** How long that holds for a network. Chosen by us: NATs rarely change, and servers are not ours to bother. */
 const KNOWN_MS = 3_600_000;

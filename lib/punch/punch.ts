@@ -9,8 +9,8 @@ import type { Logger } from "../base/logger.ts";
 import type { PunchMethodName } from "../base/path_kind.ts";
 import { Deadline } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
-import { chooseServers } from "../nat/servers.ts";
-import { parseHostPort, type TransportAddress } from "../net/address.ts";
+import { chooseServers, parseServer } from "../nat/servers.ts";
+import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, toDenoConn } from "../net/deno_conn.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
@@ -264,10 +264,6 @@ function punchedConn(
     channelBinding,
   };
   return Object.assign(toDenoConn(nominated.connection), { punch });
-}
-
-function parseServer(server: string): { host: string; port: number } {
-  return parseHostPort(server, 3478);
 }
 
 /** The addresses of the hosts that resolve in time: peers in one LAN need none of them. */

@@ -251,16 +251,19 @@ class StunProber implements AsyncDisposable {
     this.#tasks.run((signal) => this.#receive(name, socket, signal));
   }
 
-  /** Opens sockets, and returns their names. */
+  /** Opens sockets, and returns their names. If one cannot be opened, the others are closed with the prober. */
   async openFresh(count: number): Promise<string[]> {
     const open = (port: number) => bind(this.#network, port);
     const row = await openConsecutive(Math.min(count, ROW), open) ?? [];
-    while (row.length < count) row.push(await open(0));
-    return row.map((socket) => {
-      const name = `burst ${this.#sockets.size}`;
-      this.add(name, this.#fresh.use(socket));
-      return name;
-    });
+    const names = row.map((socket) => this.#addFresh(socket));
+    while (names.length < count) names.push(this.#addFresh(await open(0)));
+    return names;
+  }
+
+  #addFresh(socket: UdpSocket): string {
+    const name = `burst ${this.#sockets.size}`;
+    this.add(name, this.#fresh.use(socket));
+    return name;
   }
 
   /** Sends a request, and repeats it until it is answered. */

@@ -40,7 +40,7 @@ export interface UdpChecksState {
   readonly pending: readonly PendingNomination[];
   /** How many pairs were nominated so far. */
   readonly nominations: number;
-  /** When a dial over TCP connected, if one did. */
+  /** When the first dial over TCP connected, if one did. */
   readonly rivalAtMs: number | null;
   /** `over`: nothing more happens. */
   readonly phase: "checking" | "nominated" | "over";
@@ -265,6 +265,7 @@ function apply(
     case "nominate":
       return onNominate(state, event, nowMs, actions);
     case "rival":
+      if (state.rivalAtMs !== null) return state; // anyone may dial the punch port, again and again
       return { ...state, rivalAtMs: nowMs, valid: state.valid.map((each) => held(each, nowMs)) };
     case "refused":
       return state.checks[event.check]!.phase === "probing"

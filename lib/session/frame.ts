@@ -194,6 +194,16 @@ export class SessionFrameReader {
   }
 }
 
+/**
+ * Checks the code of an ABORT.
+ *
+ * @throws {RangeError} if it is not from 1 to 65,535
+ */
+export function checkResetCode(code: number): void {
+  if (Number.isInteger(code) && code >= 1 && code <= 0xffff) return;
+  throw new RangeError(`Cannot reset: code ${code} is not from 1 to 65535`);
+}
+
 function decodeFixed(
   kind: Exclude<SessionFrame["kind"], "data" | "message">,
   view: DataView,

@@ -11,7 +11,7 @@ import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, type NetAddress, toDenoConn, toNetAddress } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
+import { checkResetCode, encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
 import { PathMigration } from "./migration.ts";
 import type { SessionRole } from "./migration_engine.ts";
@@ -312,9 +312,11 @@ export class Session implements DenoConn, AsyncDisposable {
   /**
    * Ends the session at once, and tells the other side if there is a path; idempotent.
    *
-   * @param code why, for the other side's application: 1 to 65,535
+   * @param code why, for the other side's application: 1 to 65,535, of which those from 0xff00 are this library's
+   * @throws {RangeError} if the code is not one of these
    */
   reset(code?: number): void {
+    if (code !== undefined) checkResetCode(code);
     this.#isClosed = true;
     this.#receiving.discard(closed());
     this.#fail(closed(), code);

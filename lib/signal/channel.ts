@@ -39,7 +39,7 @@ export interface SignalChannel {
 export const MAX_SIGNAL_BYTES = 4096;
 
 /**
- * How many messages of a server a client handles. Chosen by us: more than a busy peer gets. Without a limit, a server that sends
- * without a pause would keep the program from everything else, other servers included.
+ * How many messages of a server a client handles. Chosen by us: more than a busy peer gets. Without a limit, a server that
+ * sends without a pause would keep the program from everything else, other servers included.
  */
 export const MESSAGE_RATE: Rate = { burst: 8192, perSecond: 4096 };

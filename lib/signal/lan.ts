@@ -308,7 +308,10 @@ const MAX_INTERFACES = 8;
 /** Chosen by us: how soon a host that has moved to another network can be reached there. */
 const CHECK_MS = 15_000;
 
-/** New messages of one source, of topics that have a listener. Chosen by us: some dozen peers that connect at the same time, over as many interfaces. */
+/**
+ * New messages of one source, of topics that have a listener. Chosen by us: some dozen peers that connect at the same time,
+ * over as many interfaces.
+ */
 const SOURCE_RATE = { burst: 1024, perSecond: 256 };
 
 /** Chosen by us: a busy LAN. Beyond it, the source that has been silent longest starts with a full bucket again. */

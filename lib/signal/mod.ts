@@ -41,6 +41,7 @@ export {
 export { agreeOnRole } from "./role.ts";
 export {
   DEFAULT_RENDEZVOUS_LIMITS,
+  type RendezvousCounters,
   type RendezvousLimits,
   type RendezvousOptions,
   type RendezvousServer,

@@ -107,6 +107,8 @@ export interface Rfc3489AttributeValues {
   "RESPONSE-ADDRESS": TransportAddress;
   /** §11.2.5: the address that the response was sent from. */
   "SOURCE-ADDRESS": TransportAddress;
+  /** Not in RFC 3489: what XOR-MAPPED-ADDRESS was in drafts of RFC 5389, by which old servers still answer. */
+  "OLD-XOR-MAPPED-ADDRESS": TransportAddress;
   /** §11.2.3: the address that a response is sent from if both IP address and port are to change. */
   "CHANGED-ADDRESS": TransportAddress;
   /** §11.2.7: the password of a shared secret, which RFC 5389 removed. */
@@ -304,4 +306,5 @@ export const RFC3489_ATTRIBUTES: AttributeTable<Rfc3489AttributeValues> = {
   "CHANGED-ADDRESS": { code: 0x0005, codec: transportAddress },
   "PASSWORD": { code: 0x0007, codec: opaque() },
   "REFLECTED-FROM": { code: 0x000b, codec: transportAddress },
+  "OLD-XOR-MAPPED-ADDRESS": { code: 0x8020, codec: xorTransportAddress },
 };

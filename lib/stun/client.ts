@@ -14,7 +14,15 @@ import {
 import type { Network, UdpSocket } from "../net/network.ts";
 import type { StunAttribute } from "./attributes.ts";
 import { type LongTermCredential, opaqueString } from "./credentials.ts";
-import { BINDING, getAttribute, type StunMessage } from "./message.ts";
+import {
+  BINDING,
+  decodeMessage,
+  encodeMessage,
+  getAttribute,
+  mappedAddress,
+  type StunMessage,
+  unmapped,
+} from "./message.ts";
 import {
   alternateOf,
   type AnswerOrAlternate,
@@ -93,6 +101,7 @@ export async function requestBinding(
     opaqueString(credential.username);
     opaqueString(credential.password);
   }
+  warmUp();
   const { transport = "udp", waitsMs = RFC8489_WAITS_MS } = options;
   const first: ServerTarget = { address: server, hostname: options.hostname ?? server.ip };
   if (transport !== "udp") {
@@ -115,6 +124,26 @@ export async function requestBinding(
     return requestOver(channel, target, options);
   });
 }
+
+/** Runs the codec once before the first request, so that the first round trip is not longer than the others. */
+function warmUp(): void {
+  if (isWarm) return;
+  isWarm = true;
+  const value = { ip: "192.0.2.1", port: 1 };
+  const attributes = [{ type: "XOR-MAPPED-ADDRESS", value }, {
+    type: "SOFTWARE",
+    value: "-",
+  }] as const;
+  const message = {
+    class: "success",
+    method: BINDING,
+    transactionId: new Uint8Array(12),
+    attributes,
+  } as const;
+  mappedAddress(decodeMessage(encodeMessage(message)));
+}
+
+let isWarm = false;
 
 function bindUdp(
   server: TransportAddress,
@@ -148,8 +177,15 @@ function readBinding(
   response: StunMessage,
   server: TransportAddress,
 ): Pick<StunBinding, "server" | "mapped" | "otherAddress" | "response"> {
-  const mapped = getAttribute(response, "XOR-MAPPED-ADDRESS") ??
-    getAttribute(response, "MAPPED-ADDRESS");
+  const mapped = mappedAddress(response);
+  if (mapped !== undefined && isNoAddress(mapped)) {
+    throw new MalformedMessageError(
+      `Cannot understand ${formatTransportAddress(server)}: it says that this host is at ${
+        formatTransportAddress(mapped)
+      }, which is no address`,
+      { remedy: "Name another STUN server" },
+    );
+  }
   if (mapped === undefined) {
     throw new MalformedMessageError(
       `Cannot understand ${formatTransportAddress(server)}: its response has no mapped address`,
@@ -157,7 +193,11 @@ function readBinding(
   }
   const otherAddress = getAttribute(response, "OTHER-ADDRESS") ??
     getAttribute(response, "CHANGED-ADDRESS");
-  return { server, mapped, otherAddress, response };
+  return { server, mapped, otherAddress: otherAddress && unmapped(otherAddress), response };
+}
+
+function isNoAddress({ ip, port }: TransportAddress): boolean {
+  return port === 0 || ["unspecified", "multicast"].includes(ipScope(ip));
 }
 
 function localOf({ local }: StunChannel): TransportAddress | "unknown" {

@@ -5,6 +5,7 @@
  */
 
 import { copyOf, takeUnwritten } from "../base/bytes.ts";
+import { type TransportAddress, unwrapIp } from "../net/address.ts";
 import {
   attributeCode,
   attributeRow,
@@ -131,6 +132,21 @@ export function getAttribute<Name extends StunAttributeName>(
     if (isNamed(attribute, type)) return attribute.value;
   }
   return undefined;
+}
+
+/**
+ * The address that the server saw: XOR-MAPPED-ADDRESS, or the same under the number that it had before RFC 5389, or
+ * MAPPED-ADDRESS. Servers with one socket for both families write IPv4 addresses as IPv4-mapped ones (RFC 4291 §2.5.5.2).
+ */
+export function mappedAddress(response: StunMessage): TransportAddress | undefined {
+  const mapped = getAttribute(response, "XOR-MAPPED-ADDRESS") ??
+    getAttribute(response, "OLD-XOR-MAPPED-ADDRESS") ?? getAttribute(response, "MAPPED-ADDRESS");
+  return mapped && unmapped(mapped);
+}
+
+/** With an IPv4-mapped address as the IPv4 address that it stands for. */
+export function unmapped({ ip, port }: TransportAddress): TransportAddress {
+  return { ip: /^::ffff:/.test(ip) ? unwrapIp(ip) : ip, port };
 }
 
 /**

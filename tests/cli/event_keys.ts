@@ -8,6 +8,7 @@ const PATH = ["strategy", "method", "transport", "local", "remote"] as const;
 
 export const ATTEMPT_KEYS: readonly string[] = [
   ...["event", ...PATH, "outcome", "reason", "remedy", "elapsedMs"],
+  ...["tries", "resets"],
 ];
 
 export const CONNECTED_KEYS: readonly string[] = [

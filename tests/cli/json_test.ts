@@ -55,12 +55,17 @@ const VERDICT = {
   scope: oneOf("internet", "network", "machine"),
 };
 
+const isFinding: Check = (value) =>
+  JSON.stringify(Object.keys(value as object)) === '["kind","summary","remedy"]' &&
+  Object.values(value as object).every(isText);
+
 const NAT_TEST = {
   version: oneOf(1),
   elapsedMs: isNumber,
   udp: { ipv4: FAMILY, ipv6: oneOf(null) },
   tcp: { ipv4: FAMILY, ipv6: oneOf(null) },
   verdict: VERDICT,
+  findings: listOf(isFinding),
 };
 
 Deno.test("nat-test --json prints one object with exactly the promised keys and types", async () => {

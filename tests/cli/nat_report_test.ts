@@ -10,6 +10,11 @@ function report(udp: FamilyReport | null, tcp: FamilyReport | null = null): NatR
     udp: { ipv4: udp, ipv6: null },
     tcp: { ipv4: tcp, ipv6: null },
     verdict: { difficulty: "easy", summary: "Port Restricted Cone NAT: works", scope: "internet" },
+    findings: [{
+      kind: "carrier-nat",
+      summary: "carrier-grade NAT: perhaps",
+      remedy: "Use IPv6",
+    }],
     hints: ["carrier-grade NAT: perhaps"],
   };
 }
@@ -22,6 +27,7 @@ Deno.test("natReportText() draws the path and lists the findings with evidence a
   assertEquals(text, [
     "Port Restricted Cone NAT: works",
     "Note: carrier-grade NAT: perhaps",
+    "  Use IPv6",
     "",
     "UDP over IPv4  (102 ms, 19 packets)",
     "",
@@ -94,7 +100,7 @@ Deno.test("natReportText() mentions what is unusual", () => {
 });
 
 Deno.test("natReportText() is short if no server answered", () => {
-  assertEquals(natReportText(report(silentReport())).slice(3), [
+  assertEquals(natReportText(report(silentReport())).slice(4), [
     "UDP over IPv4  (102 ms, 19 packets)",
     "  No server answered: this traffic is blocked.",
   ]);

@@ -1,11 +1,13 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
-import { type CliIo, EXIT, UsageError } from "../../lib/cli/io.ts";
+import { type CliIo, EXIT, Interruption, UsageError } from "../../lib/cli/io.ts";
 import { withScreen } from "../../lib/cli/screen.ts";
 import { serve } from "../../lib/cli/serve.ts";
 import { parseTransportAddress } from "../../lib/net/address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
+import { stunBinding } from "../../lib/stun/stun_binding.ts";
+import { tlsFixture, TRUSTING_NETWORK } from "../net/tls_fixtures.ts";
 import { noTerminal } from "./no_terminal.ts";
 
 const ANY_PORT = ["--port", "0", "--rendezvous-port", "0"];
@@ -108,8 +110,123 @@ Deno.test("serve connects two members of a room, and closes it when it ends", as
   assertEquals(await serving, EXIT.interrupted);
 });
 
+const CERT = ["--cert", tlsFixture("server.pem"), "--cert-key", tlsFixture("server.key")];
+
+Deno.test("serve --cert speaks TLS, and says so", async () => {
+  const { out } = await run(...ANY_PORTS, ...CERT, "--stuns-port", "0", "--json");
+  const { rendezvous, relay, stuns } = JSON.parse(out[0]!);
+  assertMatch(rendezvous, /^wss:\/\/localhost:\d+$/);
+  assertEquals([relay, stuns.length], [rendezvous, 1]);
+  assertMatch(stuns[0], /^127\.0\.0\.1:\d+$/);
+  const text = await run(...ANY_PORTS, ...CERT, "--stuns-port", "0");
+  assertMatch(text.out[1]!, /^Serving STUN over TLS on 127\.0\.0\.1:\d+$/);
+});
+
+Deno.test("serve has everything on one port if --port and --rendezvous-port are the same", async () => {
+  const port = `${freePort()}`;
+  const ports = ["--port", port, "--rendezvous-port", port, "--alternate-port", "0"];
+  const interrupt = new AbortController();
+  const { promise: listening, resolve } = Promise.withResolvers<string>();
+  const io = { out: resolve, err() {}, ...noTerminal(), signal: interrupt.signal };
+  const serving = serve([...ports, ...CERT, "--json"], io);
+  const { stun, stuns, rendezvous } = JSON.parse(await listening);
+  assertEquals([stun[0], stuns, rendezvous], [
+    `127.0.0.1:${port}`,
+    [`127.0.0.1:${port}`],
+    `wss://localhost:${port}`,
+  ]);
+  for (const transport of ["udp", "tcp", "tls"] as const) {
+    await stunBinding(stun[0], { network: TRUSTING_NETWORK, transport });
+  }
+  const url = rendezvous.replace("localhost", "127.0.0.1");
+  await (await openWebSocketChannel(url, "kitchen", { network: TRUSTING_NETWORK })).close();
+  interrupt.abort();
+  assertEquals(await serving, EXIT.interrupted);
+});
+
+Deno.test("serve --metrics listens on loopback unless an address is given", async () => {
+  const { out } = await run(...ANY_PORTS, "--metrics", "0", "--json");
+  assertMatch(JSON.parse(out[0]!).metrics, /^http:\/\/127\.0\.0\.1:\d+\/metrics$/);
+  const other = await run(...ANY_PORTS, "--metrics", `[::1]:${freePort()}`);
+  assertMatch(other.out[2]!, /^Serving metrics on http:\/\/\[::1\]:\d+\/metrics$/);
+  assertEquals(JSON.parse((await run(...ANY_PORTS, "--json")).out[0]!).metrics, null);
+});
+
+Deno.test("serve --log json logs its start and end as JSON lines", async () => {
+  const { err } = await run(...ANY_PORTS, "--log", "json");
+  const lines = err.map((line) => JSON.parse(line));
+  assertEquals(lines.map(({ level, message }) => [level, message]), [
+    ["info", "Serving"],
+    ["info", "Stopped"],
+  ]);
+});
+
+Deno.test("serve --config takes options from a file, and the command line comes first", async () => {
+  await withFile(
+    `{"port": 0, "rendezvous-port": "0", "address": ["127.0.0.1"], "no-relay": true, "json": false}`,
+    async (file) => {
+      await assertRejects(() => run("--config", file), UsageError, 'unknown option "json"');
+    },
+  );
+  await withFile(
+    `{"port": 0, "rendezvous-port": "0", "address": ["127.0.0.2"], "no-relay": true, "max-rooms": 5}`,
+    async (file) => {
+      const { out } = await run("--config", file, "--json");
+      const { stun, relay } = JSON.parse(out[0]!);
+      assertMatch(stun[0], /^127\.0\.0\.2:/);
+      assertEquals(relay, null);
+      const { out: own } = await run("--config", file, "--address", "127.0.0.1", "--json");
+      assertMatch(JSON.parse(own[0]!).stun[0], /^127\.0\.0\.1:/);
+    },
+  );
+  for (
+    const [text, message] of [
+      ["{", "it is not JSON"],
+      ["[]", "it is not a JSON object"],
+      [`{"max-room": 5}`, 'unknown option "max-room"; did you mean "max-rooms"?'],
+      [`{"no-relay": "yes"}`, '"no-relay" takes true or false'],
+      [`{"port": []}`, '"port" takes a text or a number'],
+      [`{"address": [1.5]}`, '"address" takes a text, a number or a list of them'],
+      [`{"max-rooms": "many"}`, "--max-rooms takes a whole number"],
+    ] as const
+  ) {
+    await withFile(text, async (file) => {
+      await assertRejects(() => run("--config", file), UsageError, message);
+    });
+  }
+});
+
+Deno.test("serve ends with what TERM means, and says what it waits for", async () => {
+  const terminate = new AbortController();
+  const err: string[] = [];
+  const io = {
+    out: () => terminate.abort(new Interruption(EXIT.terminated)),
+    err: (line: string) => void err.push(line),
+    ...noTerminal(),
+    signal: terminate.signal,
+  };
+  await serve([...ANY_PORTS, "--drain", "3s", "--log", "text"], io);
+  assertMatch(
+    err[1]!,
+    /info Stopping: no new connections, and 0 relayed pairs have 3000 ms to end$/,
+  );
+  assertMatch(err[2]!, /info Stopped$/);
+});
+
 for (
   const [args, message] of [
+    [["--cert", "a.pem"], /--cert and --cert-key need each other/],
+    [["--stuns-port", "5"], /--stuns-port needs --cert/],
+    [["--cert", "/nowhere", "--cert-key", "/nowhere"], /certificate \/nowhere: there is no such/],
+    [
+      ["--cert", tlsFixture("expired.pem"), "--cert-key", tlsFixture("server.key")],
+      /it expired on/,
+    ],
+    [["--metrics", "here"], /--metrics/],
+    [["--metrics", "localhost:1"], /--metrics/],
+    [["--log", "xml"], /--log takes text or json, not xml/],
+    [["--log-level", "info"], /--log-level needs --log/],
+    [["--drain", "2h"], /--drain takes a time/],
     [["--port", "99999"], /--port takes a whole number from 0 to 65535, not 99999/],
     [["--port", "3479"], /the ports must be different, not both 3479/],
     [["--address", "nonsense"], /"nonsense"/],
@@ -129,6 +246,24 @@ for (
     assertMatch(error.message, message);
     assert(!error.message.includes("\n"));
   });
+}
+
+/** A port that is free for UDP and TCP on loopback now. */
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return (listener.addr as Deno.NetAddr).port;
+}
+
+async function withFile(text: string, job: (path: string) => Promise<void>): Promise<void> {
+  const dir = new URL("../transfer/scratch", import.meta.url).pathname;
+  await Deno.mkdir(dir, { recursive: true });
+  const file = await Deno.makeTempFile({ dir });
+  try {
+    await Deno.writeTextFile(file, text);
+    await job(file);
+  } finally {
+    await Deno.remove(file);
+  }
 }
 
 Deno.test("serve rejects with the reason if an address is not one of this machine", async () => {

@@ -8,6 +8,21 @@ import { DialPolicy } from "../../lib/peer/dial_policy.ts";
 import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { noTerminal } from "./no_terminal.ts";
 
+Deno.test("a server that is skipped has its reason and its remedy in fields of their own", () => {
+  const lines: string[] = [];
+  const { signal } = new AbortController();
+  const io = { out() {}, err: (line: string) => lines.push(line), ...noTerminal(), signal };
+  const urls = new TicketUrls(openPeerInput(io), new ConnectionEvents(io, { asJson: true }), {});
+  assertEquals(urls.allow("ws://home.example:3480", ["10.0.0.7"]), false);
+  assertEquals(lines.map((line) => JSON.parse(line)), [{
+    event: "signaling",
+    url: "ws://home.example:3480",
+    state: "skipped",
+    reason: "it leads to 10.0.0.7",
+    remedy: "If you trust it, add --rendezvous ws://home.example:3480",
+  }]);
+});
+
 Deno.test("the servers of a ticket are looked up once, to judge them and to dial them", async () => {
   const lookups: string[] = [];
   const network = networkWith(systemNetwork, {

@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { addressHints, nat64Prefixes } from "../../lib/nat/hints.ts";
+import { addressFindings, nat64Prefixes } from "../../lib/nat/hints.ts";
 
 const CASES: readonly [string | null, string | null, RegExp | undefined][] = [
   ["192.168.1.2:5000", "198.18.0.1:5000", undefined],
@@ -13,16 +13,16 @@ const CASES: readonly [string | null, string | null, RegExp | undefined][] = [
 ];
 
 for (const [local, external, expected] of CASES) {
-  Deno.test(`addressHints() of ${local} and ${external}: ${expected ?? "none"}`, () => {
-    const hints = addressHints([{ local, external }], []);
+  Deno.test(`addressFindings() of ${local} and ${external}: ${expected ?? "none"}`, () => {
+    const hints = addressFindings([{ local, external }], []);
     assertEquals(hints.length, expected === undefined ? 0 : 1);
-    if (expected !== undefined) assertMatch(hints[0]!, expected);
+    if (expected !== undefined) assertMatch(hints[0]!.summary, expected);
   });
 }
 
-Deno.test("addressHints() does not repeat a hint", () => {
+Deno.test("addressFindings() does not repeat a hint", () => {
   const addresses = { local: "100.64.3.4:5000", external: "100.64.3.4:5000" };
-  assertEquals(addressHints([addresses, addresses], ["64:ff9b::/96", "64:ff9b::/96"]).length, 3);
+  assertEquals(addressFindings([addresses, addresses], ["64:ff9b::/96", "64:ff9b::/96"]).length, 3);
 });
 
 Deno.test("nat64Prefixes() removes the well-known IPv4 addresses", () => {
@@ -37,7 +37,7 @@ Deno.test("nat64Prefixes() removes the well-known IPv4 addresses", () => {
 
 Deno.test("a private address is named once, whatever its ports over UDP and TCP", () => {
   const seen = [5000, 5001].map((port) => ({ local: null, external: `10.0.0.1:${port}` }));
-  assertEquals(addressHints(seen, []), [
+  assertEquals(addressFindings(seen, []).map(({ summary }) => summary), [
     "the server sees the private address 10.0.0.1, so at least one more NAT is between the server and the internet",
   ]);
 });

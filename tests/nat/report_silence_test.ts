@@ -1,6 +1,7 @@
 import { testNat } from "../../lib/nat/report.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
+import type { Network } from "../../lib/net/network.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { PRIMARY, SERVER_IPS, withScene, withServer } from "../scenes/nat_scene.ts";
@@ -24,35 +25,87 @@ Deno.test("testNat() over UDP alone reports blocked if TCP shows that the networ
   });
 });
 
-Deno.test("testNat() reports offline within 4 s if nothing comes back", async () => {
+Deno.test("testNat() names blocked UDP and what to do", async () => {
+  await withServer({ router: { blocks: ["udp"] } }, async ({ test }) => {
+    const { findings } = await test();
+    assertEquals(findings.map(({ kind }) => kind), ["udp-blocked"]);
+    assertMatch(findings[0]!.remedy, /^Allow UDP/);
+  });
+});
+
+Deno.test("testNat() reports blocked within 5 s if packets leave and nothing comes back", async () => {
   await withServer({ router: { blocks: ["udp", "tcp"] } }, async ({ test, time }) => {
-    const { verdict } = await test();
-    assertEquals(verdict.difficulty, "offline");
-    assert(time.nowMs <= 4000, `${time.nowMs}`);
+    const { verdict, findings } = await test();
+    assertEquals([verdict.difficulty, findings[0]?.kind], ["blocked", "blocked"]);
+    assertMatch(verdict.summary, /^Nothing came back: a firewall, a VPN or a required proxy/);
+    assert(time.nowMs <= 5000, `${time.nowMs}`);
   });
 });
 
 Deno.test("testNat() reports blocked if nothing comes back but names resolve", async () => {
   await withServer({ router: { blocks: ["udp", "tcp"] } }, async ({ internet, test }) => {
     internet.names.set("stun.example.net", [SERVER_IPS[0]]);
-    const { verdict } = await test({ servers: ["stun.example.net"] });
-    assertEquals(verdict.difficulty, "blocked");
+    const { verdict, findings } = await test({ servers: ["stun.example.net"] });
+    assertEquals([verdict.difficulty, findings[0]?.kind], ["blocked", "blocked"]);
   });
 });
 
 Deno.test("testNat() reports offline at once if there is no route", async () => {
   await withServer({ host: { addresses: ["2001:db8:1::2"] } }, async ({ test, time }) => {
-    const { udp, tcp, verdict } = await test();
+    const { udp, tcp, verdict, findings } = await test();
     assertEquals([udp.ipv4, tcp.ipv4, verdict.difficulty], [null, null, "offline"]);
+    assertMatch(findings[0]!.summary, /^This machine has IPv6 alone, and the servers have IPv4/);
     assert(time.nowMs <= 10, `${time.nowMs}`);
   });
 });
 
-Deno.test("testNat() reports offline if no name server answers", async () => {
+Deno.test("testNat() reports offline if the system cannot send at all", async () => {
+  await withServer({ host: { addresses: [] } }, async ({ test, time }) => {
+    const { verdict, findings } = await test();
+    assertEquals([verdict.difficulty, findings.map(({ kind }) => kind)], ["offline", ["offline"]]);
+    assertMatch(verdict.summary, /^No network/);
+    assert(time.nowMs <= 10, `${time.nowMs}`);
+  });
+});
+
+Deno.test("testNat() names DNS within 5 s if no name server answers", async () => {
   await withServer({ resolveMs: 5000 }, async ({ test, time }) => {
-    const { verdict } = await test({ servers: ["stun.example.net"] });
-    assertEquals(verdict.difficulty, "offline");
-    assert(time.nowMs <= 4000, `${time.nowMs}`);
+    const { verdict, findings } = await test({ servers: ["stun.example.net"] });
+    assertEquals([verdict.difficulty, findings[0]?.kind], ["blocked", "dns"]);
+    assertMatch(verdict.summary, /^No name server answers/);
+    assert(time.nowMs <= 5000, `${time.nowMs}`);
+  });
+});
+
+Deno.test("testNat() names DNS if the name server refuses to answer", async () => {
+  await withServer({}, async ({ client }) => {
+    const refused = new NetworkError("Cannot resolve: EAI_AGAIN", "timed-out");
+    const network = { ...client.network, resolve: () => Promise.reject(refused) };
+    const { verdict, findings } = await testNat({ network });
+    assertEquals([verdict.difficulty, findings[0]?.kind], ["blocked", "dns"]);
+    assertMatch(verdict.summary, /^The name server refuses/);
+  });
+});
+
+Deno.test("testNat() takes a firewall of this machine for what it is", async () => {
+  await withServer({}, async ({ client, test }) => {
+    const refused = new NetworkError("Cannot send", "not-permitted", { cause: new Error("EPERM") });
+    const network: Network = {
+      ...client.network,
+      bindUdp: async (...args) => {
+        const socket = await client.network.bindUdp(...args);
+        return {
+          local: socket.local,
+          send: () => Promise.reject(refused),
+          receive: (options) => socket.receive(options),
+          close: () => socket.close(),
+          [Symbol.dispose]: () => socket.close(),
+        };
+      },
+      connectTcp: () => Promise.reject(refused),
+    };
+    const { verdict, findings } = await test({ network });
+    assertEquals([verdict.difficulty, findings[0]?.kind], ["blocked", "local-firewall"]);
   });
 });
 
@@ -63,10 +116,11 @@ Deno.test("testNat() rejects a name that does not resolve", async () => {
   });
 });
 
-Deno.test("testNat() reports offline if none of the public servers' names resolves", async () => {
+Deno.test("testNat() names DNS if none of the public servers' names resolves", async () => {
   await withServer({}, async ({ client }) => {
-    const { verdict } = await testNat({ network: client.network });
-    assertEquals(verdict.difficulty, "offline");
+    const { verdict, findings } = await testNat({ network: client.network });
+    assertEquals([verdict.difficulty, findings[0]?.kind], ["blocked", "dns"]);
+    assertMatch(verdict.summary, /^The name server says that none/);
   });
 });
 

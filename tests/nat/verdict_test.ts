@@ -1,5 +1,11 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import type { Behavior, Difficulty, FamilyReport, PortAllocation } from "../../lib/nat/behavior.ts";
+import type {
+  Behavior,
+  Difficulty,
+  FamilyReport,
+  Finding,
+  PortAllocation,
+} from "../../lib/nat/behavior.ts";
 import { rfc3489Name } from "../../lib/nat/behavior.ts";
 import {
   allocationText,
@@ -95,13 +101,13 @@ const OVERALL: readonly [string, Pair, Pair, Difficulty, RegExp][] = [
     "easy",
     /^No NAT: /,
   ],
-  ["all silent", [SILENT, null], [SILENT, null], "blocked", /STUN is blocked$/],
+  ["all silent", [SILENT, null], [SILENT, null], "blocked", /^Nothing came back/],
 ];
 
 for (const [name, [v4, v6], [tcp4, tcp6], difficulty, summary] of OVERALL) {
   Deno.test(`overallVerdict() with ${name} is ${difficulty}`, () => {
     const reports = { udp: { ipv4: v4, ipv6: v6 }, tcp: { ipv4: tcp4, ipv6: tcp6 } };
-    const verdict = overallVerdict(reports, { isOffline: false, isHasty: false });
+    const verdict = overallVerdict(reports, { isHasty: false });
     assertEquals(verdict.difficulty, difficulty);
     assertMatch(verdict.summary, summary);
   });
@@ -122,7 +128,7 @@ for (
 ) {
   Deno.test(`overallVerdict() says that it holds for ${scope}, if it is ${difficulty}`, () => {
     const reports = { udp: { ipv4: report, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
-    const verdict = overallVerdict(reports, { isOffline: false, isHasty: false }, () => scope);
+    const verdict = overallVerdict(reports, { isHasty: false }, () => scope);
     assertEquals([verdict.difficulty, verdict.scope], [difficulty, scope]);
     assertMatch(verdict.summary, summary);
   });
@@ -140,13 +146,15 @@ Deno.test("explainFamily() of an open host promises no more than the test has sh
   );
 });
 
-Deno.test("overallVerdict() of silence depends on the network being up and on the timeout", () => {
+Deno.test("overallVerdict() of silence depends on its cause and on the timeout", () => {
   const silent = { udp: { ipv4: SILENT, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
   const none = { udp: { ipv4: null, ipv6: null }, tcp: { ipv4: null, ipv6: null } };
-  const verdict = (reports: typeof silent | typeof none, isOffline: boolean, isHasty: boolean) =>
-    overallVerdict(reports, { isOffline, isHasty }).difficulty;
-  assertEquals(verdict(silent, true, false), "offline");
-  assertEquals(verdict(silent, true, true), "unknown");
-  assertEquals(verdict(silent, false, true), "unknown");
-  assertEquals(verdict(none, true, true), "offline");
+  const cause = (kind: Finding["kind"]): Finding => ({ kind, summary: "Why", remedy: "Do it" });
+  const verdict = (reports: typeof silent | typeof none, kind: Finding["kind"], isHasty: boolean) =>
+    overallVerdict(reports, { cause: cause(kind), isHasty }).difficulty;
+  assertEquals(verdict(silent, "offline", false), "offline");
+  assertEquals(verdict(silent, "dns", false), "blocked");
+  assertEquals(verdict(silent, "blocked", true), "unknown");
+  assertEquals(verdict(none, "offline", true), "offline");
+  assertEquals(overallVerdict(silent, { cause: cause("dns"), isHasty: false }).summary, "Why");
 });

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { unwrapIp, whyNotPublic } from "../../lib/net/address.ts";
+import { parseIp, synthesizeIp, unwrapIp, whyNotPublic } from "../../lib/net/address.ts";
 import { discoverNat64, prefixOf } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 
@@ -17,6 +17,12 @@ for (const [ip, bits, embedded] of EMBEDDED) {
   Deno.test(`unwrapIp() finds the IPv4 address after a prefix of ${bits} bits`, () => {
     assertEquals(unwrapIp(embedded, [{ ip, bits }]), "192.0.2.33");
     assertEquals(unwrapIp(embedded), embedded);
+  });
+}
+
+for (const [ip, bits, embedded] of EMBEDDED) {
+  Deno.test(`synthesizeIp() writes an IPv4 address after a prefix of ${bits} bits`, () => {
+    assertEquals(synthesizeIp("192.0.2.33", { ip, bits }), parseIp(embedded));
   });
 }
 

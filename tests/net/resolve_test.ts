@@ -26,6 +26,20 @@ Deno.test("resolvingOnce() tries again after a lookup that has failed", async ()
   assertEquals(lookups.length, 2);
 });
 
+Deno.test("resolvingOnce() goes on for others if one of those who ask gives up", async () => {
+  const answer = Promise.withResolvers<string[]>();
+  const once = resolvingOnce(networkWith(systemNetwork, { resolve: () => answer.promise }), 60_000);
+  const [first, second] = [new AbortController(), new AbortController()];
+  const given = [first, second].map(({ signal }) => once.resolve("a.example", 4, { signal }));
+  const waiting = once.resolve("a.example", 4);
+  first.abort("enough");
+  assertEquals(await given[0]!.catch((reason) => reason), "enough");
+  second.abort("enough, too");
+  assertEquals(await given[1]!.catch((reason) => reason), "enough, too");
+  answer.resolve(["192.0.2.1"]);
+  assertEquals(await waiting, ["192.0.2.1"]);
+});
+
 Deno.test("networkWith() changes what it is told to, and nothing else", async () => {
   const changed = networkWith(systemNetwork, { localAddresses: () => Promise.resolve([]) });
   assertEquals(Object.keys(changed).sort(), Object.keys(systemNetwork).sort());

@@ -71,6 +71,16 @@ Deno.test("a side that reads no datagrams keeps a few, and the stream goes on", 
     await reading;
   }));
 
+Deno.test("a datagram that is longer than any path carries is not kept", () =>
+  inPeerScene({ a: portRestricted, b: portRestricted }, async ({ connect }) => {
+    await using ends = await connect();
+    const next = first(ends.other);
+    const hostile = ends.conn as unknown as { sendAsMessage(datagram: Uint8Array): boolean };
+    assertEquals(hostile.sendAsMessage(new Uint8Array(1453)), true);
+    assertEquals(hostile.sendAsMessage(new Uint8Array(1452).fill(7)), true);
+    assertEquals(await next, new Uint8Array(1452).fill(7));
+  }));
+
 Deno.test("a connection that has ended sends no datagrams, and ends the iteration", () =>
   inPeerScene({ a: dropping, b: dropping }, async ({ connect }) => {
     await using ends = await connect();

@@ -73,13 +73,36 @@ Deno.test("the other side is not notified of a failure before it has answered", 
   assertEquals(dialer.at(50, { kind: "failed", search: 1, error: "no" }), ["end search"]);
 });
 
-Deno.test("connecting fails if no answer arrives in time", () => {
-  const dialer = new Dialer({ firstRequestMs: Infinity });
-  dialer.at(0, { kind: "start" });
-  assertEquals(dialer.at(30_000, { kind: "time" }), ["end search"]);
-  const [action] = dialer.at(30_000, { kind: "search ended", search: 1, random: 0 });
-  assert(action?.startsWith("fail: NoResponseError: Cannot connect: no answer in 30 s"), action);
-});
+for (
+  const [what, events, message] of [
+    ["the request went out by a server", [
+      { kind: "sent", search: 1, isServer: true },
+      { kind: "sent", search: 1, isServer: false },
+    ], "NoResponseError: Cannot connect: no answer in 30 s; the peer may be offline"],
+    [
+      "the request went out in the local network alone",
+      [
+        { kind: "way failed", search: 1, why: "Cannot resolve a.example" },
+        { kind: "sent", search: 1, isServer: false },
+      ],
+      "NetworkError: Cannot connect: no answer from this local network in 30 s, and no server could be reached to ask elsewhere: Cannot resolve a.example",
+    ],
+    [
+      "no way to meet opened",
+      [],
+      "NetworkError: Cannot connect: no way to meet the peer opened in 30 s",
+    ],
+  ] as const satisfies readonly (readonly [string, readonly DialerEvent[], string])[]
+) {
+  Deno.test(`connecting without an answer in time fails with the truth if ${what}`, () => {
+    const dialer = new Dialer({ firstRequestMs: Infinity });
+    dialer.at(0, { kind: "start" });
+    for (const event of events) assertEquals(dialer.at(100, event), []);
+    assertEquals(dialer.at(30_000, { kind: "time" }), ["end search"]);
+    const [action] = dialer.at(30_000, { kind: "search ended", search: 1, random: 0 });
+    assert(action?.startsWith(`fail: ${message}`), action);
+  });
+}
 
 Deno.test("connecting fails if every path is lost before it could be used", () => {
   const dialer = new Dialer();

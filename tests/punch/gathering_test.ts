@@ -2,9 +2,16 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
+import type { UdpSocket } from "../../lib/net/network.ts";
+import { networkWith } from "../../lib/net/resolve.ts";
 import type { Nat } from "../../lab/model/nat.ts";
-import { BaseSocket, type OpenBaseSocketOptions } from "../../lib/punch/gathering.ts";
+import {
+  BaseSocket,
+  type KnownNetworks,
+  type OpenBaseSocketOptions,
+} from "../../lib/punch/gathering.ts";
 import { preparePunch } from "../../lib/punch/punch.ts";
+import { UdpBaseSocket } from "../../lib/punch/udp_base_socket.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host, HostFault } from "../simnet/host.ts";
@@ -95,6 +102,21 @@ Deno.test("BaseSocket learns anew what SYNs get once the network is another", ()
     assertEquals(later.description.profile.filtering, "endpoint-independent");
   }));
 
+Deno.test("BaseSocket forgets the oldest of many networks", () =>
+  behind(portRestricted, async ({ open }) => {
+    const names = Array.from({ length: 64 }, (_, index) => `192.168.1.2 198.51.100.${index}`);
+    const known = { inbound: undefined, learnedAtMs: 0 };
+    const knownNetworks: KnownNetworks = new Map(names.map((name) => [name, known]));
+    await using base = await open([ONE, OTHER], { knownNetworks });
+    await base.learned();
+    base.noteExhausted(32);
+    const [newest, ...others] = [...knownNetworks.keys()].reverse();
+    assertEquals(others.reverse(), names.slice(1));
+    assertEquals(newest?.endsWith(` ${EXTERNAL}`), true);
+    assertEquals(knownNetworks.get(newest!)?.inbound?.filtering, PORT_RESTRICTED);
+    assertEquals(knownNetworks.get(newest!)?.sessionLimit, 32);
+  }));
+
 Deno.test("BaseSocket knows nothing of filters if no server dials back, and does not wait for long", () =>
   behind(portRestricted, async ({ open, time }) => {
     const silent = { ip: "203.0.113.99", port: 3478 };
@@ -130,6 +152,40 @@ Deno.test("BaseSocket notices a NAT that is full, and the next one from there ta
     await delay(300_000); // the NAT has forgotten the sessions
     await using later = await open([ONE, OTHER], { knownNetworks });
     assertEquals(later.description.profile.sessionLimit, 32);
+  }));
+
+Deno.test("BaseSocket takes new samples for TCP although sockets for UDP run out, and leaves none of them open", () =>
+  behind(symmetricSequential, async ({ open, host }) => {
+    let left = Infinity;
+    const opened = new Set<UdpSocket>();
+    const network = networkWith(host.network, {
+      bindUdp: async (local, options) => {
+        if (left-- <= 0) throw new NetworkError("too many open files", "other");
+        const socket = await host.network.bindUdp(local, options);
+        const close = () => {
+          opened.delete(counted);
+          socket.close();
+        };
+        const counted: UdpSocket = {
+          local: socket.local,
+          send: (data, to) => socket.send(data, to),
+          receive: (options) => socket.receive(options),
+          close,
+          [Symbol.dispose]: close,
+        };
+        opened.add(counted);
+        return counted;
+      },
+    });
+    await using base = await open([ONE, OTHER], { network, openUdp: UdpBaseSocket.open });
+    const { udp } = base;
+    assert(udp !== undefined);
+    const before = [...opened];
+    await delay(1000); // the samples are old now
+    left = 5; // a row of four, and one more of two
+    assertEquals(await base.refresh(), true);
+    assert(left < 0, "no socket was refused");
+    assertEquals([...opened], before);
   }));
 
 Deno.test("BaseSocket is ready without a server, with what the host knows of itself", () =>

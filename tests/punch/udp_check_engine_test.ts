@@ -148,6 +148,17 @@ for (
   });
 }
 
+Deno.test("only the first connection over TCP holds the nomination up: anyone may dial the punch port", () => {
+  const machine = start([entry({})], RIVAL);
+  machine.at(0, { kind: "started" });
+  machine.at(80, answer(0, 0));
+  for (let nowMs = 85; nowMs < 215; nowMs += 10) {
+    assertEquals(machine.at(nowMs, { kind: "rival" }), []);
+    assertEquals(machine.wakeAtMs(), 215);
+  }
+  assertEquals(machine.at(215, { kind: "rival" }), ["nominate", "found"]);
+});
+
 Deno.test("without such a punch by TCP, the first pair is nominated at once", () => {
   const machine = start([entry({ targets: [{ ip: "192.168.1.2", port: 4000 }] })]);
   machine.at(0, { kind: "started" });

@@ -195,6 +195,11 @@ function printReport(families: Pick<NatReport, "udp" | "tcp">, io: CliIo): void 
       summary: "Port Restricted Cone NAT: direct connections work",
       scope: "internet",
     },
+    findings: [{
+      kind: "carrier-nat",
+      summary: "carrier-grade NAT: the external address is one that providers share",
+      remedy: "Ask the provider for a public address, or use IPv6",
+    }],
     hints: ["carrier-grade NAT: the external address is one that providers share"],
   };
   for (const line of natReportText(report, outputColumns(io))) io.out(line);

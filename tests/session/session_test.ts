@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { Session, type SessionEvent } from "../../lib/session/session.ts";
@@ -244,6 +244,21 @@ Deno.test("reset() ends both sides at once", async () => {
     await reading;
     await assertNetworkError("reset", () => pair.b.finished);
     await assertNetworkError("closed", () => pair.a.finished);
+  });
+});
+
+Deno.test("reset() tells the other side its code, and refuses one that does not fit", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair({ timeoutMs: 60_000 });
+    await connect(pair, { delayMs: 30 });
+    for (const code of [0, -1, 1.5, 65_536, NaN]) {
+      assertThrows(() => pair.a.reset(code), RangeError, "not from 1 to 65535");
+    }
+    await pair.a.write(toBytes("still open"));
+    assertEquals(toText(await readSome(pair.b, 10)), "still open");
+    pair.a.reset(65_535);
+    await assertNetworkError("reset", () => pair.b.finished);
+    assertEquals([pair.a.resetCode, pair.b.resetCode], [undefined, 65_535]);
   });
 });
 

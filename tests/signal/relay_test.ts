@@ -147,6 +147,23 @@ Deno.test("a flood of empty messages is paced", async () => {
   }, { relayBytesPerSecond: 100_000, allRelaysBytesPerSecond: 100_000 });
 });
 
+Deno.test("a pair that has ended leaves no timer behind", async () => {
+  await withRendezvous(async (place) => {
+    const a = await open(place);
+    const b = await open(place);
+    const writing = (async () => {
+      for (let i = 0; i < 20; i++) await a.write(new Uint8Array(1000));
+    })();
+    assertEquals(await b.read(new Uint8Array(9)), 9);
+    b.close();
+    await writing;
+    a.close();
+    await new Promise((resolve) => setTimeout(resolve, 10_000));
+    assertEquals(place.server.relays, 0);
+    assertEquals(place.time.pendingTimers, 0);
+  }, { relayBytesPerSecond: 100_000 });
+});
+
 function open(place: RendezvousPlace): Promise<TcpConnection> {
   const { network } = place.newHost();
   return openRelayConnection(place.server.url, { network, token: TOKEN });

@@ -134,6 +134,50 @@ Deno.test("requestBinding() prefers XOR-MAPPED-ADDRESS and OTHER-ADDRESS to the 
   });
 });
 
+const ODD_ADDRESSES: readonly (readonly [string, readonly StunAttribute[], unknown])[] = [
+  ["an IPv4-mapped address", [
+    { type: "XOR-MAPPED-ADDRESS", value: { ip: "::ffff:2c00:7", port: 5 } },
+    { type: "OTHER-ADDRESS", value: { ip: "::ffff:cb00:7109", port: 3479 } },
+  ], [{ ip: "44.0.0.7", port: 5 }, { ip: "203.0.113.9", port: 3479 }]],
+  ["the number that XOR-MAPPED-ADDRESS had in drafts", [
+    { type: "MAPPED-ADDRESS", value: { ip: "192.168.1.1", port: 9 } },
+    { type: "OLD-XOR-MAPPED-ADDRESS", value: { ip: "44.0.0.7", port: 5 } },
+  ], [{ ip: "44.0.0.7", port: 5 }, undefined]],
+  ["an IPv6 address that only looks like an IPv4-mapped one", [
+    { type: "XOR-MAPPED-ADDRESS", value: { ip: "::ffff:0:0:1", port: 5 } },
+  ], [{ ip: "::ffff:0:0:1", port: 5 }, undefined]],
+];
+
+for (const [what, attributes, expected] of ODD_ADDRESSES) {
+  Deno.test(`requestBinding() reads ${what}`, async () => {
+    await withHosts(async ({ server, ask }) => {
+      using scripted = await scriptUdp(server.network, at(server, 3478), ({ request }) => [
+        respond(request, "success", [...attributes]),
+      ]);
+      const binding = await ask(scripted.address);
+      assertEquals([binding.mapped, binding.otherAddress], expected);
+    });
+  });
+}
+
+for (
+  const value of [{ ip: "0.0.0.0", port: 0 }, { ip: "44.0.0.7", port: 0 }, { ip: "::", port: 7 }]
+) {
+  Deno.test(`requestBinding() refuses ${value.ip} and port ${value.port} as an address`, async () => {
+    await withHosts(async ({ server, ask }) => {
+      using scripted = await scriptUdp(server.network, at(server, 3478), ({ request }) => [
+        respond(request, "success", [{ type: "XOR-MAPPED-ADDRESS", value }]),
+      ]);
+      const error = await assertRejects(
+        () => ask(scripted.address),
+        MalformedMessageError,
+        "no address",
+      );
+      assertEquals(error.remedy, "Name another STUN server");
+    });
+  });
+}
+
 Deno.test("requestBinding() sends further attributes", async () => {
   await withHosts(async ({ server, ask }) => {
     using scripted = await scriptUdp(server.network, at(server, 3478), (one) => [success(one)]);

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { concat } from "../../lib/base/bytes.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
+import { networkWith } from "../../lib/net/resolve.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { writeAll } from "../../lib/base/reader.ts";
@@ -14,7 +15,16 @@ import {
   type StunMessage,
 } from "../../lib/stun/message.ts";
 import { serveStun, type StunServer, type StunServerLimits } from "../../lib/stun/server/server.ts";
-import { encodeTcpFilterRequest, getTcpFilterResult } from "../../lib/stun/tcp_filter/message.ts";
+import type { Arrival } from "../../lib/stun/server/binding.ts";
+import type { StunServerCounters } from "../../lib/stun/server/endpoints.ts";
+import {
+  encodeTcpCrossingRequest,
+  encodeTcpFilterRequest,
+  getTcpCrossingPorts,
+  getTcpCrossingTimes,
+  getTcpFilterResult,
+} from "../../lib/stun/tcp_filter/message.ts";
+import { TcpFilterService } from "../../lib/stun/tcp_filter/service.ts";
 
 const TCP_LIMITS = { maxConnections: 8, maxConnectionsPerSource: 8, idleMs: 60_000 };
 
@@ -257,6 +267,58 @@ Deno.test("a source gets as many TCP filter tests as its rate allows", async () 
     outcomes.push(getTcpFilterResult(await ask(connection, request))?.sameAddress.outcome);
   }
   assertEquals(outcomes, ["refused", "refused", "not-tested"]);
+});
+
+Deno.test("a crossing test costs what a TCP filter test costs: one for a connection, at its rate, of its length", async () => {
+  const filterTests = { tests: { burst: 2, perSecond: 0 }, maxConcurrent: 8 };
+  await using server = await serve({ filterTests });
+  const request = (length: number) =>
+    bindingRequest(encodeTcpCrossingRequest({ delayMs: 0, holdMs: 10 }, length));
+  const portsOf = async (connection: TcpConnection) =>
+    getTcpCrossingPorts(await ask(connection, request(1000)))?.length;
+  using short = await dial(server);
+  assertEquals(getAttribute(await ask(short, request(992)), "ERROR-CODE")?.code, 400);
+  using first = await dial(server);
+  assertEquals(await portsOf(first), 3);
+  assertEquals(getTcpCrossingTimes(await readMessage(first))?.length, 3);
+  assertEquals(await portsOf(first), undefined, "a second one on the same connection");
+  using second = await dial(server);
+  assertEquals(await portsOf(second), 3);
+  using third = await dial(server);
+  assertEquals(await portsOf(third), 0, "beyond the rate");
+  assertEquals([server.counters.filterTests, server.counters.filterTestsRefused], [2, 1]);
+});
+
+Deno.test("crossing tests that are asked for at the same moment keep to the limit of all tests", async () => {
+  let dials = 0;
+  let most = 0;
+  const network = networkWith(systemNetwork, {
+    connectTcp: async (_, { signal } = {}) => {
+      most = Math.max(most, ++dials);
+      await new Promise((resolve) => signal!.addEventListener("abort", resolve, { once: true }));
+      dials--;
+      throw signal!.reason;
+    },
+  });
+  const limits = { tests: { burst: 100, perSecond: 0 }, maxConcurrent: 2 };
+  const counters = { filterTests: 0, filterTestsRefused: 0 } as StunServerCounters;
+  const service = new TcpFilterService(network, limits, { counters, seed: 1 });
+  const arrival: Arrival = {
+    transport: "tcp",
+    source: { ip: "127.0.0.1", port: 9 },
+    destination: { ip: "127.0.0.1", port: 3478 },
+  };
+  const { signal } = new AbortController();
+  const options = { transactionId: new Uint8Array(12), signal };
+  const cross = () => service.cross({ delayMs: 0, holdMs: 100 }, arrival, options);
+  const atOnce = await Promise.all([cross(), cross(), cross()]);
+  assertEquals(atOnce.map(({ ports }) => ports.length), [3, 3, 0]);
+  const later = await cross();
+  const prepared = [...atOnce, later].flatMap(({ run }) => run ?? []);
+  const reports = await Promise.all(prepared.map((run) => run()));
+  const times = reports.map((each) => getTcpCrossingTimes(decodeMessage(each))?.length);
+  assertEquals(times, [3, 3, 0]);
+  assert(most <= 6, `${most} dials at a time`);
 });
 
 Deno.test("a TCP filter test is ignored over UDP, where the source may be forged", async () => {

@@ -24,6 +24,8 @@ export async function connectTls(
     // Deno.connect takes no signal: an abort takes effect when it returns.
     const tcp = conn = await Deno.connect({ hostname: remote.ip, port: remote.port });
     signal?.throwIfAborted();
+    // Otherwise the first request would wait for the acknowledgement of the handshake's last record: 40 ms on Linux.
+    tcp.setNoDelay(true);
     const tls = conn = await Deno.startTls(tcp, { hostname, caCerts: [...caCerts ?? []] });
     await tls.handshake();
     return new TlsConnection(tls, remote);

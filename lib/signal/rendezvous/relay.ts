@@ -25,7 +25,7 @@ import {
   RELAY_END,
   RELAY_TOKEN_BYTES,
 } from "./message.ts";
-import { type RelayPairLimits, RelayPairs } from "./relay_pairs.ts";
+import { type RelayJoinResult, type RelayPairLimits, RelayPairs } from "./relay_pairs.ts";
 import { delay } from "@std/async/delay";
 
 /** What a relay may cost; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
@@ -41,6 +41,9 @@ export interface RelayLimits extends RelayPairLimits {
   /** How much may wait for one side that reads slowly; then the other side has to wait. */
   readonly maxRelayQueuedBytes: number;
 }
+
+/** Why the relay turns a connection away. */
+export type RelayRefusal = Extract<RelayJoinResult<never>, { kind: "refused" }>["why"];
 
 /** The socket of one connection. */
 export interface RelaySocket {
@@ -59,9 +62,11 @@ export class RendezvousRelay {
   readonly #limits: RelayLimits;
   readonly #pairs: RelayPairs<RelayMember>;
   readonly #pacer: Pacer;
+  readonly #onRefused: (why: RelayRefusal, ip: string) => void;
   #bytes = 0;
 
-  constructor(limits: RelayLimits) {
+  constructor(limits: RelayLimits, onRefused: (why: RelayRefusal, ip: string) => void = () => {}) {
+    this.#onRefused = onRefused;
     this.#limits = limits;
     this.#pairs = new RelayPairs(limits);
     const perSecond = limits.allRelaysBytesPerSecond;
@@ -92,6 +97,8 @@ export class RendezvousRelay {
     const member = new RelayMember(socket, this.#limits);
     const joined = this.#pairs.join(token, member, ip);
     if (joined.kind === "refused") {
+      member.stop();
+      this.#onRefused(joined.why, ip);
       return socket.close(RELAY_CLOSE_CODES[joined.why], REASONS[joined.why]);
     }
     if (joined.kind === "joined") RelayMember.join(member, joined.peer);
@@ -117,6 +124,7 @@ class RelayMember {
   readonly #joined = Promise.withResolvers<Joined | undefined>();
   /** Ends a half that waits too long, and a pair that is idle. */
   #timer: ReturnType<typeof setTimeout>;
+  #isOver = false;
 
   constructor(socket: RelaySocket, limits: RelayLimits) {
     this.#socket = socket;
@@ -158,8 +166,9 @@ class RelayMember {
     this.#socket.close(RELAY_CLOSE_CODES[why], REASONS[why]);
   }
 
-  /** Clears the timer. */
+  /** Clears the timer for good: the other half may still pass on what it has received. */
   stop(): void {
+    this.#isOver = true;
     clearTimeout(this.#timer);
     this.#joined.resolve(undefined);
   }
@@ -173,7 +182,7 @@ class RelayMember {
 
   #restartIdle(): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.end("idle"), this.#limits.relayIdleMs);
+    if (!this.#isOver) this.#timer = setTimeout(() => this.end("idle"), this.#limits.relayIdleMs);
   }
 
   /** Sends to this connection, once it has read enough; `false` if it is gone. */

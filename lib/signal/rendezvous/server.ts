@@ -5,11 +5,13 @@
  * @module
  */
 
+import { NetworkError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import { acceptUntilClosed } from "../../net/accept.ts";
 import { formatTransportAddress, type TransportAddress } from "../../net/address.ts";
 import { type IpPrefix, parseIpPrefix } from "../../net/ip_prefix.ts";
-import type { Network, TcpConnection, TcpListener } from "../../net/network.ts";
+import { sortConnection, type SortedConnection } from "../../net/demultiplexer.ts";
+import type { Network, TcpConnection, TcpListener, TlsAcceptor } from "../../net/network.ts";
 import { shortageLogger } from "../../net/shortage.ts";
 import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
 import { AccessKey } from "./access_key.ts";
@@ -22,6 +24,7 @@ import {
   type ClientRequest,
   type ClientSocket,
   RendezvousSession,
+  type RequestHandler,
   type SessionLimits,
   type StreamHandler,
 } from "./session.ts";
@@ -49,6 +52,13 @@ export interface RendezvousOptions {
    * digits and `-_`. Anyone with a ticket that names the URL knows it. Default: the server is open to all.
    */
   readonly accessKey?: string;
+  /**
+   * Accepts TLS on the port. Requests outside of TLS are then refused, but for health checks and those of trusted
+   * proxies. Default: the port speaks plain HTTP, and a proxy in front of it has the certificate.
+   */
+  readonly tls?: TlsAcceptor;
+  /** Serves the clients on the port that speak STUN, each until it ends. Default: they get an HTTP error. */
+  readonly serveStun?: (connection: TcpConnection) => Promise<void>;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
   readonly logger?: Logger;
 }
@@ -57,8 +67,12 @@ export interface RendezvousOptions {
 export interface RendezvousServer extends AsyncDisposable {
   /** The address that it listens on. */
   readonly local: TransportAddress;
-  /** The URL for clients, such as `ws://192.0.2.1:3480`. */
+  /** The URL for clients, such as `ws://192.0.2.1:3480`; with TLS, it has the name in the certificate. */
   readonly url: string;
+  /** How many connections are open. */
+  readonly connections: number;
+  /** What the server has done so far; a live view. */
+  readonly counters: Readonly<RendezvousCounters>;
   /** How many rooms have a member. */
   readonly rooms: number;
   /** How many topics have a subscriber. */
@@ -69,6 +83,29 @@ export interface RendezvousServer extends AsyncDisposable {
   readonly relayedBytes: number;
   /** Resolves once the server has ended; rejects if its listener failed. */
   readonly finished: Promise<void>;
+  /**
+   * Starts to end: accepts nothing more, tells the clients of rooms and topics to go, and waits until the relay's pairs
+   * have ended. Dispose the server afterwards, which tells those that are left.
+   *
+   * @param timeoutMs how long to wait for the pairs
+   */
+  drain(timeoutMs: number): Promise<void>;
+}
+
+/** Events since the server started. */
+export interface RendezvousCounters {
+  /** Accepted connections. */
+  connections: number;
+  /** TLS handshakes that were completed. */
+  tlsConnections: number;
+  /** Clients that were upgraded: of rooms, topics and the relay. */
+  upgrades: number;
+  /**
+   * Refusals by reason: `allowance` (the source has cost too much), `connections` (too many, in all or of one source),
+   * `tls` (a handshake failed or took too long), an HTTP status such as `404`, and of the relay `token-used`,
+   * `source-full` and `relay-full`.
+   */
+  readonly refusals: { [reason: string]: number };
 }
 
 /**
@@ -93,9 +130,24 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
   const accessKey = options.accessKey === undefined ? undefined : new AccessKey(options.accessKey);
   const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits };
   const turns = new FairTurns(limits);
-  const admits = (ip: string) => isTrustedProxy(ip, proxies) || turns.admits(ip);
+  const counters = { connections: 0, tlsConnections: 0, upgrades: 0, refusals: {} };
+  const admits = (ip: string) => {
+    const isAdmitted = isTrustedProxy(ip, proxies) || turns.admits(ip);
+    if (!isAdmitted) countRefusal(counters, "allowance");
+    return isAdmitted;
+  };
   const listener = await network.listenTcp(local, { onShortage, admits });
-  return new Server(listener, { proxies, limits, turns, accessKey });
+  const { tls, serveStun } = options;
+  return new Server(listener, {
+    proxies,
+    limits,
+    turns,
+    accessKey,
+    counters,
+    tls,
+    serveStun,
+    logger,
+  });
 }
 
 class Server implements RendezvousServer {
@@ -111,8 +163,17 @@ class Server implements RendezvousServer {
   readonly #topics: RendezvousTopics<TopicSubscriber>;
   readonly #relay: RendezvousRelay;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
+  readonly #tls: TlsAcceptor | undefined;
+  readonly #logger: Logger | undefined;
+  readonly #serveStun: RendezvousOptions["serveStun"];
+  readonly counters: RendezvousCounters;
 
-  constructor(listener: TcpListener, { proxies, limits, turns, accessKey }: ServerParts) {
+  constructor(listener: TcpListener, parts: ServerParts) {
+    const { proxies, limits, turns, accessKey } = parts;
+    this.#tls = parts.tls;
+    this.#serveStun = parts.serveStun;
+    this.counters = parts.counters;
+    this.#logger = parts.logger;
     this.local = listener.local;
     this.#listener = listener;
     this.#proxies = proxies;
@@ -122,13 +183,20 @@ class Server implements RendezvousServer {
     this.#turns = turns;
     this.#rooms = new RendezvousRooms(limits);
     this.#topics = new RendezvousTopics(limits);
-    this.#relay = new RendezvousRelay(limits);
+    this.#relay = new RendezvousRelay(limits, (why, from) => this.#countRefusal(why, from));
     this.finished = this.#serve();
   }
 
   get url(): string {
     const key = this.#accessKey === undefined ? "" : `/${this.#accessKey.text}`;
-    return `ws://${formatTransportAddress(this.local)}${key}`;
+    if (this.#tls === undefined) return `ws://${formatTransportAddress(this.local)}${key}`;
+    const { ip, port } = this.local;
+    const host = this.#tls.hostname ?? ip;
+    return `wss://${host.includes(":") ? `[${host}]` : host}:${port}${key}`;
+  }
+
+  get connections(): number {
+    return this.#counts.total;
   }
 
   get rooms(): number {
@@ -147,6 +215,15 @@ class Server implements RendezvousServer {
     return this.#relay.bytes;
   }
 
+  async drain(timeoutMs: number): Promise<void> {
+    this.#listener.close();
+    for (const session of this.#sessions.keys()) if (!session.isStream) session.end();
+    const { promise: tooLate, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, timeoutMs);
+    await Promise.race([Promise.all(this.#sessions.values()), tooLate]);
+    clearTimeout(timer);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener.close();
     this.#turns.close();
@@ -162,9 +239,16 @@ class Server implements RendezvousServer {
   #accept(connection: TcpConnection): void {
     const { ip } = connection.remote;
     const isProxied = isTrustedProxy(ip, this.#proxies);
-    if (!isProxied && !this.#turns.charge(ip, CONNECTION_COST)) return connection.reset();
+    if (!isProxied && !this.#turns.charge(ip, CONNECTION_COST)) {
+      this.#countRefusal("allowance", ip);
+      return connection.reset();
+    }
     const release = isProxied ? this.#counts.admitUnknown() : this.#counts.admit(ip);
-    if (release === undefined) return connection.reset();
+    if (release === undefined) {
+      this.#countRefusal("connections", ip);
+      return connection.reset();
+    }
+    this.counters.connections++;
     const releases = [release];
     const handleRequest = (request: ClientRequest, client: ClientSocket) => {
       if (isProxied) {
@@ -173,17 +257,18 @@ class Server implements RendezvousServer {
         releases.push(releaseSource);
         if (!this.#turns.charge(request.ip, CONNECTION_COST)) return TOO_MANY_REQUESTS;
       }
-      const path = this.#accessKey === undefined
-        ? request.target
-        : this.#accessKey.strip(request.target);
-      if (path === undefined) return 404;
-      if (path === TOPICS_PATH) return new TopicSubscriber(client, request.ip, this.#topics);
-      if (path === RELAY_PATH && this.#limits.maxRelays > 0) return this.#relayFor(request);
-      return RoomMember.join(path, client, this.#rooms);
+      const handler = this.#handlerFor(request, client);
+      if (typeof handler !== "number") this.counters.upgrades++;
+      return handler;
     };
     const limits = this.#limits;
+    const isSorted = this.#tls !== undefined || this.#serveStun !== undefined;
     const session = new RendezvousSession(connection, {
       handleRequest,
+      sort: isSorted ? (raw) => this.#sort(raw, isProxied) : undefined,
+      serveStun: this.#serveStun,
+      needsTls: this.#tls !== undefined && !isProxied,
+      onRefused: (status) => this.#countRefusal(`${status}`, ip),
       proxies: this.#proxies,
       turns: this.#turns,
       limits,
@@ -193,6 +278,44 @@ class Server implements RendezvousServer {
       for (const each of releases) each();
     });
     this.#sessions.set(session, running);
+  }
+
+  #countRefusal(reason: string, ip: string): void {
+    countRefusal(this.counters, reason);
+    this.#logger?.debug(`Refused a connection from ${ip}: ${reason}`);
+  }
+
+  #handlerFor(request: ClientRequest, client: ClientSocket): ReturnType<RequestHandler> {
+    const path = this.#accessKey === undefined
+      ? request.target
+      : this.#accessKey.strip(request.target);
+    if (path === undefined) return 404;
+    if (path === TOPICS_PATH) return new TopicSubscriber(client, request.ip, this.#topics);
+    if (path === RELAY_PATH && this.#limits.maxRelays > 0) return this.#relayFor(request);
+    return RoomMember.join(path, client, this.#rooms);
+  }
+
+  /** A handshake waits for its turn, and costs its source more than a plain connection. */
+  async #sort(
+    connection: TcpConnection,
+    isProxied: boolean,
+  ): Promise<SortedConnection | undefined> {
+    const { upgradeMs } = this.#limits;
+    const { ip } = connection.remote;
+    const cost = isProxied ? 0 : TLS_COST;
+    try {
+      const sorted = await sortConnection(connection, {
+        tls: this.#tls,
+        admitTls: () => this.#turns.run(ip, () => cost, upgradeMs),
+        handshakeMs: upgradeMs * HANDSHAKE_SHARE,
+      });
+      if (sorted?.isSecure) this.counters.tlsConnections++;
+      return sorted;
+    } catch (error) {
+      const isRefused = error instanceof NetworkError && /^tls$|^timed-out$/.test(error.reason);
+      if (isRefused) this.#countRefusal("tls", ip);
+      throw error;
+    }
   }
 
   #relayFor({ ip }: ClientRequest): StreamHandler {
@@ -216,10 +339,24 @@ interface ServerParts {
   readonly limits: RendezvousLimits;
   readonly turns: FairTurns;
   readonly accessKey: AccessKey | undefined;
+  readonly counters: RendezvousCounters;
+  readonly logger: Logger | undefined;
+  readonly tls: TlsAcceptor | undefined;
+  readonly serveStun: RendezvousOptions["serveStun"];
+}
+
+function countRefusal({ refusals }: RendezvousCounters, reason: string): void {
+  refusals[reason] = (refusals[reason] ?? 0) + 1;
 }
 
 /** Chosen by us: to accept a connection and upgrade it takes as long as so many messages. */
 const CONNECTION_COST = 16;
+
+/** Chosen by us: a handshake takes as long as so many messages, 0.5 ms with a certificate for P-256. */
+const TLS_COST = 8;
+
+/** Chosen by us: so that a handshake that hangs is counted before the connection is closed. */
+const HANDSHAKE_SHARE = 0.8;
 
 /** The longest frame without its payload, and a close frame. */
 const FRAME_BYTES = 256;

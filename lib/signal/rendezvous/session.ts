@@ -6,6 +6,7 @@
 
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
+import type { SortedConnection } from "../../net/demultiplexer.ts";
 import type { IpPrefix } from "../../net/ip_prefix.ts";
 import type { TcpConnection } from "../../net/network.ts";
 import {
@@ -94,11 +95,20 @@ export interface RendezvousSessionOptions {
   readonly turns: FairTurns;
   /** What the client may cost. */
   readonly limits: SessionLimits;
+  /** Tells what the client speaks; `undefined` if it is of no use. Default: HTTP. */
+  readonly sort?: (connection: TcpConnection) => Promise<SortedConnection | undefined>;
+  /** Serves a client that speaks STUN, until it ends. */
+  readonly serveStun?: (connection: TcpConnection) => Promise<void>;
+  /** Whether a request has to come inside of TLS. */
+  readonly needsTls?: boolean;
+  /** Called with the HTTP status of each refusal. */
+  readonly onRefused: (status: RefusalStatus) => void;
 }
 
 /** One client. */
 export class RendezvousSession implements ClientSocket {
-  readonly #connection: TcpConnection;
+  #connection: TcpConnection;
+  readonly #options: RendezvousSessionOptions;
   readonly #handleRequest: RequestHandler;
   readonly #proxies: readonly IpPrefix[];
   readonly #turns: FairTurns;
@@ -107,8 +117,10 @@ export class RendezvousSession implements ClientSocket {
   readonly #startedMs = performance.now();
   #socket: WebSocketConnection | undefined;
   #unansweredPings = 0;
+  #isStream = false;
 
   constructor(connection: TcpConnection, options: RendezvousSessionOptions) {
+    this.#options = options;
     this.#connection = connection;
     this.#ip = connection.remote.ip;
     this.#handleRequest = options.handleRequest;
@@ -129,6 +141,11 @@ export class RendezvousSession implements ClientSocket {
     }
   }
 
+  /** Whether the client is at the relay, or on its way there. */
+  get isStream(): boolean {
+    return this.#isStream;
+  }
+
   /** Ends the session because the server ends. */
   end(): void {
     if (this.#socket === undefined) this.#connection.reset();
@@ -147,9 +164,19 @@ export class RendezvousSession implements ClientSocket {
   async #upgrade(): Promise<MessageHandler | StreamHandler | undefined> {
     const tooLate = setTimeout(() => this.#connection.reset(), this.#limits.upgradeMs);
     try {
+      const sorted = await this.#options.sort?.(this.#connection);
+      if (this.#options.sort !== undefined && sorted === undefined) return undefined;
+      if (sorted !== undefined) this.#connection = sorted.connection;
+      const { serveStun, needsTls } = this.#options;
+      if (sorted?.protocol === "stun" && serveStun !== undefined) {
+        clearTimeout(tooLate);
+        await serveStun(this.#connection);
+        return undefined;
+      }
       const reader = newHandshakeReader(this.#connection);
       const request = judgeUpgradeRequest(await readHead(this.#connection, reader));
       if (request.kind === "health check") return await this.#answer(encodeHealthy());
+      if (needsTls && !sorted?.isSecure) return await this.#refuse(421);
       if (request.kind === "refused") return await this.#refuse(request.status);
       const { target, forwardedFor } = request;
       this.#ip = clientAddress(this.#connection.remote.ip, forwardedFor, this.#proxies);
@@ -164,6 +191,7 @@ export class RendezvousSession implements ClientSocket {
           maxQueuedBytes: isStream(handler) ? handler.maxQueuedBytes : this.#limits.maxQueuedBytes,
         },
       });
+      this.#isStream = isStream(handler);
       if (isStream(handler)) reader.enlarge(handler.maxQueuedBytes);
       // At once: what others send to this client from now on finds a socket.
       if (!isStream(handler)) handler.enter();
@@ -178,6 +206,7 @@ export class RendezvousSession implements ClientSocket {
   }
 
   #refuse(status: RefusalStatus): Promise<undefined> {
+    this.#options.onRefused(status);
     return this.#answer(encodeRefusal(status));
   }
 

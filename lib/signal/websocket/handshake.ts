@@ -201,6 +201,7 @@ const REASONS = {
   405: "Method Not Allowed",
   408: "Request Timeout",
   409: "Two are in this room",
+  421: "Use wss: this port speaks TLS",
   426: "This is a WebSocket",
   429: "Too Many Requests",
   431: "Request Header Fields Too Large",

@@ -17,7 +17,8 @@ export interface Endpoint {
   /** The transport address with the other IP address and the other port: Ca and Cp of RFC 5780 §6.1. */
   readonly other?: TransportAddress;
   readonly udp: UdpSocket;
-  readonly tcp: TcpListener;
+  /** Missing where another server has the TCP port, and hands over the connections that speak STUN. */
+  readonly tcp?: TcpListener;
 }
 
 /** Events since the server started. */
@@ -38,7 +39,11 @@ export interface StunServerCounters {
   tcpRefused: number;
   /** Connections that were reset because no complete message arrived in time. */
   tcpIdle: number;
-  /** Responses sent over TCP, errors included. */
+  /** TLS handshakes that were completed. */
+  tlsConnections: number;
+  /** TLS handshakes that failed, or took too long. */
+  tlsFailures: number;
+  /** Responses sent over TCP, with or without TLS, errors included. */
   tcpAnswers: number;
   /** TCP filter tests that were run. */
   filterTests: number;
@@ -53,6 +58,8 @@ export interface EndpointOptions {
   /** Closes TCP connections from the addresses for which it is `false`. */
   readonly admits: (ip: string) => boolean;
   readonly logger?: Logger;
+  /** Whether another server has the first TCP port. */
+  readonly sharesTcp?: boolean;
 }
 
 /**
@@ -70,11 +77,12 @@ export async function bindEndpoints(
 ): Promise<Endpoint[]> {
   using bound = new DisposableStack();
   const columns: Endpoint[][] = [];
-  for (const port of ports) {
-    const column = await bindColumn(network, ips, port, options);
+  for (const [index, port] of ports.entries()) {
+    const sharesTcp = options.sharesTcp === true && index === 0;
+    const column = await bindColumn(network, ips, port, { ...options, sharesTcp });
     for (const { udp, tcp } of column) {
       bound.use(udp);
-      bound.use(tcp);
+      if (tcp !== undefined) bound.use(tcp);
     }
     columns.push(column);
   }
@@ -95,6 +103,8 @@ export function newCounters(): StunServerCounters {
     tcpConnections: 0,
     tcpRefused: 0,
     tcpIdle: 0,
+    tlsConnections: 0,
+    tlsFailures: 0,
     tcpAnswers: 0,
     filterTests: 0,
     filterTestsRefused: 0,
@@ -125,7 +135,7 @@ async function tryColumn(
   options: EndpointOptions,
 ): Promise<Endpoint[]> {
   using bound = new DisposableStack();
-  const { accepts, admits, logger } = options;
+  const { accepts, admits, logger, sharesTcp } = options;
   const column: Endpoint[] = [];
   for (const ip of ips) {
     // The port that the system chose for the first socket must be free for the others.
@@ -133,9 +143,9 @@ async function tryColumn(
       await network.bindUdp({ ip, port: column[0]?.address.port ?? port }, { accepts }),
     );
     const onShortage = logger && shortageLogger(udp.local, logger);
-    const tcp = bound.use(
-      await network.listenTcp({ ip, port: udp.local.port }, { onShortage, admits }),
-    );
+    const isShared = sharesTcp && column.length === 0;
+    const tcp = isShared ? undefined : await network.listenTcp(udp.local, { onShortage, admits });
+    if (tcp !== undefined) bound.use(tcp);
     column.push({ address: udp.local, udp, tcp });
   }
   bound.move();

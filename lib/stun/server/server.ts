@@ -9,7 +9,14 @@ import { NetworkError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../../net/address.ts";
-import type { Network, UdpSocket } from "../../net/network.ts";
+import type {
+  Network,
+  TcpConnection,
+  TcpListener,
+  TlsAcceptor,
+  UdpSocket,
+} from "../../net/network.ts";
+import { shortageLogger } from "../../net/shortage.ts";
 import { type TcpFilterLimits, TcpFilterService } from "../tcp_filter/service.ts";
 import { mayBeBindingRequest } from "./binding.ts";
 import { bindEndpoints, type Endpoint, newCounters, type StunServerCounters } from "./endpoints.ts";
@@ -28,6 +35,15 @@ export interface StunServerOptions {
   readonly port?: number;
   /** Default: 3479. Used only with a second address. */
   readonly alternatePort?: number;
+  /** Accepts STUN over TLS as well, on all TCP ports. */
+  readonly tls?: TlsAcceptor;
+  /** One more TCP port on the first address, usually 5349, where clients expect TLS. Default: none. */
+  readonly tlsPort?: number;
+  /**
+   * Whether another server listens on the first TCP port, and passes the connections that speak STUN to
+   * {@linkcode StunServer.serveConnection}. Default: `false`.
+   */
+  readonly sharesTcp?: boolean;
   /** Each member replaces that of {@linkcode DEFAULT_SERVER_LIMITS}. */
   readonly limits?: Partial<StunServerLimits>;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
@@ -80,10 +96,10 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
   const services = newServices(options, counters);
   const admits = (ip: string) => services.tcp.admits(ip);
   const bind = (ips: readonly string[], ports: readonly number[]) =>
-    bindEndpoints(network, ips, ports, { accepts, admits, logger });
+    bindEndpoints(network, ips, ports, { accepts, admits, logger, sharesTcp: options.sharesTcp });
   const address = parseIp(options.address);
   if (options.alternateAddress === undefined) {
-    return new SocketServer(await bind([address], [port]), counters, services);
+    return await withTlsPort(await bind([address], [port]), counters, { services, options });
   }
   const alternate = parseIp(options.alternateAddress);
   checkAlternate(address, alternate);
@@ -91,13 +107,43 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
     throw new RangeError(`Cannot serve STUN: the ports must be different, not both ${port}`);
   }
   const endpoints = await bind([address, alternate], [port, alternatePort]);
-  return new SocketServer(endpoints, counters, services);
+  return await withTlsPort(endpoints, counters, { services, options });
+}
+
+async function withTlsPort(
+  endpoints: readonly Endpoint[],
+  counters: StunServerCounters,
+  { services, options }: { services: Services; options: StunServerOptions },
+): Promise<StunServer> {
+  const { network, tlsPort, logger } = options;
+  if (tlsPort === undefined) return new SocketServer(endpoints, counters, services);
+  const local = { ip: endpoints[0]!.address.ip, port: tlsPort };
+  const onShortage = logger && shortageLogger(local, logger);
+  const admits = (ip: string) => services.tcp.admits(ip);
+  try {
+    const listener = await network.listenTcp(local, { onShortage, admits });
+    return new SocketServer(endpoints, counters, services, listener);
+  } catch (error) {
+    for (const { udp, tcp } of endpoints) {
+      udp.close();
+      tcp?.close();
+    }
+    throw error;
+  }
 }
 
 /** A running server. Disposing it closes it. */
 export interface StunServer extends AsyncDisposable {
   /** Where the server listens, over both UDP and TCP. Give clients the first one. */
   readonly addresses: readonly TransportAddress[];
+  /** The port for TLS, with the option `tlsPort`. */
+  readonly tlsAddress: TransportAddress | undefined;
+  /**
+   * Serves a connection that another listener has accepted, until it ends.
+   *
+   * @param connection taken over; it speaks STUN, not TLS
+   */
+  serveConnection(connection: TcpConnection): Promise<void>;
   /** Resolves once the server is closed; rejects if one of its sockets fails. */
   readonly finished: Promise<void>;
   /** What the server has done so far; a live view. */
@@ -113,7 +159,7 @@ interface Services {
 }
 
 function newServices(
-  { network, limits }: StunServerOptions,
+  { network, limits, tls }: StunServerOptions,
   counters: StunServerCounters,
 ): Services {
   const { udp, tcp, filterTests } = { ...DEFAULT_SERVER_LIMITS, ...limits };
@@ -121,7 +167,7 @@ function newServices(
   const tests = new TcpFilterService(network, filterTests, { counters, seed });
   return {
     buckets: newBuckets(udp, seed),
-    tcp: new TcpService(tcp, { counters, seed, filterTests: tests }),
+    tcp: new TcpService(tcp, { tls, counters, seed, filterTests: tests }),
   };
 }
 
@@ -132,12 +178,15 @@ class SocketServer implements StunServer {
   readonly #endpoints: readonly Endpoint[];
   readonly #buckets: UdpBuckets;
   readonly #tcp: TcpService;
+  readonly #tlsListener: TcpListener | undefined;
 
   constructor(
     endpoints: readonly Endpoint[],
     counters: StunServerCounters,
     { buckets, tcp }: Services,
+    tlsListener?: TcpListener,
   ) {
+    this.#tlsListener = tlsListener;
     this.counters = counters;
     this.addresses = endpoints.map((endpoint) => endpoint.address);
     this.#endpoints = endpoints;
@@ -146,6 +195,14 @@ class SocketServer implements StunServer {
     const { promise, resolve, reject } = optionalResolvers<void>();
     this.finished = promise;
     this.#serve().then(resolve, reject);
+  }
+
+  get tlsAddress(): TransportAddress | undefined {
+    return this.#tlsListener?.local;
+  }
+
+  async serveConnection(connection: TcpConnection): Promise<void> {
+    await this.#tcp.serveConnection(connection, this.#endpoints[0]!.other);
   }
 
   async close(): Promise<void> {
@@ -159,10 +216,12 @@ class SocketServer implements StunServer {
 
   async #serve(): Promise<void> {
     try {
-      await Promise.all(this.#endpoints.flatMap((endpoint) => [
-        this.#serveUdp(endpoint),
-        this.#tcp.serve(endpoint.tcp, endpoint.other),
-      ]));
+      const listener = this.#tlsListener;
+      await Promise.all([
+        ...this.#endpoints.map((endpoint) => this.#serveUdp(endpoint)),
+        ...this.#endpoints.map(({ tcp, other }) => tcp && this.#tcp.serve(tcp, other)),
+        listener && this.#tcp.serve(listener, undefined),
+      ]);
     } catch (error) {
       await this.#closeSockets();
       throw error;
@@ -197,8 +256,9 @@ class SocketServer implements StunServer {
   async #closeSockets(): Promise<void> {
     for (const { udp, tcp } of this.#endpoints) {
       udp.close();
-      tcp.close();
+      tcp?.close();
     }
+    this.#tlsListener?.close();
     await this.#tcp.close();
   }
 

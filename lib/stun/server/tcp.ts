@@ -11,7 +11,8 @@ import { TaskGroup } from "../../base/tasks.ts";
 import { idleDelay, ResettableTimer } from "../../base/timers.ts";
 import { acceptUntilClosed } from "../../net/accept.ts";
 import type { TransportAddress } from "../../net/address.ts";
-import type { TcpConnection, TcpListener } from "../../net/network.ts";
+import { sortConnection } from "../../net/demultiplexer.ts";
+import type { TcpConnection, TcpListener, TlsAcceptor } from "../../net/network.ts";
 import { ConnectionCounts, type ConnectionLimits, SourceRateLimiter } from "../../net/source.ts";
 import type { StunAttribute } from "../attributes.ts";
 import { readMessages } from "../framing.ts";
@@ -54,18 +55,21 @@ export class TcpService {
   readonly #tasks = new TaskGroup(reportError);
   readonly #connections = new Set<TcpConnection>();
   readonly #counts: ConnectionCounts;
+  readonly #tls: TlsAcceptor | undefined;
   readonly #newConnections: SourceRateLimiter;
   readonly #messages: SourceRateLimiter;
 
   /** @param seed any 32 bits that others cannot guess */
   constructor(
     limits: TcpLimits,
-    { counters, filterTests, seed }: {
+    { tls, counters, filterTests, seed }: {
+      tls?: TlsAcceptor;
       counters: StunServerCounters;
       filterTests: TcpFilterService;
       seed: number;
     },
   ) {
+    this.#tls = tls;
     this.#limits = limits;
     this.#counts = new ConnectionCounts(limits);
     this.#newConnections = new SourceRateLimiter(limits.connections ?? UNLIMITED, seed);
@@ -82,23 +86,16 @@ export class TcpService {
   /** Serves a listener until it is closed. */
   async serve(listener: TcpListener, other: TransportAddress | undefined): Promise<void> {
     await acceptUntilClosed(listener, (connection) => {
-      const { ip } = connection.remote;
-      const isInTime = this.#newConnections.take(ip, 1, performance.now());
-      const release = isInTime && !this.#tasks.signal.aborted ? this.#counts.admit(ip) : undefined;
-      if (release === undefined) {
-        this.#counters.tcpRefused++;
-        return connection.reset();
-      }
-      this.#connections.add(connection);
-      this.#tasks.run(async (signal) => {
-        try {
-          await this.#serveConnection(connection, other, signal);
-        } finally {
-          this.#connections.delete(connection);
-          release();
-        }
-      });
+      this.#admit(connection, (signal) => this.#serveSorted(connection, other, signal));
     });
+  }
+
+  /** Serves a connection that another listener has accepted, until it ends. */
+  async serveConnection(
+    connection: TcpConnection,
+    other: TransportAddress | undefined,
+  ): Promise<void> {
+    await this.#admit(connection, (signal) => this.#serveStun(connection, other, signal));
   }
 
   /** Closes all connections and waits for everything that runs to end. */
@@ -108,7 +105,61 @@ export class TcpService {
     await stopped;
   }
 
-  async #serveConnection(
+  /** Resets the connection if there are too many; resolves once it has ended. */
+  #admit(
+    connection: TcpConnection,
+    serve: (signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const { ip } = connection.remote;
+    const isInTime = this.#newConnections.take(ip, 1, performance.now());
+    const release = isInTime && !this.#tasks.signal.aborted ? this.#counts.admit(ip) : undefined;
+    if (release === undefined) {
+      this.#counters.tcpRefused++;
+      connection.reset();
+      return Promise.resolve();
+    }
+    this.#connections.add(connection);
+    return new Promise((resolve) => {
+      this.#tasks.run(async (signal) => {
+        try {
+          await serve(signal);
+        } finally {
+          this.#connections.delete(connection);
+          release();
+          resolve();
+        }
+      });
+    });
+  }
+
+  /** A client that takes long for its first bytes, or for its handshake, is idle. */
+  async #serveSorted(
+    connection: TcpConnection,
+    other: TransportAddress | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (this.#tls === undefined) return await this.#serveStun(connection, other, signal);
+    const idle = new ResettableTimer(() => {
+      this.#counters.tcpIdle++;
+      connection.reset();
+    });
+    idle.set(this.#limits.idleMs);
+    try {
+      const tls = this.#tls;
+      const sorted = await sortConnection(connection, { tls, handshakeMs: HANDSHAKE_MS });
+      idle.clear();
+      if (sorted?.isSecure) this.#counters.tlsConnections++;
+      if (sorted?.protocol === "stun") await this.#serveStun(sorted.connection, other, signal);
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error;
+      if (error.reason === "tls" || error.reason === "timed-out") this.#counters.tlsFailures++;
+    } finally {
+      idle.clear();
+      connection.close();
+    }
+  }
+
+  async #serveStun(
     connection: TcpConnection,
     other: TransportAddress | undefined,
     signal: AbortSignal,
@@ -219,6 +270,9 @@ function withAttribute(answer: BindingAnswer, attribute: StunAttribute): Binding
     response: { ...response, attributes: [...response.attributes, attribute] },
   };
 }
+
+/** Chosen by us: two round trips on any path, with a lost SYN, as for the upgrade of a rendezvous. */
+const HANDSHAKE_MS = 5000;
 
 /** Chosen by us: the longest useful message is a request for a TCP filter test. */
 const MAX_MESSAGE_LENGTH = 2048;

@@ -15,6 +15,7 @@
 import { equalBytes } from "../../base/bytes.ts";
 import { NetworkError, NoResponseError, RefusedError } from "../../base/errors.ts";
 import { writeAll } from "../../base/reader.ts";
+import { TaskGroup } from "../../base/tasks.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, ipFamily, type TransportAddress } from "../../net/address.ts";
 import type { Network } from "../../net/network.ts";
@@ -170,7 +171,7 @@ async function cross(
   network: Network,
   { server, local, ports, dueMs, timeoutMs, signal }: CrossOptions,
 ): Promise<Dials[] | "let in"> {
-  const proved = new AbortController();
+  await using proved = new TaskGroup(() => {}); // only for its signal
   const either = signal === undefined ? proved.signal : AbortSignal.any([signal, proved.signal]);
   const dial = async (port: number): Promise<DialEnd> => {
     using deadline = new Deadline(timeoutMs, either);
@@ -192,7 +193,7 @@ async function cross(
     const startedMs = performance.now();
     const dialAcross = async () => {
       const end = await dial(pair.dial);
-      if (end.reason === "reset") proved.abort();
+      if (end.reason === "reset") void proved.stop();
       return end;
     };
     const [crossing, closed] = await Promise.all([dialAcross(), dial(pair.closed)]);

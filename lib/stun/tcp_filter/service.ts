@@ -88,8 +88,9 @@ export class TcpFilterService {
 
   /**
    * Prepares dials that cross those of the client, over a connection as for {@linkcode TcpFilterService.test}. `run` makes
-   * them, once the response is on its way, and resolves with an indication that tells when. Each ends before the client's own SYN arrives, so that no connection comes of
-   * it: what the client's system makes of the RST that it gets instead shows whether this side's SYN had arrived.
+   * them, once the response is on its way, and resolves with an indication that tells when. Each ends before the client's
+   * own SYN arrives, so that no connection comes of it: what the client's system makes of the RST that it gets instead
+   * shows whether this side's SYN had arrived.
    */
   async cross(
     { delayMs, holdMs }: TcpCrossingRequest,
@@ -103,18 +104,22 @@ export class TcpFilterService {
     this.#counters.filterTests++;
     const { ip } = destination;
     let ports: TcpCrossingPorts;
+    this.#running++;
     try {
       ports = await freePortPairs(this.#network, ip);
     } catch (error) {
       if (error instanceof NetworkError) return { ports: [] }; // a shortage of this system's
       throw error;
+    } finally {
+      this.#running--;
     }
     const run = async () => {
       const respondedMs = performance.now();
       const sinceMs = () => performance.now() - respondedMs;
+      const isFull = this.#running >= this.#limits.maxConcurrent; // others were faster: no dial, no time
       this.#running++;
       try {
-        const times = await Promise.all(ports.map(async ({ dial }, index) => {
+        const times = await Promise.all((isFull ? [] : ports).map(async ({ dial }, index) => {
           await delay(Math.min(delayMs, MAX_DELAY_MS) + index * CROSSING_SPACING_MS, { signal });
           using hold = new Deadline(Math.min(holdMs, MAX_HOLD_MS), signal);
           const startedMs = sinceMs();
