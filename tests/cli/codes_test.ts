@@ -199,6 +199,9 @@ Deno.test("peers add, list and remove keep names for friends, which connect take
     const listener = start(["listen", ...key, ...servers.all], { ...settings, input: "hello" });
     const code = await codeOf(listener);
     const run = (...args: string[]) => start(args, settings).end();
+    const none = await run("peers", "list");
+    assertEquals([none.code, none.stdout], [0, ""]);
+    assertMatch(none.stderr, /^No names yet: `.* peers add NAME TICKET` adds one\n$/);
     const added = await run("peers", "add", "laptop", code, "--rendezvous", servers.url);
     assertEquals(added.code, 0, added.stderr);
     const { stdout: id } = await run("id", ...key);
