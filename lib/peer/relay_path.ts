@@ -203,7 +203,7 @@ class RelayPath {
       case "give up": {
         this.#tasks.run(() => this.#exchange.acknowledge());
         return this.#result.reject(
-          noRelayError([...this.#failures, ...this.#refusals], this.#theirRefusalCode),
+          noRelayError(this.#failures, this.#refusals, this.#theirRefusalCode),
         );
       }
     }
@@ -411,11 +411,12 @@ function isTurnRefusal(error: unknown): error is RefusedError {
 
 function noRelayError(
   failures: readonly unknown[],
+  refusals: readonly unknown[],
   theirRefusalCode: number | null,
 ): UnreachableError {
   const message = "Cannot relay: neither side has a relay";
   const theirs = "the other side has found no path: its relay server refused it";
-  const [cause] = failures;
+  const [cause] = [...failures, ...refusals];
   if (theirRefusalCode !== null && !failures.some(isTurnRefusal)) {
     return new UnreachableError(`${message}; ${theirs} (${theirRefusalCode})`, [], { cause });
   }

@@ -237,9 +237,11 @@ function tryAgain(state: RelayPathState, key: string, action: RelayPathAction): 
 
 function leaveOut(state: RelayPathState, id: string): RelayPathStep {
   const rendezvous = state.rendezvous.filter((each) => each.id !== id);
+  // What the other side does not name any more is no news to it, and it may not answer: it may have given up.
+  const isNews = !state.hasTheirState || state.theirs.rendezvous.some((each) => each.id === id);
   return {
     state: { ...state, rendezvous },
-    actions: [{ kind: "publish", change: { rendezvous } }],
+    actions: isNews ? [{ kind: "publish", change: { rendezvous } }] : [],
   };
 }
 

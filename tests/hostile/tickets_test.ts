@@ -151,7 +151,7 @@ Deno.test("a ticket cannot make recv speak to a service of this host, or say so 
       assertEquals([code, service.connections()], [4, 0]);
       const [event] = stdout.trim().split("\n").map((line) => JSON.parse(line));
       assertEquals([event.event, event.url, event.state], ["signaling", url, "skipped"]);
-      assertMatch(event.reason, /add --mqtt/);
+      assertMatch(event.remedy, /add --mqtt/);
     })
   ));
 

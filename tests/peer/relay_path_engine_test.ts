@@ -172,6 +172,13 @@ Deno.test("a server without a relay is named no more, and without another both s
   assertEquals(path.on(stateOf({ ...none, version: 2 }, { isAcknowledged: true })), ["give up"]);
 });
 
+Deno.test("a server that the other side names no more is left out silently", () => {
+  const path = new Path({ rendezvous: { a: 10 } });
+  path.on(stateOf({ rendezvous: rendezvousOf({ a: 10 }) }));
+  path.on(stateOf({ rendezvous: [], version: 2 }));
+  assertEquals(path.on({ kind: "join failed", id: "a", isFinal: true }), []);
+});
+
 /** Drives the engine, and shows its actions as text. */
 class Path {
   #state: ReturnType<typeof initialRelayPathState>;
