@@ -72,7 +72,7 @@ export {
   type PeerEvent,
   type PeerPath,
 } from "./connection.ts";
-export { REJECTION_CODES } from "./dialer.ts";
+export { REJECTION_CODES } from "./rejection.ts";
 export { IncomingConnection } from "./incoming.ts";
 export {
   type AllowUrl,
