@@ -30,8 +30,9 @@ import {
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
-import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
+import { searchPaths } from "./path_search.ts";
 import { refusedError, REJECTION_CODES } from "./rejection.ts";
+import { foundNothing, hopelessError } from "./search_failure.ts";
 import { InitiatorHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
 import {

@@ -22,8 +22,9 @@ import {
   type RequestState,
   stepRequest,
 } from "./listener_engine.ts";
-import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
+import { searchPaths } from "./path_search.ts";
 import { REJECTION_CODES } from "./rejection.ts";
+import { foundNothing, hopelessError } from "./search_failure.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
 import {
