@@ -12,7 +12,12 @@ import { type IpFamily, ipScope, type TransportAddress } from "../net/address.ts
 import { discoverLocalIpv4, openConsecutive, OwnAddresses } from "../net/local_address.ts";
 import type { Network, TcpListener } from "../net/network.ts";
 import type { Candidate, PunchDescription } from "./candidates.ts";
-import { answeredTogetherAtMs, type Gathered, nextGatheringStep } from "./gathering_plan.ts";
+import {
+  answeredTogetherAtMs,
+  type Gathered,
+  nextGatheringStep,
+  NOTHING_GATHERED,
+} from "./gathering_plan.ts";
 import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";
 import { MAX_CANDIDATES, MAX_EXTERNAL_IPS } from "./offer.ts";
 
@@ -71,8 +76,9 @@ export async function gather(
     readonly onDialled?: () => void;
   },
 ): Promise<Gathered> {
-  const own = new OwnAddresses(network, ports.base);
   const reported = report?.mapping.behavior ?? "unknown";
+  if (servers.length === 0) return { ...NOTHING_GATHERED, mapping: reported };
+  const own = new OwnAddresses(network, ports.base);
   const limitMs = performance.now() + TIMEOUT_MS;
   let hasMorePorts = false;
   sample(dialer, servers[0], ports.burst);
