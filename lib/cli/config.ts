@@ -6,7 +6,12 @@
  * @module
  */
 
-import { configFolder, readPrivateFile, writePrivateFile } from "../net/system/private_file.ts";
+import {
+  configFolder,
+  lockPrivateFile,
+  readPrivateFile,
+  writePrivateFile,
+} from "../net/system/private_file.ts";
 import { readVariable } from "../net/system/private_input.ts";
 import type { Arguments } from "./arguments.ts";
 import { decodeConfig, encodeConfig, type FriendEntry, type UserConfig } from "./config_message.ts";
@@ -30,7 +35,7 @@ export async function readConfig(): Promise<UserConfig> {
 }
 
 /**
- * Changes the settings.
+ * Changes the settings. Of two programs that change them at once, one waits for the other.
  *
  * @throws {UsageError} if the file may not be written, or holds something else
  */
@@ -41,11 +46,11 @@ export async function changeConfig(change: (config: UserConfig) => UserConfig): 
       "there is no place for settings: add --allow-env=HOME,XDG_CONFIG_HOME,APPDATA, and check that HOME is set",
     );
   }
-  const config = await readConfig();
   try {
-    await writePrivateFile(path, encodeConfig(change(config)));
+    using _lock = await lockPrivateFile(path);
+    await writePrivateFile(path, encodeConfig(change(await readConfig())));
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
+    if (!(error instanceof Error) || error instanceof UsageError) throw error;
     throw new UsageError(error.message, { cause: error });
   }
 }

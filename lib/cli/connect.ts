@@ -20,7 +20,13 @@ import { withConfig } from "./config.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import { NetworkWatch } from "./network_watch.ts";
-import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
+import {
+  openPeer,
+  openPeerInput,
+  readConnectTimings,
+  readPeerOptions,
+  rulesOutDirect,
+} from "./peer_options.ts";
 import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readTarget, ticketOf } from "./target.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
@@ -33,7 +39,10 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const input = openPeerInput(io);
   const target = await readTarget(given, input);
   const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
-  const events = new ConnectionEvents(io, { asJson: flags.has("json") });
+  const events = new ConnectionEvents(io, {
+    asJson: flags.has("json"),
+    isRelayOnly: rulesOutDirect(given),
+  });
   const prompt = openManualPrompt(given, io, events, {
     ticket: target.kind === "ticket" ? target.ticket : undefined,
     port,

@@ -165,7 +165,7 @@ export function printFailure(failure: Failure, io: CliIo): void {
 }
 
 /** Without secrets, and without line breaks: names of files and of others may have them. */
-function oneLine(text: string): string {
+export function oneLine(text: string): string {
   return withoutSecrets(text).replaceAll("\n", "\\n");
 }
 

@@ -27,6 +27,7 @@ import {
   readPeerOptions,
   readPublicKey,
   readTimeout,
+  rulesOutDirect,
 } from "./peer_options.ts";
 import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
@@ -45,7 +46,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     throw new UsageError("--timeout cannot be combined with --tcp");
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
-  const events = new ConnectionEvents(io, { asJson: flags.has("json") });
+  const events = new ConnectionEvents(io, {
+    asJson: flags.has("json"),
+    isRelayOnly: rulesOutDirect(given),
+  });
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);

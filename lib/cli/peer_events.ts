@@ -24,6 +24,7 @@ import {
   type CliIo,
   EXIT,
   failureOf,
+  oneLine,
   printError,
   remedyHere,
   UsageError,
@@ -66,12 +67,26 @@ export class ConnectionEvents {
   readonly #io: CliIo;
   readonly #asJson: boolean;
   readonly #printJson: (line: string) => void;
+  readonly #isRelayOnly: boolean;
 
-  /** @param options.isStdoutFree whether JSON goes to stdout, because stdout is not the connection */
-  constructor(io: CliIo, options: { asJson: boolean; isStdoutFree?: boolean }) {
+  /**
+   * @param options.isStdoutFree whether JSON goes to stdout, because stdout is not the connection
+   * @param options.isRelayOnly whether the user ruled out direct paths
+   */
+  constructor(
+    io: CliIo,
+    options: { asJson: boolean; isStdoutFree?: boolean; isRelayOnly?: boolean },
+  ) {
+    this.#isRelayOnly = options.isRelayOnly ?? false;
     this.#io = io;
     this.#asJson = options.asJson;
     this.#printJson = options.isStdoutFree ? io.out : io.err;
+  }
+
+  /** How a connection is made, for people. Over a relay, a better path is looked for, if it may be used. */
+  pathOrSearch(path: PeerPath): string {
+    const isSearching = path.relayed && !this.#isRelayOnly;
+    return isSearching ? "relay, still looking for a direct path" : pathInWords(path);
   }
 
   /** Prints a line for people; nothing with `--json`. */
@@ -206,7 +221,7 @@ export function reportConnected(connection: PeerConnection, events: ConnectionEv
     elapsedMs,
     punchMs: found.punchMs,
     attempts: found.attempts,
-    reason: pathOrSearch(path),
+    reason: events.pathOrSearch(path),
   });
   reportPathChanges(connection, events);
 }
@@ -274,7 +289,7 @@ async function reportPathChanges(
       const { kind, method, transport, local, remote, relayed } = change.path;
       events.emit({ event: "path", strategy: kind, method, transport, local, remote, relayed });
       events.waitOver();
-      events.print(`Now ${local} to ${remote}: ${pathOrSearch(change.path)}`);
+      events.print(`Now ${local} to ${remote}: ${events.pathOrSearch(change.path)}`);
     } else {
       events.emit({ event: "lost", reason: change.reason });
       events.print(`Lost the path: ${change.reason}; looking for another`);
@@ -292,14 +307,9 @@ function describe(attempt: ConnectionAttempt): string {
   ];
   const notes = counts.length > 0 ? ` (${counts.join(", ")})` : "";
   const words = [reason, remedy].filter((each) => each !== undefined);
-  const why = words.length > 0 ? `: ${words.join("; ")}` : "";
+  const why = words.length > 0 ? `: ${oneLine(words.join("; "))}` : "";
   const what = `${pathInWords(attempt)} ${direction} ${remote}`;
   return `${what}: ${outcome} after ${elapsedMs.toFixed(0)} ms${notes}${why}`;
-}
-
-/** The same for a path that is in use: over a relay, a better one is looked for. */
-function pathOrSearch(path: PeerPath): string {
-  return path.relayed ? "relay, still looking for a direct path" : pathInWords(path);
 }
 
 /** Why a way to meet cannot be used, in a word or two. */

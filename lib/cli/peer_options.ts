@@ -69,6 +69,11 @@ export async function readPeerOptions(
   };
 }
 
+/** Whether the user ruled out direct paths. */
+export function rulesOutDirect({ flags, values }: Arguments): boolean {
+  return flags.has("relay-only") || values.get("strategy")?.trim() === "relay";
+}
+
 /**
  * Reads `--rendezvous`, `--mqtt` and `--lan`.
  *

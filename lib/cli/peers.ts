@@ -89,6 +89,7 @@ async function list(args: readonly string[], io: CliIo): Promise<number> {
   const { peers } = await readConfig();
   const known = [...peers].map(([name, { ticket }]) => ({ name, id: idOf(ticket) }));
   if (flags.has("json")) io.out(JSON.stringify({ peers: known }));
+  else if (known.length === 0) io.err("No names yet: `punchline peers add NAME TICKET` adds one");
   else for (const { name, id } of known) io.out(`${name}  ${id}`);
   return EXIT.ok;
 }

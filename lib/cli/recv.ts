@@ -23,7 +23,13 @@ import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, routeInWords } from "./peer_events.ts";
-import { openPeer, openPeerInput, readConnectTimings, readPeerOptions } from "./peer_options.ts";
+import {
+  openPeer,
+  openPeerInput,
+  readConnectTimings,
+  readPeerOptions,
+  rulesOutDirect,
+} from "./peer_options.ts";
 import { canAsk } from "./question.ts";
 import { waitFor, waitOver } from "./screen.ts";
 import { FILES_PROTOCOL } from "./send.ts";
@@ -38,7 +44,11 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   const input = openPeerInput(io);
   const target = await readTarget(given, input);
   const asJson = flags.has("json");
-  const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
+  const events = new ConnectionEvents(io, {
+    asJson,
+    isStdoutFree: true,
+    isRelayOnly: rulesOutDirect(given),
+  });
   const prompt = openManualPrompt(given, io, events, {
     ticket: target.kind === "ticket" ? target.ticket : undefined,
     stdin: input.stdin,

@@ -22,7 +22,13 @@ import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, routeInWords, showTicket } from "./peer_events.ts";
-import { openPeer, openPeerInput, readPeerOptions, readPublicKey } from "./peer_options.ts";
+import {
+  openPeer,
+  openPeerInput,
+  readPeerOptions,
+  readPublicKey,
+  rulesOutDirect,
+} from "./peer_options.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import { waitFor } from "./screen.ts";
 import { noteTransfer, readTickets } from "./ticket.ts";
@@ -43,7 +49,11 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   readCodeExpiry(values);
   const asJson = flags.has("json");
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
-  const events = new ConnectionEvents(io, { asJson, isStdoutFree: true });
+  const events = new ConnectionEvents(io, {
+    asJson,
+    isStdoutFree: true,
+    isRelayOnly: rulesOutDirect(given),
+  });
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, { stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);

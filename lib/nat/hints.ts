@@ -85,7 +85,9 @@ function externalSigns(external: string): Finding[] {
       return [
         sign(
           "double-nat",
-          `the server sees the private address ${external}, so at least one more NAT lies beyond the server`,
+          `the server sees the private address ${
+            parseTransportAddress(external).ip
+          }, so at least one more NAT is between the server and the internet`,
         ),
       ];
     default:

@@ -412,7 +412,12 @@ class Search {
           : "it names none"
       }`,
       isRefused ? "not-allowed" : "unreachable",
-      { cause: this.#errors[0] },
+      {
+        cause: this.#errors[0],
+        remedy: why.length === 0 && usesNamedOnly
+          ? "Name a server of the other side in `signaling`, too"
+          : undefined,
+      },
     );
   }
 

@@ -238,7 +238,7 @@ export async function punchWithin(
     if (error !== signal.reason) throw error;
     const message = until?.aborted
       ? `Cannot punch: ${messageOf(until.reason)}`
-      : `Cannot punch: no connection within ${timeoutMs} ms (${reason})`;
+      : `Cannot punch: no connection within ${timeoutMs / 1000} s (${reason})`;
     throw new UnreachableError(message, attempts, { cause: error });
   }
   throw new UnreachableError(`Cannot punch: all attempts failed (${reason})`, attempts);
@@ -268,14 +268,15 @@ function punchedConn(
   return Object.assign(toDenoConn(nominated.connection), { punch });
 }
 
-/** The addresses of the hosts that resolve. */
+/** The addresses of the hosts that resolve in time: peers in one LAN need none of them. */
 async function resolveAll(
   network: Network,
   hosts: readonly { host: string; port: number }[],
   signal?: AbortSignal,
 ): Promise<TransportAddress[]> {
+  using deadline = new Deadline(RESOLVE_TIMEOUT_MS, signal);
   const found = await Promise.allSettled(hosts.map(async ({ host, port }) => {
-    return { ip: await resolveHost(network, host, { family: 4, signal }), port };
+    return { ip: await resolveHost(network, host, { family: 4, signal: deadline.signal }), port };
   }));
   signal?.throwIfAborted();
   return found.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
@@ -288,6 +289,9 @@ async function resolveAll(
 const MAX_SYNS = 4 * PUNCH_LIMITS.maxSyns;
 
 const ALL_PATH_KINDS: ReadonlySet<DirectPathKind> = new Set(DIRECT_PATH_KINDS);
+
+/** As in a NAT test. Chosen by us: systems take 10 s and more to give up a name server that is silent. */
+const RESOLVE_TIMEOUT_MS = 2000;
 
 /** Chosen by us: three rounds, and time for a peer that comes a little later. */
 const DEFAULT_TIMEOUT_MS = 30_000;

@@ -94,6 +94,7 @@ export class UdpChecks {
   #counter = 0;
   #startedAtMs = performance.now();
   #answeredMs: number | undefined;
+  #unanswered: "abandoned" | "timed-out" = "timed-out";
   #path: { readonly connection: UdpConnection; readonly record: AttemptRecord } | undefined;
 
   constructor(plan: PunchPlan, options: UdpChecksOptions) {
@@ -130,8 +131,13 @@ export class UdpChecks {
     this.#dispatch({ kind: "rival" });
   }
 
-  /** Ends the checks. A path that was handed over is not touched. */
-  stop(): void {
+  /**
+   * Ends the checks. A path that was handed over is not touched.
+   *
+   * @param outcome of what is still unanswered: `"abandoned"` if a path by TCP was found first
+   */
+  stop(outcome: "abandoned" | "timed-out" = "timed-out"): void {
+    this.#unanswered = outcome;
     this.#dispatch({ kind: "stopped" });
   }
 
@@ -341,10 +347,8 @@ export class UdpChecks {
 
   async #end(): Promise<void> {
     this.#timer.clear();
-    const isFound = this.#path !== undefined;
-    for (const record of this.#records.values()) {
-      if (!record.isOver) record.end(isFound ? "abandoned" : "timed-out");
-    }
+    const outcome = this.#path === undefined ? this.#unanswered : "abandoned";
+    for (const record of this.#records.values()) if (!record.isOver) record.end(outcome);
     for (const [demultiplexer, receiver] of this.#receivers) demultiplexer.remove(receiver);
     for (const [id, opening] of this.#sockets) {
       const open = await opening;

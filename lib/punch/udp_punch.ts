@@ -204,9 +204,9 @@ export class UdpRace implements UdpRival {
     await Promise.all(this.#all.map(({ finished }) => finished));
   }
 
-  /** Ends the attempt under way; another one may follow. A path that was found is not touched. */
+  /** Ends the attempt under way for a path by TCP; another one may follow. A path that was found is not touched. */
   yield(): void {
-    this.#all.at(-1)?.stop();
+    this.#all.at(-1)?.stop("abandoned");
   }
 
   /** Ends the attempt under way, and lets none follow. */

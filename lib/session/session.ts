@@ -446,6 +446,7 @@ export class Session implements DenoConn, AsyncDisposable {
       return this.#onTimeUp();
     }
     this.#onEvent({ event: "lost", error });
+    if (this.#isEnded) return; // by whoever was told
     if (this.#timeoutMs > 0) this.#noPathTimer.set(this.#timeoutMs);
     else this.#requirePath();
   }

@@ -175,8 +175,7 @@ const FILE_REMEDIES: Readonly<Record<FileErrorReason, string>> = {
   "exists": "Move what is there, or choose another name",
   "not-permitted":
     "Let this user read and write it, and run the program with --allow-read and --allow-write",
-  "no-space":
-    "Free some space on the disk, and start the transfer again: it continues where it was",
+  "no-space": "Free some space on the disk, and start the transfer again",
   "name": "Rename it to something that this system can store",
   "replaced": "End the other program that changes it, and start the transfer again",
   "other": "Check that the file and its folder can be used, and start the transfer again",

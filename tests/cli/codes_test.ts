@@ -167,6 +167,24 @@ Deno.test("codes that are wrong in themselves are usage errors, in one line", as
   }));
 });
 
+Deno.test("friends that are added at the same time are all kept", () =>
+  inFolder(async ({ folder }) => {
+    const settings = {
+      permissions: [
+        `--allow-read=${folder}`,
+        `--allow-write=${folder}`,
+        "--allow-env=XDG_CONFIG_HOME,HOME,APPDATA",
+      ],
+      env: { XDG_CONFIG_HOME: folder, APPDATA: folder, HOME: folder },
+    };
+    const run = (...args: string[]) => start(["peers", ...args], settings).end();
+    const names = ["a", "b", "c", "d", "e", "f"];
+    const added = await Promise.all(names.map((name) => run("add", name, TICKET)));
+    assertEquals(added.map(({ code }) => code), names.map(() => 0), added[0]!.stderr);
+    const { peers } = JSON.parse((await run("list", "--json")).stdout);
+    assertEquals(peers.map(({ name }: { name: string }) => name).sort(), names);
+  }));
+
 Deno.test("peers add, list and remove keep names for friends, which connect takes", () =>
   inFolder(async ({ folder, servers }) => {
     const settings = {
@@ -181,6 +199,9 @@ Deno.test("peers add, list and remove keep names for friends, which connect take
     const listener = start(["listen", ...key, ...servers.all], { ...settings, input: "hello" });
     const code = await codeOf(listener);
     const run = (...args: string[]) => start(args, settings).end();
+    const none = await run("peers", "list");
+    assertEquals([none.code, none.stdout], [0, ""]);
+    assertMatch(none.stderr, /^No names yet: `.* peers add NAME TICKET` adds one\n$/);
     const added = await run("peers", "add", "laptop", code, "--rendezvous", servers.url);
     assertEquals(added.code, 0, added.stderr);
     const { stdout: id } = await run("id", ...key);

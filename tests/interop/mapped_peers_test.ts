@@ -86,7 +86,15 @@ async function startHome(): Promise<HomeRouter> {
     sysctl -qw net.ipv4.ip_forward=1
     ip addr add ${ALTERNATE}/24 dev wan
   `);
-  const args = ["serve", "--address", HOME_ROUTER.outside, "--alternate", ALTERNATE, "--json"];
+  const args = [
+    "serve",
+    "--address",
+    HOME_ROUTER.outside,
+    "--alternate",
+    ALTERNATE,
+    "--no-relay",
+    "--json",
+  ];
   await home.outside.serve(Deno.execPath(), denoArgs(CLI, args), { ready: /listening/ });
   return home;
 }

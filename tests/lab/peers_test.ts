@@ -34,15 +34,22 @@ labTest(
   NEEDS,
 );
 
-labTest("a relay connects peers that hole punching cannot connect", async () => {
-  await using lab = await PeerLab.start({ internet: { rttMs: 20 } });
-  const result = await lab.connectKinds(["random", "random"], { options });
-  assert(result.outcome === "connected", JSON.stringify(result));
-  assertEquals([result.relayed, result.kind], [true, "relay"]);
-  const without = await lab.connectKinds(["random", "random"]);
-  assert(without.outcome === "failed", JSON.stringify(without));
-  assertEquals(without.error, "UnreachableError");
-}, NEEDS);
+labTest(
+  "a relay connects peers that hole punching cannot connect: TURN, or the rendezvous",
+  async () => {
+    await using lab = await PeerLab.start({ internet: { rttMs: 20 } });
+    const broker = { signaling: [BROKER_URL] }; // which relays nothing
+    for (const relay of [{ ...options, ...broker }, { signaling: [RENDEZVOUS_URL] }]) {
+      const result = await lab.connectKinds(["random", "random"], { options: relay });
+      assert(result.outcome === "connected", JSON.stringify(result));
+      assertEquals([result.relayed, result.kind], [true, "relay"]);
+    }
+    const without = await lab.connectKinds(["random", "random"], { options: broker });
+    assert(without.outcome === "failed", JSON.stringify(without));
+    assertEquals(without.error, "UnreachableError");
+  },
+  NEEDS,
+);
 
 labTest(
   "a relayed connection moves to a direct path without losing data",

@@ -7,7 +7,7 @@ const CASES: readonly [string | null, string | null, RegExp | undefined][] = [
   ["100.64.3.4:5000", null, /^carrier-grade NAT: the local address 100\.64\.3\.4:5000/],
   ["192.0.0.2:5000", null, /^DS-Lite or 464XLAT/],
   ["192.168.1.2:5000", "100.99.0.1:5000", /^carrier-grade NAT: the server sees 100\.99\.0\.1:5000/],
-  ["192.168.1.2:5000", "10.0.0.1:5000", /^the server sees the private address 10\.0\.0\.1:5000/],
+  ["192.168.1.2:5000", "10.0.0.1:5000", /^the server sees the private address 10\.0\.0\.1, so/],
   ["127.0.0.1:5000", "127.0.0.1:5000", /^the server is on this machine/],
   ["[fd00::1]:5000", "[fd00::1]:5000", /^the server sees the private address/],
 ];
@@ -32,5 +32,12 @@ Deno.test("nat64Prefixes() removes the well-known IPv4 addresses", () => {
     "64:ff9b::/96",
     "2001:db8:1:2:3:4::/96",
     "2001:db8::1",
+  ]);
+});
+
+Deno.test("a private address is named once, whatever its ports over UDP and TCP", () => {
+  const seen = [5000, 5001].map((port) => ({ local: null, external: `10.0.0.1:${port}` }));
+  assertEquals(addressFindings(seen, []).map(({ summary }) => summary), [
+    "the server sees the private address 10.0.0.1, so at least one more NAT is between the server and the internet",
   ]);
 });

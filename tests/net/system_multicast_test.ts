@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 
 const GROUP = "239.255.77.77";
@@ -21,4 +22,14 @@ Deno.test("bindUdp() lets members of a group share a port, and all receive what 
     assertEquals([...data], [7]);
     assertEquals(from, sender.local);
   }
+});
+
+Deno.test("bindUdp() says in words that no interface takes part in a group", async () => {
+  const groups = [{ group: GROUP, interfaceIp: "192.0.2.1" }];
+  const { message, reason } = await assertRejects(
+    () => systemNetwork.bindUdp({ ip: "0.0.0.0", port: 0 }, { multicast: { groups } }),
+    NetworkError,
+  );
+  assertEquals(message, `Cannot join the multicast group ${GROUP}: no network interface takes it`);
+  assertEquals(reason, "unreachable");
 });

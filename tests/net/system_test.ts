@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
+import { toNetworkError } from "../../lib/net/system/platform.ts";
 import type { Shortage, TcpConnection } from "../../lib/net/network.ts";
 import net from "node:net";
 
@@ -225,3 +226,10 @@ function failToRenew(code: string): Disposable {
   prototype.listen = fail as typeof listen;
   return { [Symbol.dispose]: () => void (prototype.listen = listen) };
 }
+
+Deno.test("a lookup that fails at once does not say that it timed out", () => {
+  const cause = Object.assign(new Error("getaddrinfo EAI_AGAIN"), { code: "EAI_AGAIN" });
+  const { message, reason } = toNetworkError("Cannot resolve broker.example", cause);
+  assertEquals(message, "Cannot resolve broker.example: no name server answered");
+  assertEquals(reason, "timed-out");
+});

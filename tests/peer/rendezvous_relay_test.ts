@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { UnreachableError } from "../../lib/base/errors.ts";
+import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import {
   type RendezvousLimits,
@@ -92,7 +92,12 @@ Deno.test("relayOnly without TURN contacts no server of a ticket that was not na
       relayOnly: true,
       signaling: ["ws://192.0.2.99:3480"],
     });
-    await assertRejects(() => alice.connect(bob.ticket), Error, "names none that you have named");
+    const error = await assertRejects(
+      () => alice.connect(bob.ticket),
+      NetworkError,
+      "names none that you have named",
+    );
+    assertEquals(error.remedy, "Name a server of the other side in `signaling`, too");
     assertEquals([...sent], []);
   }));
 

@@ -102,6 +102,8 @@ Deno.test("a connection that loses its path after its peer was closed does not w
       [conn, other].map(({ finished }) => assertRejects(() => finished, NetworkError, message)),
     );
     assert(time.nowMs - lostAtMs <= 15_000, `${time.nowMs - lostAtMs} ms`);
+    await delay(10_000); // what is left of the paths is over
+    assertEquals(time.pendingTimers, 0, "the program could not end");
   }));
 
 Deno.test("a connection that waits for another path fails once its peer is closed", () =>

@@ -42,6 +42,18 @@ Deno.test("peers whose NATs let TCP through use TCP, and no UDP path is ever see
     assertEquals(ends.other.path.transport, "tcp");
   }));
 
+Deno.test("what UDP did not finish before TCP connected is abandoned, and blames no firewall", () =>
+  inPeerScene({ a: portRestricted, b: portRestricted }, async ({ connect }) => {
+    await using ends = await connect();
+    await talk(ends);
+    for (const { found } of [ends.conn, ends.other]) {
+      const byUdp = found.attempts.filter(({ transport }) => transport === "udp");
+      assert(byUdp.length > 0);
+      assertEquals(new Set(byUdp.map(({ outcome }) => outcome)), new Set(["abandoned"]));
+      assertEquals(byUdp.flatMap(({ remedy }) => remedy ?? []), []);
+    }
+  }));
+
 Deno.test("UDP carries the connection until TCP is there, and no byte is lost on the way", () =>
   inPeerScene({ a: dropping, b: dropping, rttMs: 200 }, async ({ connect, nats }) => {
     await using ends = await connect();

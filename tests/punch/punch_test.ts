@@ -145,7 +145,7 @@ Deno.test("punch() says that the other side sent nothing", () =>
     );
     assertEquals(
       error.message,
-      "Cannot punch: no connection within 5000 ms (the other side sent nothing)",
+      "Cannot punch: no connection within 5 s (the other side sent nothing)",
     );
     assertEquals(error.attempts, []);
     assertEquals(Math.round(time.nowMs), 5000);
@@ -164,7 +164,7 @@ Deno.test("punch() reports its plan and its attempts on a timeout", () =>
       options: { timeoutMs: 5000 },
     });
     assert(error instanceof UnreachableError);
-    assert(error.message.includes("within 5000 ms (port-restricted x"), error.message);
+    assert(error.message.includes("within 5 s (port-restricted x"), error.message);
     const [dial] = error.attempts;
     assertEquals([dial!.kind, dial!.method], ["punch-tcp", "simultaneous-open"]);
     assert(dial!.tries > 0);
@@ -235,6 +235,14 @@ Deno.test("punch() disposes of the base socket it is given, even if it is aborte
       "never",
     );
   }));
+
+Deno.test("a base socket does not wait for a name server that is silent", () =>
+  simulate(async ({ internet, time }) => {
+    const { network } = internet.host("a");
+    await using base = await preparePunch({ network, servers: ["stun.example", "192.0.2.1"] });
+    assertEquals(base.description.candidates.map(({ kind }) => kind), ["host"]);
+    assert(time.nowMs < 10_000, `it took ${time.nowMs} ms of virtual time`);
+  }, { resolveMs: 60_000 }));
 
 /** Plays a scene and closes its connections. */
 async function playTo(scene: Scene, seed = 1): Promise<SceneResult> {

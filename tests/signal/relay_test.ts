@@ -111,6 +111,19 @@ Deno.test("a fifth relay of one source is refused", async () => {
   });
 });
 
+Deno.test("a server that ends does not wait for the other half of a connection", async () => {
+  await withRendezvous(async (place) => {
+    using a = await open(place);
+    await writeAll(a, bytes("early"));
+    await new Promise((resolve) => setTimeout(resolve, 100)); // by then the server has read it
+    const startedMs = performance.now();
+    const disposed = place.server[Symbol.asyncDispose]();
+    await assertRejects(() => a.read(new Uint8Array(1)), NetworkError);
+    await disposed;
+    assertEquals(performance.now() - startedMs < 1000, true); // virtual time
+  });
+});
+
 Deno.test("an idle pair ends", async () => {
   await withRendezvous(async (place) => {
     using a = await open(place);
@@ -126,6 +139,18 @@ Deno.test("a client that sends no token is closed", async () => {
     const socket = await open("relay/1");
     socket.send("binary", new Uint8Array(31));
     const message = await socket.receive();
+    assertEquals(message.kind === "close" && message.code, 1002);
+    socket.close(1000, "");
+    await socket.finish();
+  });
+});
+
+Deno.test("pings before the token are few, so that a flood of them ends at once", async () => {
+  await withRendezvous(async ({ open }) => {
+    const socket = await open("relay/1");
+    for (let i = 0; i < 5; i++) socket.send("ping", new Uint8Array(0));
+    let message = await socket.receive();
+    while (message.kind === "pong") message = await socket.receive();
     assertEquals(message.kind === "close" && message.code, 1002);
     socket.close(1000, "");
     await socket.finish();

@@ -36,7 +36,8 @@ export function isFullyGranted(name: "net" | "read" | "write"): boolean {
 export function toNetworkError(action: string, cause: unknown): NetworkError {
   if (cause instanceof NetworkError) return cause;
   const reason = reasonOf(cause);
-  const detail = reason === "other" && cause instanceof Error ? cause.message : TEXT[reason];
+  const isUnnamed = reason === "other" && cause instanceof Error;
+  const detail = TEXT_OF_CODE[codeOf(cause)] ?? (isUnnamed ? cause.message : TEXT[reason]);
   return new NetworkError(`${action}: ${detail}`, reason, { cause });
 }
 
@@ -74,9 +75,12 @@ export function openReusingPort({ ip, port }: TransportAddress): object {
 
 function reasonOf(error: unknown): NetworkErrorReason {
   if (!(error instanceof Error)) return "other";
-  // Deno's own APIs set `code` if the system returned one. Otherwise the class of the error tells.
-  const code = "code" in error ? String(error.code) : "";
-  return BY_CODE[code] ?? BY_CLASS[error.name] ?? "other";
+  return BY_CODE[codeOf(error)] ?? BY_CLASS[error.name] ?? "other";
+}
+
+/** Deno's own APIs set `code` if the system returned one. Otherwise the class of the error tells. */
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
 }
 
 interface TcpBinding {
@@ -132,7 +136,7 @@ const BY_CODE: Readonly<Record<string, NetworkErrorReason>> = {
   EADDRNOTAVAIL: "address-not-available",
   EAFNOSUPPORT: "address-not-available",
   ENOTFOUND: "name-not-found",
-  EAI_AGAIN: "timed-out", // no name server answered
+  EAI_AGAIN: "timed-out",
   EACCES: "not-permitted",
   EPERM: "not-permitted",
 };
@@ -168,4 +172,9 @@ const TEXT: Readonly<Record<NetworkErrorReason, string>> = {
   tls: "TLS failed",
   closed: "closed",
   other: "failed",
+};
+
+/** What is clearer than the reason. It may be known at once, without waiting. */
+const TEXT_OF_CODE: Readonly<Record<string, string>> = {
+  EAI_AGAIN: "no name server answered",
 };

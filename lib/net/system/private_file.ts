@@ -5,6 +5,7 @@
  * @module
  */
 
+import { WakeableDelay } from "../../base/timers.ts";
 import { readSmallFile, readVariable } from "./private_input.ts";
 
 /**
@@ -48,6 +49,30 @@ export async function readPrivateFile(path: string, maxBytes: number): Promise<s
 }
 
 /**
+ * Keeps other programs that ask for the same file from changing it, until the result is disposed of; makes its folder if
+ * that does not exist. It waits five seconds at most for another program.
+ *
+ * @throws {Deno.errors.NotCapable} if the permission to write the file was not granted
+ * @throws {Deno.errors.Busy} if another program does not let go of it
+ * @throws an error of Deno's if its lock cannot be opened
+ */
+export async function lockPrivateFile(path: string): Promise<Disposable> {
+  await makeFolder(path);
+  // A file of its own: the file itself is replaced by each change.
+  const file = await Deno.open(`${path}.lock`, { write: true, create: true, mode: 0o600 });
+  const retry = new WakeableDelay();
+  const untilMs = performance.now() + LOCK_WAIT_MS;
+  while (!await file.tryLock(true)) {
+    if (performance.now() >= untilMs) {
+      file.close();
+      throw new Deno.errors.Busy(`Cannot change ${path}: another program is changing it`);
+    }
+    await retry.wait(LOCK_RETRY_MS);
+  }
+  return file;
+}
+
+/**
  * Writes a file that only its owner can read, and its folder if that does not exist. A reader finds the old text or the
  * new one, never a part of one.
  *
@@ -55,13 +80,7 @@ export async function readPrivateFile(path: string, maxBytes: number): Promise<s
  * @throws an error of Deno's if it cannot be written
  */
 export async function writePrivateFile(path: string, text: string): Promise<void> {
-  const folder = path.slice(0, Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")));
-  for (const each of [folder, path]) {
-    const { state } = await Deno.permissions.query({ name: "write", path: each });
-    if (state === "granted") continue;
-    throw new Deno.errors.NotCapable(`Cannot write ${each}: --allow-write is not granted for it`);
-  }
-  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+  await makeFolder(path);
   const newPath = `${path}.${crypto.randomUUID()}`;
   try {
     await Deno.writeTextFile(newPath, text, { createNew: true, mode: 0o600 });
@@ -77,3 +96,17 @@ export async function writePrivateFile(path: string, text: string): Promise<void
     throw error;
   }
 }
+
+async function makeFolder(path: string): Promise<void> {
+  const folder = path.slice(0, Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")));
+  for (const each of [folder, path]) {
+    const { state } = await Deno.permissions.query({ name: "write", path: each });
+    if (state === "granted") continue;
+    throw new Deno.errors.NotCapable(`Cannot write ${each}: --allow-write is not granted for it`);
+  }
+  await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
+}
+
+/** Chosen by us: a program holds the lock for some milliseconds, and a person waits this long for an answer. */
+const LOCK_WAIT_MS = 5000;
+const LOCK_RETRY_MS = 20;

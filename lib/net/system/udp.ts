@@ -167,7 +167,12 @@ function setUpMulticast(
   if (outgoing !== undefined) socket.setMulticastInterface(outgoing);
   if (hops !== undefined) socket.setMulticastTTL(hops);
   for (const { group, interfaceIp } of groups) {
-    socket.addMembership(group, interfaceName(interfaceIp));
+    try {
+      socket.addMembership(group, interfaceName(interfaceIp));
+    } catch (cause) {
+      const message = `Cannot join the multicast group ${group}: no network interface takes it`;
+      throw new NetworkError(message, "unreachable", { cause });
+    }
   }
 }
 

@@ -153,7 +153,11 @@ export class IgdFinder {
       onProblem: (problem) => problems.push(problem), // of the gateway alone
     });
     for await (const found of search) return await this.#prepare(found, signal);
-    throw igdNotFound(`at gateway ${this.#gateway}`, `no answer in ${SEARCH_MS} ms`, problems);
+    throw igdNotFound(
+      `at gateway ${this.#gateway}`,
+      `no answer in ${SEARCH_MS / 1000} s`,
+      problems,
+    );
   }
 
   async #prepare(found: FoundIgd, signal: AbortSignal): Promise<KnownIgd> {

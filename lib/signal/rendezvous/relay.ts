@@ -62,6 +62,7 @@ export class RendezvousRelay {
   readonly #limits: RelayLimits;
   readonly #pairs: RelayPairs<RelayMember>;
   readonly #pacer: Pacer;
+  readonly #members = new Set<RelayMember>();
   readonly #onRefused: (why: RelayRefusal, ip: string) => void;
   #bytes = 0;
 
@@ -103,12 +104,19 @@ export class RendezvousRelay {
     }
     if (joined.kind === "joined") RelayMember.join(member, joined.peer);
     else for (const each of joined.ousted) each.end("no-peer");
+    this.#members.add(member);
     try {
       await member.passOn((cost, nowMs) => this.#delayMs(cost, nowMs));
     } finally {
       this.#pairs.leave(member)?.end("peer-gone");
+      this.#members.delete(member);
       member.stop();
     }
+  }
+
+  /** Lets go of the connections that wait for their other half: the server ends. */
+  close(): void {
+    for (const member of this.#members) member.stop();
   }
 
   #delayMs(cost: number, nowMs: number): number {
@@ -206,12 +214,18 @@ async function firstToken(socket: RelaySocket, timeoutMs: number): Promise<strin
   );
   try {
     let message = await socket.receive();
-    while (message.kind === "ping" || message.kind === "pong") message = await socket.receive();
+    for (let left = MAX_CONTROLS; left > 0 && isControl(message); left--) {
+      message = await socket.receive();
+    }
     if (message.kind !== "binary" || message.data.length !== RELAY_TOKEN_BYTES) return undefined;
     return toBase64url(message.data);
   } finally {
     clearTimeout(tooLate);
   }
+}
+
+function isControl({ kind }: WebSocketMessage): boolean {
+  return kind === "ping" || kind === "pong";
 }
 
 /** The frame that passes on a message; `undefined` if the message is for the server, or unknown. */
@@ -229,6 +243,9 @@ const REASONS = {
   "source-full": "too many relays from this address",
   "relay-full": "no relay is free",
 } as const;
+
+/** Chosen by us: a client sends its token first. Nothing paces what comes before it. */
+const MAX_CONTROLS = 4;
 
 /** Chosen by us: what a message costs at least, in bytes, so that a flood of empty ones is paced as well. */
 const MIN_COST = 512;

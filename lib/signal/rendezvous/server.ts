@@ -228,6 +228,7 @@ class Server implements RendezvousServer {
     this.#listener.close();
     this.#turns.close();
     for (const session of this.#sessions.keys()) session.end();
+    this.#relay.close();
     await Promise.all(this.#sessions.values());
     await this.finished;
   }

@@ -97,7 +97,7 @@ export class HostileWorld implements AsyncDisposable {
   async serve(): Promise<void> {
     await this.others.serve(
       Deno.execPath(),
-      denoArgs(CLI, ["serve", "--address", WORLD.honest, "--json"]),
+      denoArgs(CLI, ["serve", "--address", WORLD.honest, "--no-relay", "--json"]),
       { ready: /listening/ },
     );
   }
