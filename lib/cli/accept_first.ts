@@ -8,7 +8,7 @@
 import { NetworkError, PunchlineError, RefusedError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { PeerConnection } from "../peer/connection.ts";
-import { REJECTION_CODES } from "../peer/dialer.ts";
+import { REJECTION_CODES } from "../peer/rejection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import { RESET_CODES } from "./pipe.ts";
 

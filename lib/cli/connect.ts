@@ -10,7 +10,7 @@ import { TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
-import { REJECTION_CODES } from "../peer/dialer.ts";
+import { REJECTION_CODES } from "../peer/rejection.ts";
 import { PEER_TIMINGS } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { MAX_PENDING } from "./accept_first.ts";

@@ -16,7 +16,7 @@ import {
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import type { Finding } from "../nat/behavior.ts";
 import type { PeerConnection, PeerPath } from "../peer/connection.ts";
-import { REJECTION_CODES } from "../peer/dialer.ts";
+import { REJECTION_CODES } from "../peer/rejection.ts";
 import { PEER_TIMINGS, type PeerProgress } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { ticketForQr } from "../peer/ticket.ts";

@@ -30,9 +30,11 @@ import {
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
-import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
+import { searchPaths } from "./path_search.ts";
+import { refusedError, REJECTION_CODES } from "./rejection.ts";
+import { foundNothing, hopelessError } from "./search_failure.ts";
 import { InitiatorHandshake } from "./signaling_handshake.ts";
-import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
+import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
 import {
   InitiatorSession,
   receiveRejection,
@@ -69,18 +71,6 @@ export async function dialPeer(
   const dialer = new Dialer(context, ticket, options);
   return await dialer.connect(options.signal);
 }
-
-/** The `code` of a {@linkcode RefusedError}, for each reason to reject a connection. */
-export const REJECTION_CODES: Readonly<
-  Record<"refused" | "protocol" | "clock" | "unknown" | "busy" | "cancelled", number>
-> = {
-  refused: 1,
-  protocol: 2,
-  clock: 3,
-  unknown: 4,
-  busy: 5,
-  cancelled: 6,
-};
 
 /** The driver of one connection. */
 class Dialer {
@@ -475,33 +465,6 @@ function signalingUrls(
   const servers = usable.filter((url) => url !== MANUAL_URL);
   return servers.length > 0 ? servers : usable;
 }
-
-function refusedError({ reason, timeMs }: Rejection): RefusedError {
-  const remedy = REJECTION_REMEDIES[reason];
-  const message = `Cannot connect: ${REASONS[reason](timeMs)}`;
-  return new RefusedError(message, REJECTION_CODES[reason], { remedy });
-}
-
-const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>> = {
-  refused: () => "the peer refused",
-  protocol: () => "the peer does not speak this protocol",
-  clock: (timeMs) => {
-    const minutes = Math.round(Math.abs(timeMs - Date.now()) / 60_000);
-    return `the clocks of the two peers differ by ${minutes} minutes`;
-  },
-  unknown: () => "the peer was restarted and no longer knows this connection",
-  busy: () => "the peer is busy",
-  cancelled: () => "the peer has given up",
-};
-
-const REJECTION_REMEDIES: Readonly<Record<Rejection["reason"], string>> = {
-  refused: "Ask the other side to accept, or to allow this peer's ID",
-  protocol: "Run the same program on both sides, or ask for the ticket of the right one",
-  clock: "Set the clock that is wrong",
-  unknown: "Connect again",
-  busy: "Try again in a moment",
-  cancelled: "Ask the other side to wait, and connect again",
-};
 
 /** Chosen by us: how long an answer may be on its way after the search has ended. Two round trips of slow signaling. */
 const LATE_ANSWER_MS = 3000;

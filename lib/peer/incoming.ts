@@ -13,7 +13,6 @@ import type { SignalingConnection } from "../signal/transport.ts";
 import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
 import { PeerConnection, TICKET_GONE, TICKET_GONE_TEXT } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
-import { REJECTION_CODES } from "./dialer.ts";
 import {
   initialRequestState,
   type PlacedRequest,
@@ -23,7 +22,9 @@ import {
   type RequestState,
   stepRequest,
 } from "./listener_engine.ts";
-import { foundNothing, hopelessError, searchPaths } from "./path_search.ts";
+import { searchPaths } from "./path_search.ts";
+import { REJECTION_CODES } from "./rejection.ts";
+import { foundNothing, hopelessError } from "./search_failure.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
 import {

@@ -72,7 +72,6 @@ export {
   type PeerEvent,
   type PeerPath,
 } from "./connection.ts";
-export { REJECTION_CODES } from "./dialer.ts";
 export { IncomingConnection } from "./incoming.ts";
 export {
   type AllowUrl,
@@ -88,5 +87,6 @@ export {
 } from "./options.ts";
 export type { PathReport } from "./path_search.ts";
 export { Peer } from "./peer.ts";
+export { REJECTION_CODES } from "./rejection.ts";
 export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";
 export type { TicketOptions } from "./tickets.ts";

@@ -11,8 +11,6 @@ import { toHex } from "../base/bytes.ts";
 import {
   type ConnectionAttempt,
   messageOf,
-  NetworkError,
-  PunchlineError,
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
@@ -33,9 +31,9 @@ import {
 import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
-import { isStunErrorCode } from "./relay_message.ts";
 import { openRelayPath } from "./relay_path.ts";
-import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
+import { lostError } from "./search_failure.ts";
+import type { ConnectionRequest } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
 import { datagramKeys, pathKeys } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
@@ -457,30 +455,6 @@ async function releasedSoon(connection: UdpConnection, closed: AbortSignal): Pro
   await connection.released;
   closed.removeEventListener("abort", onClosed);
   timer.clear();
-}
-
-/** What a search that has failed tells the other side about it; `undefined` if it failed in another way. */
-export function foundNothing(error: unknown): FoundNothing | undefined {
-  if (!(error instanceof UnreachableError)) return undefined;
-  for (let cause: unknown = error; cause instanceof PunchlineError; cause = cause.cause) {
-    if (!(cause instanceof RefusedError)) continue;
-    return { relayCode: isStunErrorCode(cause.code) ? cause.code : null };
-  }
-  return { relayCode: null };
-}
-
-/** The reason for a search to end, after the other side's has found nothing. */
-export function hopelessError({ relayCode }: FoundNothing): Error {
-  const why = relayCode === null ? "" : `: its relay server refused it (${relayCode})`;
-  return new NetworkError(`the other side has found no path${why}`, "closed", {
-    remedy: relayCode === null
-      ? "Name a TURN relay in `turn` on either side, for when no direct path works"
-      : "Check the relay's URL and login on the other side",
-  });
-}
-
-function lostError(): NetworkError {
-  return new NetworkError("the path was lost before it could be used", "reset");
 }
 
 /** Whether a relay on the internet can see the address. */

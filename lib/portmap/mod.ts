@@ -51,7 +51,7 @@ export type { PcpServer } from "./pcp/client.ts";
 export type { PcpFilter } from "./pcp/message.ts";
 export { natPmpMapper, type NatPmpMapperOptions } from "./nat_pmp/client.ts";
 export { type IgdMapper, igdMapper, type IgdMapperOptions } from "./upnp/client.ts";
-export type { ShownMapping } from "./upnp/port_mapping.ts";
+export type { ShownMapping } from "./upnp/mapping_table.ts";
 export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp/actions.ts";
 export { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway.ts";
 export {

@@ -124,6 +124,22 @@ function newDials({ servers, probes }: Gathering): ProbeSpec[] {
   return dials;
 }
 
+/** What {@linkcode nextGatheringStep} gathers without servers, besides the mapping. */
+export const NOTHING_GATHERED: Omit<Gathered, "mapping"> = {
+  allocation: {
+    allocation: { kind: "unknown", delta: null, range: null },
+    details: {
+      samples: 0,
+      onlyForNeighbours: false,
+      preservesParity: "unknown",
+      preservesContiguity: "unknown",
+    },
+  },
+  external: null,
+  externalIps: [],
+  samples: [],
+};
+
 /** The socket whose mapping is classified. */
 const BASE = "mapping";
 

@@ -15,7 +15,7 @@ import type { SignalChannel } from "../signal/channel.ts";
 import { claimsSameHost, type DialFacts, hostIps, type PunchDescription } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
 import { ConnectivityChecks, type ConnectivityChecksOptions } from "./checks.ts";
-import type { BaseSocket } from "./gathering.ts";
+import type { BaseSocket } from "./base_socket.ts";
 import { type DialBudget, PUNCH_LIMITS } from "./limits.ts";
 import { manualLimits, withoutPredictions } from "./manual.ts";
 import { type NominatedConnection, Nomination, punchSecret } from "./nomination.ts";

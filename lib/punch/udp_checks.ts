@@ -37,18 +37,16 @@ import {
 } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
 import { bind, type UdpBaseSocket } from "./udp_base_socket.ts";
+import { initialUdpChecksState, stepUdpChecks, udpChecksWakeAtMs } from "./udp_check_engine.ts";
 import {
   type CheckValue,
   FIRST_FRESH_SOCKET,
-  initialUdpChecksState,
   NOMINATION,
-  stepUdpChecks,
   type UdpChecksAction,
   type UdpChecksEvent,
   type UdpChecksState,
-  udpChecksWakeAtMs,
   type UdpNomination,
-} from "./udp_check_engine.ts";
+} from "./udp_check_types.ts";
 
 /** What the checks need. */
 export interface UdpChecksOptions {

@@ -12,7 +12,7 @@ import { DATAGRAM_OVERHEAD, DatagramCipher } from "../udp/datagram_cipher.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { DialFacts } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
-import type { BaseSocket } from "./gathering.ts";
+import type { BaseSocket } from "./base_socket.ts";
 import { type DialBudget, UDP_LIMITS } from "./limits.ts";
 import { punchSecret } from "./nomination.ts";
 import type { PunchRole } from "./offer.ts";

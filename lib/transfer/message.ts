@@ -26,6 +26,17 @@
 import { ByteReader, concat } from "../base/bytes.ts";
 import { malformed, MalformedMessageError } from "../base/errors.ts";
 import type { Manifest, ManifestEntry, SkippedEntry } from "./manifest.ts";
+import {
+  encodeText,
+  joined,
+  oneOf,
+  readAll,
+  readCounted,
+  readText,
+  readUint64,
+  uint32,
+  utf8,
+} from "./message_fields.ts";
 
 /** Every message but DATA. */
 export type TransferMessage =
@@ -377,78 +388,8 @@ function readRefused(reader: ByteReader): RefusedEntry {
   return { index, reason: oneOf(REFUSALS, reader.uint8("reason"), "reason of a refusal") };
 }
 
-/** Too many to pass to `concat()` as arguments. */
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    bytes.set(part, offset);
-    offset += part.length;
-  }
-  return bytes;
-}
-
-/** At least one item. */
-function readAll<T>(reader: ByteReader, read: (reader: ByteReader) => T): T[] {
-  const items = [read(reader)];
-  while (reader.remaining > 0) items.push(read(reader));
-  return items;
-}
-
-/** @param minBytes the least that an item takes, so that a false count cannot make this side allocate memory */
-function readCounted<T>(
-  reader: ByteReader,
-  minBytes: number,
-  read: (reader: ByteReader) => T,
-): T[] {
-  const count = reader.uint32("count");
-  if (count * minBytes > reader.remaining) {
-    throw malformed("count", `${count} items do not fit into ${reader.remaining} bytes`);
-  }
-  return Array.from({ length: count }, () => read(reader));
-}
-
-function encodeText(text: string): Uint8Array {
-  const bytes = utf8(text);
-  if (bytes.length > 0xffff) {
-    throw new RangeError(`Cannot offer ${text}: its name has ${bytes.length} bytes`);
-  }
-  return concat(Uint8Array.of(bytes.length >> 8, bytes.length & 0xff), bytes);
-}
-
-function readText(reader: ByteReader, field: string): string {
-  const bytes = reader.bytes(reader.uint16(`length of a ${field}`), field);
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw malformed(field, "it is not UTF-8", cause);
-  }
-}
-
-function uint32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value);
-  return bytes;
-}
-
-function readUint64(reader: ByteReader, field: string): number {
-  const value = reader.uint32(field) * 2 ** 32 + reader.uint32(field);
-  if (Number.isSafeInteger(value)) return value;
-  throw malformed(field, "it is over 2^53 - 1");
-}
-
-function oneOf<T extends string>(choices: readonly T[], index: number, field: string): T {
-  const found = choices[index];
-  if (found !== undefined) return found;
-  throw malformed(field, "it is unknown in this version");
-}
-
 function typeNumber(type: TransferHeader["type"]): number {
   return TYPES.indexOf(type) + 1;
-}
-
-function utf8(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text);
 }
 
 /** The length of a header. */

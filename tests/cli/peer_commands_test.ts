@@ -6,7 +6,7 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { FILES_PROTOCOL } from "../../lib/cli/send.ts";
-import { REJECTION_CODES } from "../../lib/peer/dialer.ts";
+import { REJECTION_CODES } from "../../lib/peer/rejection.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { REJECTION_CODES } from "../../lib/peer/dialer.ts";
+import { REJECTION_CODES } from "../../lib/peer/rejection.ts";
 import type { PeerProgress } from "../../lib/peer/options.ts";
 import { decodeTicket, encodeTicket } from "../../lib/peer/ticket.ts";
 import {

@@ -1,7 +1,11 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import type { Probe } from "../../lib/nat/probe.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
-import { type Gathering, nextGatheringStep } from "../../lib/punch/gathering_plan.ts";
+import {
+  type Gathering,
+  nextGatheringStep,
+  NOTHING_GATHERED,
+} from "../../lib/punch/gathering_plan.ts";
 import { A1P1, A2P1, A2P2, answered, describe, EXTERNAL, probe } from "../nat/probes.ts";
 
 const OTHER = { ...EXTERNAL, port: EXTERNAL.port + 1 };
@@ -137,6 +141,19 @@ for (const { name, gathering, nowMs = 100, mapping, ...expected } of CASES) {
     });
   });
 }
+
+Deno.test("NOTHING_GATHERED is what nextGatheringStep() gathers without servers", () => {
+  const { isDone, gathered } = nextGatheringStep({
+    servers: [],
+    probes: [],
+    isOwn: () => false,
+    reported: "endpoint-independent",
+    hasMorePorts: false,
+    deadlineMs: -Infinity,
+  }, 100);
+  assert(isDone);
+  assertEquals(gathered, { ...NOTHING_GATHERED, mapping: "endpoint-independent" });
+});
 
 function dialled(): Probe[] {
   return [probe({ to: A1P1 }), probe({ to: A2P1 })];

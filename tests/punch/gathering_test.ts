@@ -5,11 +5,8 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
 import { networkWith } from "../../lib/net/resolve.ts";
 import type { Nat } from "../../lab/model/nat.ts";
-import {
-  BaseSocket,
-  type KnownNetworks,
-  type OpenBaseSocketOptions,
-} from "../../lib/punch/gathering.ts";
+import { BaseSocket, type OpenBaseSocketOptions } from "../../lib/punch/base_socket.ts";
+import type { KnownNetworks } from "../../lib/punch/known_networks.ts";
 import { preparePunch } from "../../lib/punch/punch.ts";
 import { UdpBaseSocket } from "../../lib/punch/udp_base_socket.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";

@@ -3,14 +3,16 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
 import {
   initialUdpChecksState,
-  NOMINATION,
   stepUdpChecks,
+  udpChecksWakeAtMs,
+} from "../../lib/punch/udp_check_engine.ts";
+import {
+  NOMINATION,
   type UdpChecksAction,
   type UdpChecksEvent,
   type UdpChecksOptions,
   type UdpChecksState,
-  udpChecksWakeAtMs,
-} from "../../lib/punch/udp_check_engine.ts";
+} from "../../lib/punch/udp_check_types.ts";
 
 const PEER = at(4000);
 const RIVAL: Partial<UdpChecksOptions> = { hasRival: true };

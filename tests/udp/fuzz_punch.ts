@@ -10,12 +10,14 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { PunchPlan } from "../../lib/punch/plan_types.ts";
 import {
   initialUdpChecksState,
-  NOMINATION,
   stepUdpChecks,
-  type UdpChecksEvent,
-  type UdpChecksState,
   udpChecksWakeAtMs,
 } from "../../lib/punch/udp_check_engine.ts";
+import {
+  NOMINATION,
+  type UdpChecksEvent,
+  type UdpChecksState,
+} from "../../lib/punch/udp_check_types.ts";
 import { DatagramCipher } from "../../lib/udp/datagram_cipher.ts";
 import { mutate, pick, randomBytes } from "../fuzz/mutate.ts";
 import { type Random, randomInteger } from "../simnet/random.ts";

@@ -31,13 +31,9 @@ import {
   renewPinhole,
 } from "./pinhole.ts";
 import { leaseSecondsFor } from "./fallbacks.ts";
-import {
-  findEntry,
-  mapIgdPort,
-  readMapping,
-  type ShownMapping,
-  unmapIgdPort,
-} from "./port_mapping.ts";
+import { unmapIgdPort } from "./mapping_deletion.ts";
+import { findEntry, readMapping, type ShownMapping } from "./mapping_table.ts";
+import { mapIgdPort } from "./port_mapping.ts";
 import { call, connectionStatus, type IgdSession, listAllEntries } from "./session.ts";
 import { SEARCH_MS } from "./ssdp.ts";
 

@@ -1,32 +1,23 @@
 /**
- * Mapping an IPv4 port by UPnP, and deleting it: carries out what the engine decides, with the device's answers as its
- * events.
+ * Mapping an IPv4 port by UPnP: carries out what the engine decides, with the device's answers as its events.
  *
  * @module
  */
 
-import {
-  MalformedMessageError,
-  messageOf,
-  NetworkError,
-  NoResponseError,
-  PunchlineError,
-} from "../../base/errors.ts";
+import { PunchlineError } from "../../base/errors.ts";
 import { optionalResolvers, TaskGroup } from "../../base/tasks.ts";
 import { Deadline } from "../../base/timers.ts";
-import { cannot, MappingRefusedError, type MappingRequest } from "../mapper.ts";
+import { cannot, type MappingRequest } from "../mapper.ts";
 import {
   addAnyPortMapping,
   addPortMapping,
-  deletePortMapping,
-  getExternalIpAddress,
-  getSpecificPortMappingEntry,
   type PortMappingEntry,
   type PortMappingKey,
 } from "./actions.ts";
 import type { IgdService } from "./device.ts";
 import type { AddMappingAttempt } from "./fallbacks.ts";
-import { type IgdFailure, meansNoEntry } from "./faults.ts";
+import type { IgdFailure } from "./faults.ts";
+import { deleteEntry } from "./mapping_deletion.ts";
 import {
   leadsHere,
   type LoosePort,
@@ -38,7 +29,15 @@ import {
   type SeenMapping,
   stepMapping,
 } from "./mapping_engine.ts";
-import { igdRefusal, type IgdSession, listEntries, tryCall } from "./session.ts";
+import {
+  externalIpOf,
+  findEntry,
+  readEntry,
+  readMapping,
+  tryList,
+  tryReadEntry,
+} from "./mapping_table.ts";
+import { failureOf, igdRefusal, type IgdSession, tryCall } from "./session.ts";
 import type { SoapOutcome } from "./soap.ts";
 import { delay } from "@std/async/delay";
 
@@ -72,132 +71,6 @@ export async function mapIgdPort(
   request: MappingRequest,
 ): Promise<GrantedPort> {
   return await new MappingDriver(session, services, request).run();
-}
-
-/** What to delete, and where it is supposed to be. */
-export interface ClosedMapping {
-  readonly key: PortMappingKey;
-  /** Where it leads, so that no other host's mapping is deleted; left out to delete any. */
-  readonly target?: Pick<MappingRequest, "internal" | "protocol">;
-  /** The start of error messages. */
-  readonly action: string;
-}
-
-/**
- * Deletes a mapping, and verifies that it is gone. A mapping that is not there, or that another host has by now, is not an
- * error.
- *
- * @param services the one that granted it comes first
- * @throws {MappingRefusedError} if it stays there
- */
-export async function unmapIgdPort(
-  session: IgdSession,
-  services: readonly IgdService[],
-  closed: ClosedMapping,
-): Promise<void> {
-  const { key, target, action } = closed;
-  const holders = await holdersOf(session, services, { key, target });
-  for (const service of holders) await deleteEntry(session, service, { key, target, action });
-}
-
-/**
- * The entry in the device's table; `undefined` if there is none, `"unknown"` if the device does not say.
- *
- * @throws {NoResponseError} if the device does not answer in time
- * @throws {NetworkError} if it cannot be reached
- */
-export async function readEntry(
-  session: IgdSession,
-  service: IgdService,
-  { key, isUrgent }: { readonly key: PortMappingKey; readonly isUrgent?: boolean },
-): Promise<PortMappingEntry | undefined | "unknown"> {
-  try {
-    const action = getSpecificPortMappingEntry(key);
-    const outcome = await tryCall(session, service, action, {
-      isUrgent,
-      timeoutMs: READ_TIMEOUT_MS,
-    });
-    if (outcome.kind === "done") return isNoEntry(outcome.value) ? undefined : outcome.value;
-    return meansNoEntry(outcome) ? undefined : "unknown";
-  } catch (error) {
-    if (error instanceof MalformedMessageError) return "unknown";
-    throw error;
-  }
-}
-
-/** What a device shows of a mapping. */
-export interface ShownMapping {
-  /** The entry of its external port; `undefined` if there is none, `"unknown"` if the device does not say. */
-  readonly entry: PortMappingEntry | undefined | "unknown";
-  /** `0.0.0.0` if the device reports none. */
-  readonly externalIp: string;
-}
-
-/**
- * An entry and the external address, in one round trip. A device that does not answer one of the questions may answer the
- * other.
- *
- * @throws {NoResponseError} if it answers neither
- */
-export async function readMapping(
-  session: IgdSession,
-  service: IgdService,
-  key: PortMappingKey,
-): Promise<ShownMapping> {
-  let failure: NoResponseError | undefined;
-  const [entry, externalIp] = await session.soap.callBoth([
-    async (isUrgent) => {
-      try {
-        return await readEntry(session, service, { key, isUrgent });
-      } catch (error) {
-        session.signal?.throwIfAborted();
-        if (!(error instanceof NoResponseError)) throw error;
-        failure = error;
-        return "unknown" as const;
-      }
-    },
-    (isUrgent) => externalIpOf(session, service, isUrgent),
-  ], session.signal);
-  if (failure !== undefined && externalIp === "0.0.0.0") throw failure;
-  return { entry, externalIp };
-}
-
-/**
- * What the list shows for an entry that should lead to a target, in case the device does not find its own entries, or
- * shows others in their place.
- */
-export async function findEntry(
-  session: IgdSession,
-  service: IgdService,
-  { key, target, entry }: {
-    readonly key: PortMappingKey;
-    readonly target: Pick<MappingRequest, "internal" | "protocol"> | undefined;
-    readonly entry: ShownMapping["entry"];
-  },
-): Promise<ShownMapping["entry"]> {
-  const isFound = entry === "unknown" ||
-    entry !== undefined && (target === undefined || mayLeadHere(entry, target));
-  if (isFound) return entry;
-  const listed = (await tryList(session, service))?.find(({ protocol, externalPort }) =>
-    protocol === key.protocol && externalPort === key.externalPort
-  );
-  return listed ?? entry;
-}
-
-/** The external address that a connection reports; `0.0.0.0` if it reports none. */
-async function externalIpOf(
-  session: IgdSession,
-  service: IgdService,
-  isUrgent = false,
-): Promise<string> {
-  try {
-    const outcome = await tryCall(session, service, getExternalIpAddress(), { isUrgent });
-    return outcome.kind === "done" ? outcome.value : "0.0.0.0";
-  } catch (error) {
-    session.signal?.throwIfAborted();
-    if (error instanceof PunchlineError) return "0.0.0.0";
-    throw error;
-  }
 }
 
 class MappingDriver {
@@ -486,133 +359,6 @@ class MappingDriver {
   }
 }
 
-/** The service that has the mapping; the first one if it does not show its table. */
-async function holdersOf(
-  session: IgdSession,
-  services: readonly IgdService[],
-  { key, target }: Pick<ClosedMapping, "key" | "target">,
-): Promise<readonly IgdService[]> {
-  for (const [index, service] of services.entries()) {
-    const shown = await tryReadEntry(session, service, { key });
-    const entry = await findEntry(session, service, { key, target, entry: shown });
-    const isOurs = entry === "unknown"
-      ? index === 0
-      : entry !== undefined && (target === undefined || mayLeadHere(entry, target));
-    if (isOurs) return [service];
-  }
-  return [];
-}
-
-/** Deletes an entry, and looks whether it is gone: some devices confirm what they do not do, or do not confirm it. */
-async function deleteEntry(
-  session: IgdSession,
-  service: IgdService,
-  { key, target, action, isUrgent }: ClosedMapping & { readonly isUrgent?: boolean },
-): Promise<void> {
-  for (let tries = 1;; tries++) {
-    const failure = await deleteOrLook(session, service, { key, isUrgent });
-    if (failure === "gone") return;
-    const entry = await tryReadEntry(session, service, { key, isUrgent });
-    if (entry === undefined) return;
-    const isConfirmed = failure === undefined || meansNoEntry(failure);
-    if (entry === "unknown" && isConfirmed) return;
-    const isOthers = entry !== "unknown" && target !== undefined && !mayLeadHere(entry, target);
-    if (isOthers) return;
-    if (tries < MAX_DELETES && failure?.kind !== "fault") {
-      await delay(DELETE_PAUSE_MS, { signal: session.signal });
-      continue;
-    }
-    throw failure === undefined
-      ? new MappingRefusedError(`${action}: gateway ${session.gateway} keeps it in its table`, {
-        mapper: "upnp",
-        code: 0,
-        reason: "it stays in the table",
-        remedy: "Delete the mapping in the router",
-      })
-      : igdRefusal(failure, action, session.gateway);
-  }
-}
-
-/** The answer to a deletion, or `"gone"` as soon as the entry is, although the deletion has not been answered. */
-async function deleteOrLook(
-  session: IgdSession,
-  service: IgdService,
-  { key, isUrgent }: { readonly key: PortMappingKey; readonly isUrgent?: boolean },
-): Promise<IgdFailure | "gone" | undefined> {
-  const first = optionalResolvers<IgdFailure | "gone" | undefined>();
-  await using jobs = new TaskGroup(first.reject);
-  const job = (run: (session: IgdSession) => Promise<void>) =>
-    jobs.run((over) => {
-      const { signal } = session;
-      return run({ ...session, signal: signal ? AbortSignal.any([signal, over]) : over });
-    });
-  job(async (session) => first.resolve(await tryDelete(session, service, { key, isUrgent })));
-  job(async (session) => {
-    while (true) {
-      await delay(DELETE_SILENCE_MS, { signal: session.signal });
-      const entry = await tryReadEntry(session, service, { key, isUrgent: true });
-      if (entry === undefined) return first.resolve("gone");
-    }
-  });
-  return await first.promise;
-}
-
-async function tryDelete(
-  session: IgdSession,
-  service: IgdService,
-  { key, isUrgent }: { readonly key: PortMappingKey; readonly isUrgent?: boolean },
-): Promise<IgdFailure | undefined> {
-  try {
-    const outcome = await tryCall(session, service, deletePortMapping(key), { isUrgent });
-    return outcome.kind === "done" ? undefined : outcome;
-  } catch (error) {
-    session.signal?.throwIfAborted();
-    const failure = failureOf(error);
-    if (failure === undefined) throw error;
-    return failure;
-  }
-}
-
-async function tryReadEntry(
-  session: IgdSession,
-  service: IgdService,
-  options: { readonly key: PortMappingKey; readonly isUrgent?: boolean },
-): Promise<PortMappingEntry | undefined | "unknown"> {
-  try {
-    return await readEntry(session, service, options);
-  } catch (error) {
-    session.signal?.throwIfAborted();
-    if (error instanceof PunchlineError) return "unknown";
-    throw error;
-  }
-}
-
-async function tryList(
-  session: IgdSession,
-  service: IgdService,
-): Promise<PortMappingEntry[] | undefined> {
-  try {
-    return await listEntries(session, service);
-  } catch (error) {
-    session.signal?.throwIfAborted();
-    if (error instanceof PunchlineError) return undefined;
-    throw error;
-  }
-}
-
-/** Some devices answer with an empty entry in place of a fault. */
-function isNoEntry({ internalClient, internalPort }: PortMappingEntry): boolean {
-  return internalClient === "0.0.0.0" && internalPort === 0;
-}
-
-/** How a call failed; `undefined` if that is no fault of the device. */
-function failureOf(error: unknown): IgdFailure | undefined {
-  const problem = messageOf(error);
-  if (error instanceof MalformedMessageError) return { kind: "garbled", problem };
-  const isSilent = error instanceof NoResponseError || error instanceof NetworkError;
-  return isSilent ? { kind: "unanswered", problem } : undefined;
-}
-
 /** At random, so that hosts behind one router do not try the same ports. */
 function drawPorts(): number[] {
   const drawn = crypto.getRandomValues(new Uint16Array(OTHER_PORTS));
@@ -645,13 +391,3 @@ const MIN_CLOSE_MS = 2000;
 /** Chosen by us: two questions that are not answered, and the deletion. */
 const ANSWERED_CLOSE_MS = 7000;
 const CLOSE_PAUSE_MS = 500;
-
-/** Chosen by us: devices answer within a second, and the program may be ending. */
-const DELETE_SILENCE_MS = 2000;
-
-/** Chosen by us: an entry is read at once, or the device does not show it. */
-const READ_TIMEOUT_MS = 3000;
-
-/** Chosen by us: a device that does not delete a mapping twice never will. */
-const MAX_DELETES = 2;
-const DELETE_PAUSE_MS = 200;

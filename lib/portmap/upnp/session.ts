@@ -4,7 +4,13 @@
  * @module
  */
 
-import { MalformedMessageError, NoResponseError, type PunchlineError } from "../../base/errors.ts";
+import {
+  MalformedMessageError,
+  messageOf,
+  NetworkError,
+  NoResponseError,
+  type PunchlineError,
+} from "../../base/errors.ts";
 import { ipFamily, ipScope } from "../../net/address.ts";
 import { MappingRefusedError } from "../mapper.ts";
 import {
@@ -92,6 +98,14 @@ export function igdRefusal(
       return new MappingRefusedError(`${cannot}: gateway ${gateway} answered ${what}`, refusal);
     }
   }
+}
+
+/** How a call failed; `undefined` if that is no fault of the device. */
+export function failureOf(error: unknown): IgdFailure | undefined {
+  const problem = messageOf(error);
+  if (error instanceof MalformedMessageError) return { kind: "garbled", problem };
+  const isSilent = error instanceof NoResponseError || error instanceof NetworkError;
+  return isSilent ? { kind: "unanswered", problem } : undefined;
 }
 
 /**

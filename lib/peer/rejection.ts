@@ -1,0 +1,48 @@
+/**
+ * Rejections: what the side with the ticket throws when the other side does not connect, for each reason.
+ *
+ * @module
+ */
+
+import { RefusedError } from "../base/errors.ts";
+import type { Rejection } from "./signaling_message.ts";
+
+/** The `code` of a {@linkcode RefusedError}, for each reason to reject a connection. */
+export const REJECTION_CODES: Readonly<
+  Record<"refused" | "protocol" | "clock" | "unknown" | "busy" | "cancelled", number>
+> = {
+  refused: 1,
+  protocol: 2,
+  clock: 3,
+  unknown: 4,
+  busy: 5,
+  cancelled: 6,
+};
+
+/** The error for a rejection, with what to do about it. */
+export function refusedError({ reason, timeMs }: Rejection): RefusedError {
+  const remedy = REJECTION_REMEDIES[reason];
+  const message = `Cannot connect: ${REASONS[reason](timeMs)}`;
+  return new RefusedError(message, REJECTION_CODES[reason], { remedy });
+}
+
+const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>> = {
+  refused: () => "the peer refused",
+  protocol: () => "the peer does not speak this protocol",
+  clock: (timeMs) => {
+    const minutes = Math.round(Math.abs(timeMs - Date.now()) / 60_000);
+    return `the clocks of the two peers differ by ${minutes} minutes`;
+  },
+  unknown: () => "the peer was restarted and no longer knows this connection",
+  busy: () => "the peer is busy",
+  cancelled: () => "the peer has given up",
+};
+
+const REJECTION_REMEDIES: Readonly<Record<Rejection["reason"], string>> = {
+  refused: "Ask the other side to accept, or to allow this peer's ID",
+  protocol: "Run the same program on both sides, or ask for the ticket of the right one",
+  clock: "Set the clock that is wrong",
+  unknown: "Connect again",
+  busy: "Try again in a moment",
+  cancelled: "Ask the other side to wait, and connect again",
+};

@@ -1,0 +1,34 @@
+/**
+ * Why a search for paths ends without one, and what each side tells the other about it, so that neither waits in vain.
+ *
+ * @module
+ */
+
+import { NetworkError, PunchlineError, RefusedError, UnreachableError } from "../base/errors.ts";
+import { isStunErrorCode } from "./relay_message.ts";
+import type { FoundNothing } from "./signaling_message.ts";
+
+/** What a search that has failed tells the other side about it; `undefined` if it failed in another way. */
+export function foundNothing(error: unknown): FoundNothing | undefined {
+  if (!(error instanceof UnreachableError)) return undefined;
+  for (let cause: unknown = error; cause instanceof PunchlineError; cause = cause.cause) {
+    if (!(cause instanceof RefusedError)) continue;
+    return { relayCode: isStunErrorCode(cause.code) ? cause.code : null };
+  }
+  return { relayCode: null };
+}
+
+/** The reason for a search to end, after the other side's has found nothing. */
+export function hopelessError({ relayCode }: FoundNothing): Error {
+  const why = relayCode === null ? "" : `: its relay server refused it (${relayCode})`;
+  return new NetworkError(`the other side has found no path${why}`, "closed", {
+    remedy: relayCode === null
+      ? "Name a TURN relay in `turn` on either side, for when no direct path works"
+      : "Check the relay's URL and login on the other side",
+  });
+}
+
+/** The reason for a search to end, a while after its path was lost. */
+export function lostError(): NetworkError {
+  return new NetworkError("the path was lost before it could be used", "reset");
+}
