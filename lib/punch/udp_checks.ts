@@ -13,6 +13,8 @@ import { type ConnectionAttempt, NetworkError, undefinedIfMalformed } from "../b
 import { ResettableTimer } from "../base/timers.ts";
 import {
   formatTransportAddress,
+  ipFamily,
+  ipScope,
   isSystemPort,
   sameTransportAddress,
   type TransportAddress,
@@ -299,6 +301,7 @@ export class UdpChecks {
       isPlanned ? pathKindOf(remote, context) : acceptedKindOf(remote, context),
     );
     const { demultiplexer } = open;
+    demultiplexer.localIp = localIpTowards(remote.ip, context);
     const connection = new UdpConnection(demultiplexer, {
       remote,
       keys: derivePathKeys(label(secret, `udp path ${index}`), role),
@@ -360,6 +363,15 @@ export class UdpChecks {
     this.#hold[Symbol.dispose]();
     this.#finished.resolve();
   }
+}
+
+/** This host's address on the way to another one, as far as it is known: to its own it sends from there. */
+function localIpTowards(ip: string, { local }: PathContext): string | undefined {
+  if (ipScope(ip) === "loopback") return ip;
+  const hosts = local.candidates.filter(({ kind }) => kind === "host").map(({ address }) =>
+    address.ip
+  );
+  return hosts.find((each) => ipFamily(each) === ipFamily(ip));
 }
 
 /** A socket of the checks; `isTaken` if a path owns it. */

@@ -28,6 +28,7 @@ export class UdpDemultiplexer implements Disposable {
   readonly #stunQueue = new WaitQueue<Datagram>(MAX_STUN_WAITING);
   readonly #paths = new Map<number, PathReceiver[]>();
   #dropped = 0;
+  #localIp: string | undefined;
 
   /** @param socket taken over, and closed with this */
   constructor(socket: UdpSocket) {
@@ -43,9 +44,15 @@ export class UdpDemultiplexer implements Disposable {
     this.#run();
   }
 
-  /** The address that the socket is bound to. */
+  /** The address that the socket is bound to, with this host's own in place of a wildcard, once that is known. */
   get local(): TransportAddress {
-    return this.#socket.local;
+    const { ip, port } = this.#socket.local;
+    return { ip: ip === "0.0.0.0" || ip === "::" ? this.#localIp ?? ip : ip, port };
+  }
+
+  /** Tells which of this host's addresses a socket that is bound to a wildcard sends from. */
+  set localIp(ip: string | undefined) {
+    this.#localIp = ip;
   }
 
   /** How many datagrams were dropped because they belong to nothing. */
