@@ -13,6 +13,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { denoArgs, type RunResult } from "../../lab/kernel/lab_host.ts";
 import { labTest } from "../lab/lab_test_case.ts";
+import { stepsAtOnce } from "../lab/steps_at_once.ts";
 import { MORE } from "../portmap/gateways/more.ts";
 import { REPORTED } from "../portmap/gateways/reported.ts";
 import type { GatewayScenario } from "../portmap/gateways/scenario.ts";
@@ -28,12 +29,15 @@ const PIPED = { stdin: "null", stdout: "piped", stderr: "null" } as const;
 
 const ALL = [...REPORTED, ...MORE];
 
+/** What is tested, by its name; all of it runs in one test, several at once. */
+const steps: [name: string, run: () => Promise<void>][] = [];
+
 for (const [index, scenario] of REPORTED.entries()) {
   const signal = index % 2 === 0 ? "SIGINT" : "SIGTERM";
   const title = `a gateway that ${scenario.does} (${scenario.name})`;
   if (scenario.right instanceof RegExp) {
     const { right } = scenario;
-    labTest(
+    steps.push([
       `map add tells ${title} as it is`,
       () =>
         atHome(scenario, async ({ gateway, addToTheEnd }) => {
@@ -43,10 +47,10 @@ for (const [index, scenario] of REPORTED.entries()) {
           assertMatch(stderr, right);
           assertEquals(await gateway.open(), stood);
         }),
-    );
+    ]);
     continue;
   }
-  labTest(
+  steps.push([
     `map add with ${title} maps the port, and ${signal} leaves nothing open`,
     () =>
       atHome(scenario, async ({ gateway, add }) => {
@@ -59,12 +63,12 @@ for (const [index, scenario] of REPORTED.entries()) {
         assertEquals((await command.next("released")).reason, undefined);
         assertEquals(await gateway.open(), stood);
       }),
-  );
+  ]);
 }
 
 for (const name of ["base", "u10b", "u39", "u43a", "u43b", "u49", "add-conflict-refresh"]) {
   const scenario = scenarioOf(name);
-  labTest(
+  steps.push([
     `map add with a gateway that ${scenario.does} keeps the port through renewals and a restart`,
     () =>
       atHome(scenario, async ({ gateway, add }) => {
@@ -82,13 +86,13 @@ for (const name of ["base", "u10b", "u39", "u43a", "u43b", "u49", "add-conflict-
         assertEquals(await command.interrupt(), 130);
         assertEquals(await gateway.open(), []);
       }),
-  );
+  ]);
 }
 
 for (const name of ["u25a", "u25c", "u44", "add-late", "add-busy"]) {
   const scenario = scenarioOf(name);
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    labTest(
+    steps.push([
       `${signal} while map add waits for a gateway that ${scenario.does} leaves nothing open`,
       () =>
         atHome(scenario, async ({ gateway, add }) => {
@@ -99,9 +103,14 @@ for (const name of ["u25a", "u25c", "u44", "add-late", "add-busy"]) {
           await delay(name === "add-late" ? 9000 : 500);
           assertEquals(await gateway.open(), []);
         }),
-    );
+    ]);
   }
 }
+
+labTest(
+  "map add leaves in the table of a faulty gateway what it has announced",
+  (context) => stepsAtOnce(context, steps),
+);
 
 interface Home {
   readonly gateway: GatewayProgram;

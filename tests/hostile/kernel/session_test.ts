@@ -3,12 +3,16 @@
 import { assert, assertEquals } from "@std/assert";
 import { denoArgs } from "../../../lab/kernel/lab_host.ts";
 import { labTest } from "../../lab/lab_test_case.ts";
+import { stepsAtOnce } from "../../lab/steps_at_once.ts";
 import { CLI, HostileWorld, SIGNALING, WORLD_PROGRAMS } from "./place.ts";
 
 const NEEDS = { programs: WORLD_PROGRAMS };
 const PRELOAD = new URL("programs/jumping_clock.ts", import.meta.url).pathname;
 
-labTest("a connection goes on after both of its processes were stopped for 60 s", async () => {
+/** They wait for minutes, so they run at once. */
+const steps: [name: string, run: () => Promise<void>][] = [];
+
+steps.push(["a connection goes on after both of its processes were stopped for 60 s", async () => {
   await using pair = await connectPair();
   await pair.exchange("before");
   await pair.near.write("on its way");
@@ -17,9 +21,9 @@ labTest("a connection goes on after both of its processes were stopped for 60 s"
   for (const end of [pair.near, pair.far]) end.child.kill("SIGCONT");
   await pair.far.reads("on its way");
   await pair.exchange("after");
-}, NEEDS);
+}]);
 
-labTest("a connection goes on after one of its processes was stopped for 60 s", async () => {
+steps.push(["a connection goes on after one of its processes was stopped for 60 s", async () => {
   await using pair = await connectPair();
   await pair.exchange("before");
   pair.far.child.kill("SIGSTOP");
@@ -28,9 +32,9 @@ labTest("a connection goes on after one of its processes was stopped for 60 s", 
   pair.far.child.kill("SIGCONT");
   await pair.far.reads("on its way");
   await pair.exchange("after");
-}, NEEDS);
+}]);
 
-labTest("a connection goes on when the wall clock of either side jumps ten years", async () => {
+steps.push(["a connection goes on when the wall clock of either side jumps ten years", async () => {
   await using pair = await connectPair();
   await pair.exchange("before");
   for (const signal of ["SIGUSR1", "SIGUSR2"] as const) {
@@ -40,11 +44,11 @@ labTest("a connection goes on when the wall clock of either side jumps ten years
       await pair.exchange(`after ${signal}`);
     }
   }
-}, NEEDS);
+}]);
 
 for (const [first, second] of [["far", "near"], ["near", "far"]] as const) {
   const sides = { far: "listener", near: "connector" };
-  labTest(
+  steps.push([
     `a connection finds another path after the clock of the ${
       sides[first]
     } jumped ten years ahead and that of the ${
@@ -61,9 +65,14 @@ for (const [first, second] of [["far", "near"], ["near", "far"]] as const) {
       await cutCable(pair);
       await pair.exchange("after the second");
     },
-    NEEDS,
-  );
+  ]);
 }
+
+labTest(
+  "a connection of two processes goes on",
+  (context) => stepsAtOnce(context, steps),
+  NEEDS,
+);
 
 /** One end: a running command, whose stdin and stdout are the connection. */
 class End {
