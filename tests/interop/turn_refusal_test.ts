@@ -1,6 +1,6 @@
 // Requests that coturn refuses, and the errors that we report.
 
-import { assertEquals, assertNotEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { RefusedError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
@@ -30,9 +30,9 @@ for (const transport of ["udp", "tcp"] as const) {
     const error = await assertRejects(
       () => datagrams(coturn, { transport, credential }),
       RefusedError,
-      "check the username and the password",
     );
     assertEquals(error.code, 401);
+    assertNotEquals(error.remedy, undefined);
   });
 }
 
@@ -43,6 +43,7 @@ toolTest("a request without a credential is refused", COTURN, async () => {
     RefusedError,
   );
   assertEquals(error.code, 401);
+  assertNotEquals(error.remedy, undefined);
 });
 
 toolTest("a server without users requires no credential", COTURN, async () => {
@@ -55,8 +56,9 @@ toolTest("a server without users requires no credential", COTURN, async () => {
 toolTest("an allocation beyond the user's quota is refused", COTURN, async () => {
   await using coturn = await startTurn({ args: ["--user-quota=1"] });
   await using _first = await datagrams(coturn);
-  const error = await assertRejects(() => datagrams(coturn), RefusedError, "as many relayed");
+  const error = await assertRejects(() => datagrams(coturn), RefusedError);
   assertEquals(error.code, 486);
+  assertNotEquals(error.remedy, undefined);
 });
 
 toolTest("a server without a free port reports that it is full", COTURN, async () => {
@@ -85,7 +87,7 @@ toolTest("a forbidden peer is refused, and others are not", COTURN, async () => 
   ) {
     const error = await assertRejects(act, RefusedError, "127.0.0.2");
     assertEquals(error.code, 403);
-    assertStringIncludes(error.message, "try another peer address");
+    assertNotEquals(error.remedy, undefined);
   }
   assertEquals((await echoed(relay.socket, peer.local, "allowed")).text, "allowed");
 });
@@ -103,8 +105,9 @@ toolTest("a forbidden peer is not dialled", COTURN, async () => {
 toolTest("a peer of another family is refused", COTURN, async () => {
   await using coturn = await startTurn({ addresses: ["127.0.0.1", "::1"] });
   await using relay = await datagrams(coturn);
-  const error = await assertRejects(() => relay.permit(["::1"]), RefusedError, "another family");
+  const error = await assertRejects(() => relay.permit(["::1"]), RefusedError);
   assertEquals(error.code, 443);
+  assertNotEquals(error.remedy, undefined);
 });
 
 toolTest("a peer that does not listen is reported", COTURN, async () => {
@@ -112,8 +115,9 @@ toolTest("a peer that does not listen is reported", COTURN, async () => {
   await using relay = await streams(coturn);
   const [port] = freePorts(1);
   const peer = { ip: "127.0.0.1", port: port! };
-  const error = await assertRejects(() => relay.connect(peer), RefusedError, "does not answer");
+  const error = await assertRejects(() => relay.connect(peer), RefusedError);
   assertEquals(error.code, 447);
+  assertNotEquals(error.remedy, undefined);
 });
 
 toolTest("a second connection to one peer is refused while the first is open", COTURN, async () => {
@@ -137,9 +141,9 @@ toolTest("an address of a family that the server lacks is refused", COTURN, asyn
   const error = await assertRejects(
     () => datagrams(coturn, { family: 6 }),
     RefusedError,
-    "ask for the other family",
   );
   assertEquals(error.code, 440);
+  assertNotEquals(error.remedy, undefined);
 });
 
 toolTest("an unknown reservation is refused", COTURN, async () => {
@@ -148,9 +152,9 @@ toolTest("an unknown reservation is refused", COTURN, async () => {
   const error = await assertRejects(
     () => datagrams(coturn, { reservationToken }),
     RefusedError,
-    "may have expired",
   );
-  assertEquals(error.code, 404); // RFC 8656 §7.2 has 508 for this
+  assertEquals(error.code, 404);
+  assertNotEquals(error.remedy, undefined); // RFC 8656 §7.2 has 508 for this
 });
 
 toolTest(
@@ -162,9 +166,9 @@ toolTest(
     const error = await assertRejects(
       () => datagrams(coturn, { network, local }),
       RefusedError,
-      "open a new one",
     );
     assertEquals(error.code, 437);
+    assertNotEquals(error.remedy, undefined);
   },
 );
 

@@ -186,6 +186,6 @@ const CONDITIONS: readonly Condition[] = [
     options: { servers: [HONEST], transports: ["udp", "tcp"] },
     begin: (lab) => lab.block("internet", "udp", "tcp", "icmp"),
     end: (lab) => lab.block("internet"),
-    judge: judgeDifficulty("offline"),
+    judge: judgeDifficulty("blocked"),
   },
 ];
