@@ -34,7 +34,7 @@ const NAT_TEST: Readonly<Record<string, Expected>> = {
     code: 0,
     says: /NAT of unknown kind/,
   },
-  "mapped address is loopback": { code: 3, says: /STUN/ },
+  "mapped address is loopback": { code: 3, says: /do not answer as they should/ },
   "terminal escapes": { code: 1, says: /answers with error 420/ },
   "reason of many kilobytes": { code: 1, says: /answers, but not with STUN/ },
   "challenge without end": { code: 1, says: /answers with error 401/ },
