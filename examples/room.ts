@@ -69,7 +69,7 @@ function fail({ message }: Error): never {
   Deno.exit(1);
 }
 
-/** Lets in everyone who has the ticket of a member. */
+/** Accepts every peer that has a member's ticket. */
 async function acceptAll(): Promise<void> {
   for await (const incoming of peer) {
     if (peer.connections.length >= MAX_CONNECTIONS) incoming.refuse("busy");
@@ -91,7 +91,7 @@ async function join(ticket: string): Promise<void> {
   dialled.delete(id);
 }
 
-/** Meets everyone who comes, whichever side has connected, and says who has left. */
+/** Greets each new connection, and says which members have left. */
 async function greetAll(): Promise<void> {
   for await (const { event, connection } of peer.events) {
     const { remoteId: id } = connection;

@@ -147,7 +147,7 @@ function isWrongAnswer(error: unknown): boolean {
     error instanceof NetworkError && error.reason === "tls";
 }
 
-/** The server of a URL; `undefined` if there is none, or it is on this host. */
+/** The server that a URL names; `undefined` if it names no host, or this one. */
 function hostOf(url: string): NamedHost | undefined {
   const [, scheme] = /^([a-z+]+):\/\//.exec(url) ?? [];
   const plain = `http://${url.slice((scheme ?? "").length + 3)}`;

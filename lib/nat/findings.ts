@@ -40,7 +40,7 @@ export interface NameEvidence {
   readonly sharedIp: string | null;
 }
 
-/** Why a name was not found: no answer in time; an answer at once that there is none; or that the name does not exist. */
+/** Why a name was not found: the name server was silent, it refused to answer, or it knows no such name. */
 export type NameFault = "silent" | "refused" | "not found";
 
 /** What became of a connection. */
@@ -54,7 +54,7 @@ export interface DialEvidence {
 /** An answer to an HTTP request. */
 export interface WebAnswer {
   readonly status: number;
-  /** The host that it leads to; `null` if it is the one that was asked, or there is none. */
+  /** The host that it redirects to; `null` without a redirect, or if it leads to the same host. */
   readonly leadsTo: string | null;
 }
 

@@ -34,7 +34,7 @@ export interface SortOptions {
  * Waits for a client's first bytes, and completes its TLS handshake if it wants one.
  *
  * @param connection taken over
- * @returns `undefined` if the client has left, was refused, or speaks TLS where there is none
+ * @returns `undefined` if the client has left, was refused, or speaks TLS to a port without TLS
  * @throws {NetworkError} as {@linkcode TlsAcceptor.accept}
  */
 export async function sortConnection(

@@ -348,7 +348,7 @@ async function requestPatiently(
 class RetryBudget {
   readonly #waitsMs = [...BUSY_WAITS_MS];
 
-  /** How long to wait before the next retry; `undefined` if there is none. */
+  /** How long to wait before the next retry; `undefined` after the last one. */
   nextWaitMs(): number | undefined {
     return this.#waitsMs.shift();
   }

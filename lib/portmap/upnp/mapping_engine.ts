@@ -255,7 +255,7 @@ function onRemoved(state: MappingState): MappingStep {
   return state.doubt === undefined ? ask(clear) : fallBack(clear, state.doubt);
 }
 
-/** The next attempt, on a port that has been read; the end if there is none. */
+/** The next attempt, on a port whose entry has been read; without an attempt left, the request ends. */
 function fallBack(state: MappingState, failure: IgdFailure): MappingStep {
   const attempt = nextAttempt(state.attempt, failure, state.context);
   if (attempt === undefined) {

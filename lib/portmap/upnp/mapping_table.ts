@@ -19,7 +19,7 @@ import { mayLeadHere } from "./mapping_engine.ts";
 import { type IgdSession, listEntries, tryCall } from "./session.ts";
 
 /**
- * The entry in the device's table; `undefined` if there is none, `"unknown"` if the device does not say.
+ * The entry in the device's table; `undefined` if the port is free, `"unknown"` if the device does not say.
  *
  * @throws {NoResponseError} if the device does not answer in time
  * @throws {NetworkError} if it cannot be reached
@@ -45,7 +45,7 @@ export async function readEntry(
 
 /** What a device shows of a mapping. */
 export interface ShownMapping {
-  /** The entry of its external port; `undefined` if there is none, `"unknown"` if the device does not say. */
+  /** The entry of its external port; `undefined` if the port is free, `"unknown"` if the device does not say. */
   readonly entry: PortMappingEntry | undefined | "unknown";
   /** `0.0.0.0` if the device reports none. */
   readonly externalIp: string;

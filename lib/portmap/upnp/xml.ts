@@ -171,10 +171,10 @@ const DECLARATION = /<!(?!--|\[CDATA\[)/i;
 // deno-lint-ignore no-control-regex -- it matches control characters on purpose
 const NOT_XML = /[\0-\x08\v\f\x0e-\x1f\ufffe\uffff]|\p{Surrogate}/gu;
 
-/** What comes before the root element: the declaration, comments and instructions. */
+/** The prolog (XML 1.0 §2.8): the declaration, comments and instructions before the root element. */
 const PROLOG = /<\?[^]*?\?>|<!--[^]*?-->/g;
 
-/** What some devices put before the document, such as a byte order mark that is none there. */
+/** Stray characters before the document that some devices send, such as a misplaced byte order mark. */
 const BEFORE = /^[^<]{1,64}/;
 
 const LESS_THAN = 0x3c;
