@@ -140,6 +140,7 @@ export {
   type CheckListEntry,
   DIRECT_PATH_KINDS,
   type DirectPathKind,
+  type GatherOptions,
   type NamedHost,
   type NatProfile,
   type OpenBaseSocketOptions,

@@ -134,6 +134,21 @@ export function readInteger(
   );
 }
 
+/**
+ * Reads an option that takes one of a few words.
+ *
+ * @throws {UsageError} if the text is another one
+ */
+export function readChoice<T extends string>(
+  name: string,
+  text: string | undefined,
+  choices: readonly T[],
+): T | undefined {
+  const choice = choices.find((each) => each === text);
+  if (text === undefined || choice !== undefined) return choice;
+  throw new UsageError(`--${name} takes ${choices.join(" or ")}, not ${shown(text)}`);
+}
+
 /** The range of a time, in milliseconds, and what a bare number means. */
 export interface DurationRange {
   readonly min?: number;

@@ -10,8 +10,8 @@ import { testNat, type TestNatOptions } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import type { IpFamily } from "../net/address.ts";
 import { parseServer } from "../nat/servers.ts";
-import { readCommand, readSeconds, readTimeoutMs, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, UsageError } from "./io.ts";
+import { readChoice, readCommand, readSeconds, readTimeoutMs, readWith } from "./arguments.ts";
+import { type CliIo, EXIT } from "./io.ts";
 import { pad, table, textWidth } from "./layout.ts";
 import { outputColumns, waitFor, waitOver } from "./screen.ts";
 
@@ -72,17 +72,6 @@ function toJson(report: NatReport, options: { withLifetime: boolean }): unknown 
     verdict,
     findings: report.findings,
   };
-}
-
-function readChoice<T extends string>(
-  name: string,
-  text: string | undefined,
-  choices: readonly T[],
-): T | undefined {
-  if (text === undefined) return undefined;
-  const choice = choices.find((choice) => choice === text);
-  if (choice !== undefined) return choice;
-  throw new UsageError(`--${name} takes ${choices.join(" or ")}, not ${text}`);
 }
 
 function loggerTo(io: CliIo): Logger {

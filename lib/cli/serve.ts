@@ -32,7 +32,14 @@ import {
   type StunServer,
   type StunServerOptions,
 } from "../stun/server/server.ts";
-import { type Arguments, readCommand, readDuration, readInteger, readWith } from "./arguments.ts";
+import {
+  type Arguments,
+  readChoice,
+  readCommand,
+  readDuration,
+  readInteger,
+  readWith,
+} from "./arguments.ts";
 import {
   type CliIo,
   EXIT,
@@ -132,17 +139,6 @@ function readLogger({ values }: Arguments, io: CliIo): Logger {
   }
   if (level !== undefined) throw new UsageError("--log-level needs --log");
   return { debug() {}, info() {}, warn: (text: string) => io.err(`punchline: ${text}`) };
-}
-
-function readChoice<T extends string>(
-  name: string,
-  text: string | undefined,
-  choices: readonly T[],
-): T | undefined {
-  if (text === undefined) return undefined;
-  const choice = choices.find((each) => each === text);
-  if (choice !== undefined) return choice;
-  throw new UsageError(`--${name} takes ${choices.join(" or ")}, not ${text.slice(0, 60)}`);
 }
 
 /** The certificate is loaded only where there is one. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { TransportAddress } from "./address.ts";
+import { WrappedConnection } from "./deno_conn.ts";
 import type { TcpConnection, TlsAcceptor } from "./network.ts";
 
 /** What a client speaks. */
@@ -69,61 +69,34 @@ async function unreadFirst(
 }
 
 /** A connection of which some bytes have been read and put back. */
-class UnreadConnection implements TcpConnection {
-  readonly local: TransportAddress;
-  readonly remote: TransportAddress;
-  readonly #connection: TcpConnection;
-  #unread: Uint8Array | undefined;
+class UnreadConnection extends WrappedConnection {
+  #unread: Uint8Array;
 
   constructor(connection: TcpConnection, unread: Uint8Array) {
-    this.local = connection.local;
-    this.remote = connection.remote;
-    this.#connection = connection;
+    super(connection);
     this.#unread = unread;
   }
 
-  read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#unread === undefined) return this.#connection.read(buffer);
+  override read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#unread.length === 0) return super.read(buffer);
     const length = Math.min(buffer.length, this.#unread.length);
     buffer.set(this.#unread.subarray(0, length));
-    this.#unread = length < this.#unread.length ? this.#unread.subarray(length) : undefined;
+    this.#unread = this.#unread.subarray(length);
     return Promise.resolve(length);
   }
 
-  write(data: Uint8Array): Promise<number> {
-    return this.#connection.write(data);
+  override close(): void {
+    this.#unread = NOTHING;
+    super.close();
   }
 
-  closeWrite(): Promise<void> {
-    return this.#connection.closeWrite();
-  }
-
-  close(): void {
-    this.#forget();
-    this.#connection.close();
-  }
-
-  reset(): void {
-    this.#forget();
-    this.#connection.reset();
-  }
-
-  ref(): void {
-    this.#connection.ref?.();
-  }
-
-  unref(): void {
-    this.#connection.unref?.();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #forget(): void {
-    this.#unread = undefined;
+  override reset(): void {
+    this.#unread = NOTHING;
+    super.reset();
   }
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** The first byte of a TLS record that carries a handshake (RFC 8446 §5.1). */
 const TLS_HANDSHAKE = 0x16;

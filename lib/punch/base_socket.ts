@@ -8,23 +8,17 @@
 import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
-import type { FamilyReport } from "../nat/behavior.ts";
 import type { InboundBehavior } from "../nat/inbound.ts";
 import { TcpDialer } from "../nat/tcp_dialer.ts";
-import {
-  type IpFamily,
-  ipFamily,
-  type Nat64Prefix,
-  type TransportAddress,
-} from "../net/address.ts";
+import { ipFamily, type Nat64Prefix, type TransportAddress } from "../net/address.ts";
 import { discoverNat64, LocalIpv6Search, type NamedHost } from "../net/local_address.ts";
-import type { Network } from "../net/network.ts";
 import { type Candidate, hostIps, type PunchDescription } from "./candidates.ts";
 import {
   candidatesOf,
   describe,
   freePorts,
   gather,
+  type GatherOptions,
   localIpWithoutServers,
   resample,
 } from "./gathering.ts";
@@ -43,32 +37,15 @@ import type { OpenUdpBaseSocketOptions, UdpBaseSocket } from "./udp_base_socket.
 import { abortable } from "@std/async/abortable";
 
 /** What a base socket needs. */
-export interface OpenBaseSocketOptions {
-  /** The network to use. */
-  readonly network: Network;
-  /** STUN servers that speak TCP, best first; none for a punch without a NAT, such as within a LAN. */
-  readonly servers: readonly TransportAddress[];
-  /** The address family of the servers. */
-  readonly family: IpFamily;
-  /** What a NAT test found over TCP; without it a server is asked to dial back, if there is one that does. */
-  readonly report?:
-    | (
-      & Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn">
-      & Partial<Pick<FamilyReport, "crossingSyn">>
-    )
-    | null;
+export interface OpenBaseSocketOptions extends GatherOptions {
   /** Hosts to dial over IPv6, only to learn this host's address if its interfaces are not known. */
   readonly ipv6Hosts?: readonly NamedHost[];
-  /** External addresses that a router forwards to the punch port. */
-  readonly mapped?: readonly TransportAddress[];
   /** @ignore opens a base socket for UDP as well, which is gathered for at the same time. Default: none. */
   readonly openUdp?: (options: OpenUdpBaseSocketOptions) => Promise<UdpBaseSocket>;
   /** Servers that may dial back to this host. Default: `servers`. */
   readonly dialBackServers?: readonly TransportAddress[];
   /** @ignore what was learned of networks before: for all base sockets of one program */
   readonly knownNetworks?: KnownNetworks;
-  /** Aborts the gathering. */
-  readonly signal?: AbortSignal;
 }
 
 /** A punch port that is ready for use, and the description of this side that goes with it. */

@@ -21,14 +21,15 @@ import {
 import { dependsOnDestination, type NatProfile, type PortPair } from "./nat_profile.ts";
 import { MAX_CANDIDATES, MAX_EXTERNAL_IPS } from "./offer.ts";
 
-/** What gathering needs, as a base socket gets it. */
+/** What gathering needs. */
 export interface GatherOptions {
+  /** The network to use. */
   readonly network: Network;
-  /** STUN servers that speak TCP, best first; none for a punch without a NAT. */
+  /** STUN servers that speak TCP, best first; none for a punch without a NAT, such as within a LAN. */
   readonly servers: readonly TransportAddress[];
   /** The address family of the servers. */
   readonly family: IpFamily;
-  /** What a NAT test found over TCP. */
+  /** What a NAT test found over TCP; without it a server is asked to dial back, if there is one that does. */
   readonly report?:
     | (
       & Pick<FamilyReport, "mapping" | "filtering" | "unsolicitedSyn">

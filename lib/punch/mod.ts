@@ -54,6 +54,7 @@ export { MAX_SIGNAL_BYTES, type SignalChannel } from "../signal/channel.ts";
 export type { Candidate, PunchDescription } from "./candidates.ts";
 export { explainMatrix, explainPair, type PairExpectation } from "./explain.ts";
 export type { BaseSocket, OpenBaseSocketOptions } from "./base_socket.ts";
+export type { GatherOptions } from "./gathering.ts";
 export { PUNCH_LIMITS, type PunchLimits } from "./limits.ts";
 export { nameNat, NAT_KINDS, type NatProfile, type PortPair } from "./nat_profile.ts";
 export type { PunchRole } from "./offer.ts";

@@ -169,14 +169,7 @@ Deno.test("codes that are wrong in themselves are usage errors, in one line", as
 
 Deno.test("friends that are added at the same time are all kept", () =>
   inFolder(async ({ folder }) => {
-    const settings = {
-      permissions: [
-        `--allow-read=${folder}`,
-        `--allow-write=${folder}`,
-        "--allow-env=XDG_CONFIG_HOME,HOME,APPDATA",
-      ],
-      env: { XDG_CONFIG_HOME: folder, APPDATA: folder, HOME: folder },
-    };
+    const settings = settingsIn(folder);
     const run = (...args: string[]) => start(["peers", ...args], settings).end();
     const names = ["a", "b", "c", "d", "e", "f"];
     const added = await Promise.all(names.map((name) => run("add", name, TICKET)));
@@ -187,14 +180,7 @@ Deno.test("friends that are added at the same time are all kept", () =>
 
 Deno.test("peers add, list and remove keep names for friends, which connect takes", () =>
   inFolder(async ({ folder, servers }) => {
-    const settings = {
-      permissions: [
-        `--allow-read=${folder}`,
-        `--allow-write=${folder}`,
-        "--allow-env=XDG_CONFIG_HOME,HOME,APPDATA",
-      ],
-      env: { XDG_CONFIG_HOME: folder, APPDATA: folder, HOME: folder },
-    };
+    const settings = settingsIn(folder);
     const key = ["--key", `${folder}/key`];
     const listener = start(["listen", ...key, ...servers.all], { ...settings, input: "hello" });
     const code = await codeOf(listener);
@@ -338,4 +324,16 @@ async function until(isSo: () => boolean): Promise<void> {
 
 function endless(): ReadableStream<Uint8Array> {
   return new ReadableStream();
+}
+
+/** A command that keeps its settings in the folder. */
+function settingsIn(folder: string) {
+  return {
+    permissions: [
+      `--allow-read=${folder}`,
+      `--allow-write=${folder}`,
+      "--allow-env=XDG_CONFIG_HOME,HOME,APPDATA",
+    ],
+    env: { XDG_CONFIG_HOME: folder, APPDATA: folder, HOME: folder },
+  };
 }

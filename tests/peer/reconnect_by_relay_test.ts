@@ -1,17 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
-import { makeContext, type PeerContext } from "../../lib/peer/context.ts";
 import { dialPeer } from "../../lib/peer/dialer.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
-import type { RelayOpener } from "../../lib/peer/relay_path.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
-import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { inPeerScene, nextOf, type PeerScene, SERVERS } from "../scenes/peer_scene.ts";
-import { testRelay } from "./test_relay.ts";
+import { contextWith, testRelay } from "./test_relay.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
@@ -165,27 +162,4 @@ function forever(signal: AbortSignal | undefined): Promise<never> {
   return new Promise((_, reject) => {
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
-}
-
-/** A peer's context, with a relay that no URL names. */
-function contextWith(
-  options: PeerOptions,
-  relay: RelayOpener,
-): AsyncDisposable & { readonly context: PeerContext } {
-  const closed = new AbortController();
-  const jobs: Promise<unknown>[] = [];
-  const made = makeContext(options, {
-    udp: undefined,
-    staticKey: generateKeyPair(),
-    closed: closed.signal,
-    inBackground: (job) => void jobs.push(Promise.allSettled([job()])),
-  });
-  const context = { ...made, relays: [relay] };
-  const dispose = async () => {
-    closed.abort(new Error("closed"));
-    await Promise.all(jobs);
-    await context.baseSockets?.[Symbol.asyncDispose]();
-    await context.signaling[Symbol.asyncDispose]();
-  };
-  return { context, [Symbol.asyncDispose]: dispose };
 }

@@ -5,15 +5,12 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { makeContext, type PeerContext } from "../../lib/peer/context.ts";
 import { dialPeer } from "../../lib/peer/dialer.ts";
-import type { RelayOpener } from "../../lib/peer/relay_path.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
-import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { inPeerScene, nextOf, SERVERS } from "../scenes/peer_scene.ts";
-import { testRelay } from "./test_relay.ts";
+import { contextWith, testRelay } from "./test_relay.ts";
 
 const few = { maxSessions: 64 } as const;
 const { portRestricted, symmetric, fullCone } = NAT_BEHAVIORS;
@@ -32,7 +29,10 @@ for (
     inPeerScene({ a, b, rttMs: 50 }, async ({ a, b, hub, internet, open, time }) => {
       await using bob = await open(b);
       const relay = testRelay(internet.host("relay", {}));
-      await using dialer = contextWith(a.network, hub, relay);
+      await using dialer = contextWith(
+        { network: a.network, signaling: [hub], servers: SERVERS, mapPorts: false },
+        relay,
+      );
       const accepted = nextOf(bob).then((incoming) => incoming.accept());
       const startedMs = time.nowMs;
       await using conn = await dialPeer(dialer.context, decodeTicket(bob.ticket), {
@@ -50,28 +50,4 @@ for (
       assertEquals(await readText(other, 5), "again");
       await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
     }));
-}
-
-/** A peer's context, with a relay that no URL names. */
-function contextWith(
-  network: PeerContext["network"],
-  hub: Parameters<typeof makeContext>[0]["signaling"] extends readonly (infer T)[] | undefined ? T
-    : never,
-  relay: RelayOpener,
-): AsyncDisposable & { readonly context: PeerContext } {
-  const closed = new AbortController();
-  const jobs: Promise<unknown>[] = [];
-  const made = makeContext({ network, signaling: [hub], servers: SERVERS, mapPorts: false }, {
-    staticKey: generateKeyPair(),
-    closed: closed.signal,
-    inBackground: (job) => void jobs.push(Promise.allSettled([job()])),
-  });
-  const context = { ...made, relays: [relay] };
-  const dispose = async () => {
-    closed.abort(new Error("closed"));
-    await Promise.all(jobs);
-    await context.baseSockets?.[Symbol.asyncDispose]();
-    await context.signaling[Symbol.asyncDispose]();
-  };
-  return { context, [Symbol.asyncDispose]: dispose };
 }

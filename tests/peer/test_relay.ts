@@ -4,6 +4,9 @@
  * @module
  */
 
+import { makeContext, type PeerContext } from "../../lib/peer/context.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
+import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import type { RelayOpener } from "../../lib/peer/relay_path.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
 import type { StreamRelay } from "../../lib/turn/stream_relay.ts";
@@ -58,4 +61,27 @@ export function testRelay(host: Host, refuses: readonly string[] = []): TestRela
     };
   };
   return { url, open, ip: host.addresses[0]!, permitted, permissionRequests };
+}
+
+/** A peer's context, with a relay that no URL names. */
+export function contextWith(
+  options: PeerOptions,
+  relay: RelayOpener,
+): AsyncDisposable & { readonly context: PeerContext } {
+  const closed = new AbortController();
+  const jobs: Promise<unknown>[] = [];
+  const made = makeContext(options, {
+    udp: undefined,
+    staticKey: generateKeyPair(),
+    closed: closed.signal,
+    inBackground: (job) => void jobs.push(Promise.allSettled([job()])),
+  });
+  const context = { ...made, relays: [relay] };
+  const dispose = async () => {
+    closed.abort(new Error("closed"));
+    await Promise.all(jobs);
+    await context.baseSockets?.[Symbol.asyncDispose]();
+    await context.signaling[Symbol.asyncDispose]();
+  };
+  return { context, [Symbol.asyncDispose]: dispose };
 }
