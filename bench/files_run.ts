@@ -56,7 +56,8 @@ try {
   for (const [name, program] of Object.entries(PROGRAMS)) {
     const { loaded, ran } = await filesOf(name, program, name.startsWith("connect") ? words : []);
     console.log(JSON.stringify({ call: name, loaded: loaded.length, ran: ran.length }));
-    if (Deno.args.includes("--list")) console.log(loaded.map((path) => `  ${path}`).join("\n"));
+    const list = (path: string) => `  ${ran.includes(path) ? "runs" : "    "} ${path}`;
+    if (Deno.args.includes("--list")) console.log(loaded.map(list).join("\n"));
   }
   listener.kill();
   await listener.status;
