@@ -32,23 +32,23 @@ export function initialMemoryState(nowMs: number): MemoryState {
 
 /** The next state, and what to collect. */
 export function stepMemory(
-  state: MemoryState,
+  { collectedAt, quiet: before }: MemoryState,
   { connections }: MemoryEvent,
   nowMs: number,
 ): { readonly state: MemoryState; readonly actions: readonly MemoryAction[] } {
-  const isBusy = connections - state.quiet.connections > QUIET_CONNECTIONS;
-  const quiet = isBusy ? { sinceMs: nowMs, connections } : state.quiet;
-  const closed = connections - state.collectedAt;
-  if (closed >= MAX_GARBAGE_CONNECTIONS) return collecting("garbage");
-  const isOver = nowMs - quiet.sinceMs >= QUIET_MS;
-  if (isOver && closed > QUIET_CONNECTIONS) return collecting("everything");
-  return { state: { ...state, quiet }, actions: [] };
-
-  function collecting(what: MemoryAction["what"]) {
-    // What is left after `garbage` is for the collection of `everything` that follows.
-    const collectedAt = what === "everything" ? connections : connections - QUIET_CONNECTIONS - 1;
-    return { state: { collectedAt, quiet }, actions: [{ kind: "collect", what } as const] };
+  const isBusy = connections - before.connections > QUIET_CONNECTIONS;
+  const quiet = isBusy ? { sinceMs: nowMs, connections } : before;
+  const closed = connections - collectedAt;
+  if (closed >= MAX_GARBAGE_CONNECTIONS) {
+    // Enough is left over for everything to be collected when the busy time ends.
+    const state = { collectedAt: connections - QUIET_CONNECTIONS - 1, quiet };
+    return { state, actions: [{ kind: "collect", what: "garbage" }] };
   }
+  if (closed > QUIET_CONNECTIONS && nowMs - quiet.sinceMs >= QUIET_MS) {
+    const state = { collectedAt: connections, quiet };
+    return { state, actions: [{ kind: "collect", what: "everything" }] };
+  }
+  return { state: { collectedAt, quiet }, actions: [] };
 }
 
 /** Chosen by us: a connection leaves 1 to 12 KB, so this is 8 MB in a flood of connections that are refused. */
