@@ -155,9 +155,10 @@ class PathSearch {
     this.#base = baseSockets?.take(signal);
     const { remoteKey } = options.connection;
     this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
-    this.#udp = this.#base === undefined || session.isManual ? undefined : context.udp?.race({
+    this.#udp = this.#base === undefined ? undefined : context.udp?.race({
       network: context.network,
       role: options.role,
+      isManual: session.isManual,
       pathKinds: context.punchOptions.pathKinds ?? new Set(),
       budget: this.#budget,
       onPath: (path) => void this.#useUdp(path),
