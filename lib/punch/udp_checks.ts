@@ -25,7 +25,7 @@ import { type PathReceiver, UdpDemultiplexer } from "../udp/demultiplexer.ts";
 import { type ControlPacket, decodeUdpPacket } from "../udp/packet_message.ts";
 import { derivePathKeys, isAuthentic, type PathKeys, sealControl } from "../udp/path_keys.ts";
 import { UdpConnection } from "../udp/udp_connection.ts";
-import { dialContext, isAllowedTarget } from "./candidates.ts";
+import { dialContext, isAllowedTarget, localAddressTowards } from "./candidates.ts";
 import type { DialBudget, DialTarget } from "./limits.ts";
 import { AttemptRecord } from "./nomination.ts";
 import type { PunchRole } from "./offer.ts";
@@ -187,7 +187,7 @@ export class UdpChecks {
     const record = this.#recordOf(check);
     const isCovered = isTriggered ||
       this.#options.budget.take(this.#targetOf(target, entry), performance.now());
-    record.tries += isCovered ? 1 : 0;
+    if (isCovered) record.tried(formatTransportAddress(target), this.#localOf(check));
     const isSent = isCovered &&
       await this.#send(socket, target, "probe", encode({ check, index }));
     if (!isSent) this.#dispatch({ kind: "refused", check });
@@ -321,10 +321,20 @@ export class UdpChecks {
     this.#sockets.set(socket, Promise.resolve({ ...open, isTaken: true }));
     budget.prove({ ip: unwrapIp(remote.ip, context.facts?.nat64Prefixes), port: remote.port });
     const record = this.#recordAt(remote, kind);
-    record.end("connected", formatTransportAddress(demultiplexer.local));
+    const from = formatTransportAddress(demultiplexer.local);
+    record.addCandidate(formatTransportAddress(remote), from);
+    record.end("connected", from);
     this.#path = { connection, record };
     const channelBinding = label(secret, `udp channel binding ${index}`);
     this.#options.onPath({ connection, kind, channelBinding, rttMs: rttMs ?? undefined });
+  }
+
+  /** Where a probe leaves from, as far as it is known. */
+  #localOf(check: number): string | null {
+    const { socket, target, localPort } = this.#state.checks[check]!;
+    const { local } = this.#options.context;
+    const port = socket < FIRST_FRESH_SOCKET ? local.punchPort : localPort;
+    return localAddressTowards(target.ip, port, local);
   }
 
   #recordOf(check: number): AttemptRecord {

@@ -94,8 +94,8 @@ function securedDatagrams(connection: UdpConnection, keys: DatagramKeys): Datagr
 export interface UdpRaceOptions {
   readonly network: Network;
   readonly role: PunchRole;
-  /** Whether people carry the offers. */
-  readonly isManual: boolean;
+  /** Whether people carry the offers. Default: `false`. */
+  readonly isManual?: boolean;
   /** The kinds of path to try. */
   readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** The one of the search, which the punch by TCP uses, too. */
