@@ -23,7 +23,7 @@ import { looksLikeCode } from "../peer/ticket.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
+import { type CliIo, EXIT, failureOf, printFailure, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
@@ -88,7 +88,9 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     if (!(error instanceof UnreachableError)) throw error;
     events.waitOver();
     events.attempts(error.attempts);
-    printError(error, io);
+    const failure = failureOf(error);
+    const isRelay = error.remedy?.includes("`turn`") ?? false; // this command has none
+    printFailure(isRelay ? { ...failure, remedy: WITHOUT_RELAY } : failure, io);
     return EXIT.failure;
   }
 }
@@ -234,3 +236,6 @@ const MAPPING_MS = 30_000;
 
 /** Chosen by us: an hour. */
 const MAX_TIMEOUT_MS = 3_600_000;
+
+const WITHOUT_RELAY =
+  "Forward a port on one side's router, or connect by `punchline listen` and its ticket, which may use a relay";

@@ -32,7 +32,7 @@ import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts"
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
 import { openRelayPath } from "./relay_path.ts";
-import { lostError } from "./search_failure.ts";
+import { lostError, remedyWithoutRelay } from "./search_failure.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
 import { datagramKeys, pathKeys } from "./ticket.ts";
@@ -208,7 +208,9 @@ class PathSearch {
     const why = reasons.map((reason) => (reason as Error).message.replace(/^Cannot \w+: /, ""));
     const cause = reasons.find(({ cause }) => cause instanceof RefusedError) ?? reasons[0];
     const message = `Cannot connect: ${[...new Set(why)].join("; ")}`;
-    return new UnreachableError(message, this.#attempts, { cause });
+    const { session: { isManual } } = this.#options;
+    const remedy = this.#mayRelay ? undefined : remedyWithoutRelay({ ...this.#context, isManual });
+    return new UnreachableError(message, this.#attempts, { cause, remedy });
   }
 
   /** A path may die before it carries a byte: only one over which the other side was heard ends the search for others. */

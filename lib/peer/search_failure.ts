@@ -28,6 +28,16 @@ export function hopelessError({ relayCode }: FoundNothing): Error {
   });
 }
 
+/** What to do after a search in which no relay was allowed: advice to name one would be of no use. */
+export function remedyWithoutRelay(
+  { isManual, mayRelay }: { readonly isManual: boolean; readonly mayRelay: boolean },
+): string {
+  if (isManual) return "Meet by a server, named in `signaling`, so that a relay can be used";
+  return mayRelay
+    ? "Let the other side leave `strategies` out, so that relays are used"
+    : "Leave `strategies` out, so that relays and all other kinds of path are tried";
+}
+
 /** The reason for a search to end, a while after its path was lost. */
 export function lostError(): NetworkError {
   return new NetworkError("the path was lost before it could be used", "reset");

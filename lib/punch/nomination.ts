@@ -375,7 +375,7 @@ const ATTEMPT_REMEDIES: Readonly<Record<PathKind, string>> = {
   "ipv6": "Let the firewalls in front of both machines accept IPv6 connections",
   "direct": "Let the firewall in front of that address accept connections",
   "mapped": "Check the port mapping on the other side's router",
-  "punch-tcp": "Forward a port on one side's router, or name a TURN relay in `turn`",
-  "punch-udp": "Allow outgoing UDP in the firewall of each side, or name a TURN relay in `turn`",
+  "punch-tcp": "Forward a port on one side's router",
+  "punch-udp": "Allow outgoing UDP in the firewall of each side",
   "relay": "Check the relay's URL and login, and that its firewall lets both sides in",
 };

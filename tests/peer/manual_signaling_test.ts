@@ -163,6 +163,10 @@ Deno.test("manual signaling: port predictions from a minute ago are not used", a
     const connecting = ends.alice.connect(ends.bob.ticket);
     const error = await assertRejects(() => connecting, UnreachableError);
     assert(error.message.includes("impossible"), error.message);
+    assertEquals(
+      error.remedy,
+      "Meet by a server, named in `signaling`, so that a relay can be used",
+    );
     await assertRejects(() => ends.accepted, UnreachableError);
     assert(place.time.nowMs - startedAtMs < 2.2 * MINUTES);
     assertEquals(hands.carried.length, 2);
