@@ -28,6 +28,7 @@ import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_ev
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
+import { showTypedBelow, StdinLines } from "./stdin_lines.ts";
 import { openPool, sayLooking } from "./target.ts";
 import { limitText, wayName } from "./status_engine.ts";
 
@@ -58,6 +59,8 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   await using channel = await enterRoom(url, room, events, io.signal);
   events.signaling(withoutLogin(url), "open");
   events.waitFor("Waiting for the other side", timeoutMs);
+  const stdin = new StdinLines(io);
+  showTypedBelow(io, stdin);
   if (!channel.isPeerPresent && named !== undefined) {
     events.print(`Waiting in room ${room} at ${shownUrl(url)} for the other side`);
   }
@@ -81,7 +84,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
       (conn) => conn.close(),
     );
     events.connected(reportOf(conn));
-    await pipeThrough(conn, io);
+    await pipeThrough(conn, io, stdin.rest());
     events.closed();
     return EXIT.ok;
   } catch (error) {
