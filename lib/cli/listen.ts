@@ -73,7 +73,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
-  if (port === undefined) showTypedBelow(io, input.stdin);
+  if (port === undefined && !flags.has("qr")) showTypedBelow(io, input.stdin); // a QR code needs the row
   return port === undefined
     ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
     : await forwardAll(peer, port, events, io);

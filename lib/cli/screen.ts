@@ -222,7 +222,9 @@ export class Screen implements StatusLine {
 
   #erased(): string {
     if (!this.#isAboveTyping) return `\r${this.#clearRest()}`;
-    return `\r${up(this.#rowsOf(this.#drawn.replaceAll(STYLE, "")))}${CLEAR_BELOW}`;
+    const rows = this.#rowsOf(this.#drawn.replaceAll(STYLE, ""));
+    if (rows === 1) return `\r${CLEAR_LINE}${up(1)}${CLEAR_LINE}`;
+    return `\r${up(rows)}${CLEAR_BELOW}`;
   }
 
   /** How many rows of the terminal a line takes. */

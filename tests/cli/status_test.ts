@@ -256,7 +256,7 @@ Deno.test("what is typed goes below the status line, and stays when Enter ends i
     ...["\r\u001b[2A\u001b[J", "a line\n", "\rWaiting,…\u001b[K\n"],
   ]);
   status.tell({ kind: "idle" });
-  assertEquals(text().at(-1), "\r\u001b[1A\u001b[J");
+  assertEquals(text().at(-1), "\r\u001b[K\u001b[1A\u001b[K");
   status.typed("a message\n"); // no status line, nothing to do
   assertEquals(text().length, 10);
 });
