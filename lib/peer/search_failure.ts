@@ -4,7 +4,13 @@
  * @module
  */
 
-import { NetworkError, PunchlineError, RefusedError, UnreachableError } from "../base/errors.ts";
+import {
+  type ConnectionAttempt,
+  NetworkError,
+  PunchlineError,
+  RefusedError,
+  UnreachableError,
+} from "../base/errors.ts";
 import { isStunErrorCode } from "./relay_message.ts";
 import type { FoundNothing } from "./signaling_message.ts";
 
@@ -16,6 +22,25 @@ export function foundNothing(error: unknown): FoundNothing | undefined {
     return { relayCode: isStunErrorCode(cause.code) ? cause.code : null };
   }
   return { relayCode: null };
+}
+
+/**
+ * The error of a search whose parts have failed. An unexpected one is returned as it is.
+ *
+ * @param remedy what to do. Default: as a part says
+ */
+export function searchError(
+  reasons: readonly unknown[],
+  attempts: readonly ConnectionAttempt[],
+  remedy: string | undefined,
+): unknown {
+  const unexpected = reasons.find((reason) => !(reason instanceof UnreachableError));
+  if (unexpected !== undefined) return unexpected;
+  const errors = reasons as readonly UnreachableError[];
+  const why = errors.map(({ message }) => message.replace(/^Cannot \w+: /, ""));
+  const cause = errors.find(({ cause }) => cause instanceof RefusedError) ?? errors[0];
+  const message = `Cannot connect: ${[...new Set(why)].join("; ")}`;
+  return new UnreachableError(message, attempts, { cause, remedy });
 }
 
 /** The reason for a search to end, after the other side's has found nothing. */
