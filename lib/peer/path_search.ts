@@ -8,11 +8,7 @@
  */
 
 import { toHex } from "../base/bytes.ts";
-import {
-  type ConnectionAttempt,
-  messageOf,
-  UnreachableError,
-} from "../base/errors.ts";
+import { type ConnectionAttempt, messageOf, UnreachableError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
