@@ -53,6 +53,9 @@ export class UdpBaseSocket implements AsyncDisposable {
   /** The owner, and the searches and the path that use the sockets. */
   #holders = 1;
   #isDisposed = false;
+  /** Those for whom the mapping is kept in use. */
+  #keepers = 0;
+  #keepAliveTimer: ReturnType<typeof setInterval> | undefined;
 
   private constructor(
     options: OpenUdpBaseSocketOptions,
@@ -151,9 +154,15 @@ export class UdpBaseSocket implements AsyncDisposable {
       const request = encodeProbe(spec, transactionId, { isRfc3489: false });
       stun.send(request, server).catch(() => {}); // as good as lost: the next one follows
     };
-    send();
-    const timer = setInterval(send, KEEP_ALIVE_MS);
-    return { [Symbol.dispose]: () => clearInterval(timer) };
+    if (this.#keepers++ === 0) {
+      send();
+      this.#keepAliveTimer = setInterval(send, KEEP_ALIVE_MS);
+    }
+    const stack = new DisposableStack();
+    stack.defer(() => {
+      if (--this.#keepers === 0) clearInterval(this.#keepAliveTimer);
+    });
+    return stack;
   }
 
   /**
