@@ -28,7 +28,7 @@ import {
   rulesOutDirect,
 } from "./peer_options.ts";
 import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
-import { showTypedBelow } from "./stdin_lines.ts";
+import { readTypedAhead, showTypedBelow } from "./stdin_lines.ts";
 import { readTarget, ticketOf } from "./target.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
 import { ReadAhead, WaitingConnections } from "./waiting_connections.ts";
@@ -58,6 +58,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     urls.agree(target.servers);
     await urls.ask(target.ticket, { asks, failsEarly });
   }
+  if (port === undefined) readTypedAhead(io, input.stdin);
   await using watch = new NetworkWatch(events, options.signaling);
   await using peer = await openPeer({
     ...options,
@@ -71,7 +72,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     const { text, timeoutMs } = prompt?.waiting ??
       { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
     events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
-    showTypedBelow(io, input.stdin);
+    showTypedBelow(io);
   }
   try {
     const ticket = await ticketOf(target, peer, events, io);

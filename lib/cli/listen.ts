@@ -32,7 +32,7 @@ import {
 import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import { limitText } from "./status_engine.ts";
-import { showTypedBelow, type StdinLines } from "./stdin_lines.ts";
+import { readTypedAhead, showTypedBelow, type StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
 /** Runs the command; returns its exit code. */
@@ -53,6 +53,8 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
+  const isTyped = port === undefined && !flags.has("qr"); // a QR code needs the row
+  if (isTyped) readTypedAhead(io, input.stdin);
   events.waitFor("Opening ways to meet");
   await using watch = new NetworkWatch(events, options.signaling);
   const tickets = await readTickets(given, options, "connection", io);
@@ -73,7 +75,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
-  if (port === undefined && !flags.has("qr")) showTypedBelow(io, input.stdin); // a QR code needs the row
+  if (isTyped) showTypedBelow(io);
   return port === undefined
     ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
     : await forwardAll(peer, port, events, io);

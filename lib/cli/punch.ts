@@ -28,7 +28,7 @@ import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_ev
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
-import { showTypedBelow, StdinLines } from "./stdin_lines.ts";
+import { readTypedAhead, showTypedBelow, StdinLines } from "./stdin_lines.ts";
 import { openPool, sayLooking } from "./target.ts";
 import { limitText, wayName } from "./status_engine.ts";
 
@@ -54,13 +54,14 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   await using code = named === undefined
     ? showCode(room, url, commandLine, { events, io })
     : undefined;
+  const stdin = new StdinLines(io);
+  readTypedAhead(io, stdin);
   events.signaling(withoutLogin(url), "opening");
   events.waitFor("Entering the room");
   await using channel = await enterRoom(url, room, events, io.signal);
   events.signaling(withoutLogin(url), "open");
   events.waitFor("Waiting for the other side", timeoutMs);
-  const stdin = new StdinLines(io);
-  showTypedBelow(io, stdin);
+  showTypedBelow(io);
   if (!channel.isPeerPresent && named !== undefined) {
     events.print(`Waiting in room ${room} at ${shownUrl(url)} for the other side`);
   }

@@ -141,15 +141,22 @@ export class Screen implements StatusLine {
     this.#draw();
   }
 
-  /** The terminal has shown this text, lines that Enter has ended among it: they stay, and the status line goes below them. */
+  /**
+   * The terminal has shown this text, lines that Enter has ended among it: they stay, and the status line goes below them.
+   * Text from before {@linkcode Screen.expectTyping} stands elsewhere, and has moved nothing.
+   */
   typed(text: string): void {
+    if (!this.#isAboveTyping) return;
     const lines = text.split("\n").slice(0, -1);
     if (this.#drawn === "" || lines.length === 0) return;
     const rows = lines.reduce((sum, line) => sum + this.#rowsOf(line), 0);
-    if (rows + 1 < (this.rows ?? Infinity)) {
-      this.#line.write(`\r${up(rows + 1)}${DELETE_LINE}${down(rows)}`);
+    if (rows + 1 >= (this.rows ?? Infinity)) {
+      this.#drawn = "";
+      return this.#draw();
     }
-    this.#drawn = "";
+    // The cursor may be behind the start of another line by now.
+    const moved = `\r${up(rows + 1)}${DELETE_LINE}${down(rows)}${INSERT_LINE}`;
+    this.#line.write(`${SAVE_CURSOR}${moved}${this.#drawn}${RESTORE_CURSOR}`);
     this.#draw();
   }
 
@@ -270,7 +277,7 @@ function printLaidOut(
 const CLEAR_LINE = "\u001b[K";
 const CLEAR_BELOW = "\u001b[J";
 
-/** Cursor up and down, and delete line (ECMA-48 CUU, CUD, DL). */
+/** Cursor up and down, delete and insert line (ECMA-48 CUU, CUD, DL, IL). */
 function up(rows: number): string {
   return `\u001b[${rows}A`;
 }
@@ -278,6 +285,7 @@ function down(rows: number): string {
   return `\u001b[${rows}B`;
 }
 const DELETE_LINE = "\u001b[M";
+const INSERT_LINE = "\u001b[L";
 
 /** DECSC and DECRC, which every terminal since the VT100 has. */
 const SAVE_CURSOR = "\u001b7";

@@ -7,7 +7,7 @@
 import { concat } from "../base/bytes.ts";
 import { Deadline } from "../base/timers.ts";
 import type { CliIo } from "./io.ts";
-import { screenOf } from "./screen.ts";
+import { type Screen, screenOf } from "./screen.ts";
 import { abortable } from "@std/async/abortable";
 
 /**
@@ -173,16 +173,28 @@ export class StdinLines implements AsyncIterable<string> {
   }
 }
 
-/** Shows what is typed on a terminal below the status line, before it is used. */
-export function showTypedBelow(
-  io: Pick<CliIo, "status" | "isInputTerminal">,
-  stdin: StdinLines,
-): void {
-  const screen = screenOf(io);
-  if (screen === undefined || screen.isDumb || !io.isInputTerminal) return;
-  screen.expectTyping();
+/**
+ * Reads ahead what is typed on a terminal, before {@linkcode showTypedBelow}: what was typed while the command started stands
+ * where the cursor was then, and must not be taken for a row below the status line.
+ */
+export function readTypedAhead(io: Typed, stdin: StdinLines): void {
+  const screen = typedScreen(io);
+  if (screen === undefined) return;
   void stdin.watch((text) => screen.typed(text)).catch(() => {}); // whoever uses stdin is told
 }
+
+/** Shows what is typed on a terminal from now on below the status line, before it is used. */
+export function showTypedBelow(io: Typed): void {
+  typedScreen(io)?.expectTyping();
+}
+
+/** The screen on which the terminal shows what is typed; `undefined` if there is none that can be redrawn. */
+function typedScreen(io: Typed): Screen | undefined {
+  const screen = screenOf(io);
+  return screen?.isDumb === true || !io.isInputTerminal ? undefined : screen;
+}
+
+type Typed = Pick<CliIo, "status" | "isInputTerminal">;
 
 function decode(line: Uint8Array): string {
   return new TextDecoder().decode(line).replace(/\r?\n$/, "");

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { Screen, withScreen } from "../../lib/cli/screen.ts";
+import { readTypedAhead, showTypedBelow, StdinLines } from "../../lib/cli/stdin_lines.ts";
 import {
   elapsedText,
   failedWays,
@@ -249,16 +250,40 @@ Deno.test("what is typed goes below the status line, and stays when Enter ends i
   status.typed("no Enter yet");
   assertEquals(text().length, 4);
   status.typed("one row\ntwo rows, as it is so long\nthe rest");
-  assertEquals(text().slice(4), ["\r\u001b[4A\u001b[M\u001b[3B", "\rWaiting, 1 s\u001b[K\n"]);
+  assertEquals(text().slice(4), [
+    "\u001b7\r\u001b[4A\u001b[M\u001b[3B\u001b[LWaiting, 1 s\u001b8", // "the rest" keeps its row
+  ]);
   resize(10); // the terminal has wrapped the status line
   screen.err("a line");
-  assertEquals(text().slice(6), [
+  assertEquals(text().slice(5), [
     ...["\r\u001b[2A\u001b[J", "a line\n", "\rWaiting,…\u001b[K\n"],
   ]);
   status.tell({ kind: "idle" });
   assertEquals(text().at(-1), "\r\u001b[K\u001b[1A\u001b[K");
   status.typed("a message\n"); // no status line, nothing to do
-  assertEquals(text().length, 10);
+  assertEquals(text().length, 9);
+});
+
+Deno.test("what was typed while a command started has no row below the status line", async () => {
+  using _time = new VirtualTime();
+  const { io, text } = terminal(40);
+  using screen = withScreen(io, { asJson: false });
+  const keyboard = new TransformStream<Uint8Array>();
+  const writer = keyboard.writable.getWriter();
+  const typing = { status: screen.status, isInputTerminal: true, stdin: keyboard.readable };
+  const stdin = new StdinLines(typing);
+  readTypedAhead(typing, stdin);
+  await writer.write(new TextEncoder().encode("early\n"));
+  screen.err("On the other machine: TICKET");
+  (screen.status as Screen).tell({ kind: "task", text: "Waiting" });
+  showTypedBelow(typing);
+  assertEquals(text().slice(-2), ["\r\u001b[K", "\rWaiting, 0 s\u001b[K\n"]); // nothing above is deleted
+  await writer.write(new TextEncoder().encode("late\n"));
+  await writer.ready;
+  assertEquals(text().at(-1), "\u001b7\r\u001b[2A\u001b[M\u001b[1B\u001b[LWaiting, 0 s\u001b8");
+  const { signal } = io;
+  assertEquals(await stdin.line({ maxBytes: 10, signal }), "early");
+  assertEquals(await stdin.line({ maxBytes: 10, signal }), "late");
 });
 
 Deno.test("a question keeps the status line away until it is answered", () => {

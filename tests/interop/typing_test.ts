@@ -26,10 +26,19 @@ toolTest(
       });
       const where = ["--rendezvous", rendezvous.url, "--strategy", "host"];
       const listen = [Deno.execPath(), "run", "-A", CLI, "listen", "--no-code", ...where];
-      const env = { TERM: "screen", DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", HOME: folder };
+      // At the end, a history would be written into a folder that is being removed.
+      const env = {
+        HISTFILE: "",
+        TERM: "screen",
+        DENO_NO_UPDATE_CHECK: "1",
+        NO_COLOR: "1",
+        HOME: folder,
+      };
       const shell = { folder, env: { ...env, PS1: "READY> " } };
       await using terminal = await Terminal.open("bash --norc --noprofile", shell);
-      await terminal.type(`clear; ${listen.join(" ")}\n`);
+      await terminal.type(`clear; printf 'not %s' yet; sleep 1; echo; ${listen.join(" ")}\n`);
+      await terminal.shows("not yet");
+      await terminal.type("early\n"); // while it starts
       await terminal.shows("Waiting for a peer, ");
       await terminal.type("hello\nhalf a li");
       const [, seconds] = await screenWith(
@@ -47,7 +56,8 @@ toolTest(
       const text = rows.map((row) => row.length === COLUMNS ? row : `${row}\n`).join("");
       const [ticket] = /punchline:[\w-]{60,}/.exec(text)!;
       const { code, stdout } = await start(["connect", ticket, ...where]).end();
-      assertEquals([code, stdout], [0, "hello\nhalf a line\n"]);
+      assertEquals([code, stdout], [0, "early\nhello\nhalf a line\n"]);
+      await terminal.shows("READY>"); // listen has ended too
     }),
 );
 
