@@ -78,7 +78,7 @@ export function overviewText(io: HelpIo): string[] {
     "",
     ...wrap("Send a file, and receive it on the other machine:", { columns }),
     `  ${copyable(commandLine(io, "send", "photos/"))}`,
-    `  ${copyable(commandLine(io, "recv", "TICKET"))}`,
+    `  ${copyable(commandLine(io, "recv", "CODE"))}`,
     "",
     ...wrap(`Usage: ${copyable(commandLine(io))} COMMAND [ARGUMENT]... [OPTION]...`, { columns }),
     "",

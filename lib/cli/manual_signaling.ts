@@ -10,7 +10,7 @@ import { decodeTicket } from "../peer/ticket.ts";
 import { MANUAL_URL, manualTransport } from "../signal/manual.ts";
 import type { SignalTransport } from "../signal/transport.ts";
 import type { Arguments } from "./arguments.ts";
-import { type CliIo, UsageError } from "./io.ts";
+import { type CliIo, printError, UsageError } from "./io.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
 import type { StdinLines } from "./stdin_lines.ts";
 
@@ -82,7 +82,7 @@ export class ManualPrompt {
         if (asQr) showCode(text, io);
         if (isDialing) events.print("Paste the answer here, and press Enter");
       },
-      onGarbage: ({ message }) => io.err(`punchline: ${message}`),
+      onGarbage: (error) => printError(error, io),
     });
   }
 

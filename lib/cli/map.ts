@@ -255,7 +255,7 @@ function narrowRow([transport, external, internal, lease, description]: string[]
 
 /** Formats what each gateway supports, for a terminal that is so wide. */
 export function probeText(gateways: readonly GatewayReport[], columns?: number): string[] {
-  if (gateways.length === 0) return ["No gateway answered; use --gateway to name the router"];
+  if (gateways.length === 0) return ["No router was found; give its address in --gateway"];
   return gateways.flatMap(({ address, pcp, natPmp, upnp, external, verdict, detail }) => [
     `${address}${external === null ? "" : `, external address ${external}`}`,
     ...table([

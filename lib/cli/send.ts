@@ -6,12 +6,14 @@
 
 import { messageOf } from "../base/errors.ts";
 import type { PeerConnection } from "../peer/connection.ts";
+import { looksLikeCode } from "../peer/ticket.ts";
 import {
   type NextConnection,
   printable,
   sendFiles,
   type SendFilesOptions,
   type SkippedFile,
+  systemFiles,
   TransferError,
 } from "../transfer/mod.ts";
 import { turnAway } from "../transfer/offer_race.ts";
@@ -19,7 +21,7 @@ import { acceptOrReport } from "./accept_first.ts";
 import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
-import { type CliIo, EXIT } from "./io.ts";
+import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, routeInWords, showTicket } from "./peer_events.ts";
 import {
@@ -54,6 +56,7 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
     isStdoutFree: true,
     isRelayOnly: rulesOutDirect(given),
   });
+  await rejectCodes(operands);
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, { stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
@@ -113,6 +116,17 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   if (exitCode === EXIT.ok) await noteTransfer(tickets, last, io);
   await slot?.close();
   return io.signal.aborted ? EXIT.interrupted : exitCode;
+}
+
+/** Refuses a code or a ticket, which is for `recv`, unless a file has that name. */
+async function rejectCodes(sources: readonly string[]): Promise<void> {
+  for (const source of sources) {
+    const what = looksLikeCode(source) ? "code" : /^punchline:/i.test(source) ? "ticket" : "";
+    if (what === "" || await systemFiles.stat(source) !== undefined) continue;
+    throw new UsageError(`a ${what} is not a file`, {
+      remedy: "`punchline recv` receives what it offers",
+    });
+  }
 }
 
 /** What to send. */

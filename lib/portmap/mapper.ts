@@ -197,7 +197,7 @@ export class NoMappingError extends UnreachableError<MappingAttempt> {
   constructor(action: string, attempts: readonly MappingAttempt[]) {
     super(messageFor(action, attempts), attempts, {
       cause: attempts[0]?.reason,
-      remedy: mostTelling(attempts)?.remedy ?? "Name the router in `gateway`",
+      remedy: mostTelling(attempts)?.remedy ?? "Give the router's address in `gateway`",
     });
   }
 }

@@ -183,7 +183,7 @@ const FILE_REMEDIES: Readonly<Record<FileErrorReason, string>> = {
 
 const TRANSFER_REMEDIES: Readonly<Record<TransferErrorReason, string>> = {
   "unacceptable": "Update both sides, and send it again without what the message names",
-  "declined": "Ask the receiver to accept the offer",
+  "declined": "Ask the receiver to say yes, and send it again",
   "merge": "Allow `merge`, or receive into another folder",
   "hidden": "Allow `allowHidden` if you trust the sender, or receive into another folder",
   "version": "Run the same version on both sides",

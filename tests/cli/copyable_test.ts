@@ -69,7 +69,7 @@ Deno.test("the examples of help and the overview stay in one piece", async () =>
     }
     const { io, lines } = terminal(columns);
     await main(["--help"], io);
-    for (const each of ["punchline send photos/", "punchline recv TICKET"]) {
+    for (const each of ["punchline send photos/", "punchline recv CODE"]) {
       assertHas(lines, each, columns);
     }
   }

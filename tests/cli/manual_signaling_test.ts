@@ -16,6 +16,7 @@ Deno.test("listen --hand and connect make a connection, which gets the rest of s
     const connector = start(["connect", ticket, ...servers.server], { input: there.input });
     await here.type("what is this?\n");
     await listener.prints("a message starts with punchline-hand:");
+    await listener.prints("Copy the whole text again, and paste it as it is");
     await here.type(`${await shownBy(connector)}\n`);
     await there.type(`${await shownBy(listener)}\n`);
     await Promise.all([listener, connector].map((command) => command.prints("Connected")));

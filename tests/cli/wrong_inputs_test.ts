@@ -18,6 +18,7 @@ const TYPE_CODE =
 const NEITHER = "this is neither a ticket, nor a code, nor a friend's name";
 const HOW_TO_TYPE =
   "Copy the ticket from `punchline:` on, or type the code like 7-amber-walrus-otter";
+const RECEIVE = "`punchline recv` receives what it offers";
 const NO_UNIT = (name: string, text: string) => `--${name} ${text} would be ${text} milliseconds`;
 const BY_HAND = encodeTicket({ ...IDENTITY, signaling: ["hand:"] });
 
@@ -317,6 +318,8 @@ const WRONG: readonly Wrong[] = [
     "an argument is missing: FILE (a file or a folder)",
     EXPLAINED,
   ],
+  [["send", "7-amber-walrus-otter"], "a code is not a file", RECEIVE],
+  [["send", "README.md", TICKET], "a ticket is not a file", RECEIVE],
   [
     ["send", "README.md", "--to", "x"],
     "unknown option --to",
