@@ -7,7 +7,7 @@
 import { type Command, commandGroup, type Operand } from "./command.ts";
 import {
   ALLOW_OPTION,
-  CODE_OPTIONS,
+  codeOptions,
   DURATION,
   JSON_OPTION,
   KEY_OPTION,
@@ -135,7 +135,7 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
     name: "send",
     summary: "send files and folders to whoever uses the code that it prints",
     operands: [{ name: "FILE", help: "a file or a folder", repeats: true, completes: "file" }],
-    options: [...CODE_OPTIONS, ...PEER_OPTIONS, ALLOW_OPTION, QR_OPTION],
+    options: [...codeOptions(), ...PEER_OPTIONS, ALLOW_OPTION, QR_OPTION],
     examples: [
       { args: "photos/", does: "offer a folder; the other side runs the command that is printed" },
       { args: "report.pdf --lan", does: "stay on the local network" },
@@ -188,7 +188,7 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
         help: "forward each connection to this port of this machine",
       }),
       timeoutOption("how long to wait for the first peer", "until Ctrl-C"),
-      ...CODE_OPTIONS,
+      ...codeOptions(),
       ...PEER_OPTIONS,
       ALLOW_OPTION,
       QR_OPTION,
@@ -252,7 +252,7 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
         "how long to wait for the other side, and then for the connection",
         "until Ctrl-C, and 30s",
       ),
-      ...CODE_OPTIONS,
+      ...codeOptions("show no code: name a ROOM"),
       JSON_OPTION,
     ],
     examples: [

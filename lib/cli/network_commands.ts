@@ -76,7 +76,7 @@ const MAP_COMMANDS: readonly Command[] = [
     summary: "list the ports that are open on the router",
     operands: [],
     options: [GATEWAY_OPTION, JSON_OPTION],
-    examples: [{ args: "", does: "show all mappings that the router tells" }],
+    examples: [{ args: "", does: "show all ports that the router lists" }],
     permissions: ["net"],
   },
   {
@@ -211,7 +211,7 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       option("log", {
         value: "FORMAT",
         choices: ["text", "json"],
-        help: "log on stderr, a line for each event",
+        help: "log on stderr, a line for each event: text or json",
         fallback: "warnings only",
       }),
       option("log-level", {

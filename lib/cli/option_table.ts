@@ -106,15 +106,17 @@ export const MESSAGE_QR_OPTION: Option = {
   help: "with --hand, show the text for the other side as a QR code too",
 };
 
-/** The code that is shown beside the ticket. */
-export const CODE_OPTIONS: readonly Option[] = [
-  option("no-code", { help: "show no code, only the ticket" }),
-  option("code-expires", {
-    value: DURATION,
-    help: "how long the code is good for, such as 10m or 1d",
-    fallback: "1h",
-  }),
-];
+/** The code that is shown beside the ticket, and what there is without one. */
+export function codeOptions(without = "show no code, only the ticket"): readonly Option[] {
+  return [
+    option("no-code", { help: without }),
+    option("code-expires", {
+      value: DURATION,
+      help: "how long the code is good for, such as 10m or 1d",
+      fallback: "1h",
+    }),
+  ];
+}
 
 /** Whom to let in. */
 export const ALLOW_OPTION: Option = {
@@ -142,9 +144,8 @@ export const MEETING_OPTIONS: readonly Option[] = [
     value: "URL",
     repeats: true,
     group: "How the two sides find each other",
-    help:
-      "exchange messages through this server, such as ws://192.0.2.1:3480; also allows it in a " +
-      "ticket; also @FILE, - (stdin), or $PUNCHLINE_RENDEZVOUS",
+    help: "exchange messages through this server, such as ws://192.0.2.1:3480; a ticket may then " +
+      "name it too; also as @FILE, - (stdin) or $PUNCHLINE_RENDEZVOUS",
     fallback: "the local network and public MQTT brokers",
   },
   {
@@ -152,8 +153,8 @@ export const MEETING_OPTIONS: readonly Option[] = [
     value: "URL",
     repeats: true,
     group: "How the two sides find each other",
-    help: "exchange messages through this MQTT broker, such as mqtts://USER:PASSWORD@HOST; also " +
-      "allows it in a ticket; also @FILE, - (stdin), or $PUNCHLINE_MQTT",
+    help: "exchange messages through this MQTT broker, such as mqtts://USER:PASSWORD@HOST; a " +
+      "ticket may then name it too; also as @FILE, - (stdin) or $PUNCHLINE_MQTT",
   },
   {
     name: "lan",
@@ -184,7 +185,7 @@ export const PEER_OPTIONS: readonly Option[] = [
     repeats: true,
     group: "How they connect",
     help:
-      "a relay for when nothing else works: turn:USER:PASSWORD@HOST; also @FILE, - (stdin), or " +
+      "a relay for when nothing else works: turn:USER:PASSWORD@HOST; also as @FILE, - (stdin) or " +
       "$PUNCHLINE_TURN",
   },
   {
