@@ -15,6 +15,7 @@ import { VERSION } from "./version.ts";
 export function manPage(): string {
   return [
     `.TH PUNCHLINE 1 "" "punchline ${VERSION}" "User Commands"`,
+    ...AS_TYPED,
     ".SH NAME",
     `punchline \\- ${escape("connect two machines, through NATs and firewalls")}`,
     ".SH SYNOPSIS",
@@ -83,3 +84,6 @@ const EXIT_IN_WORDS: Readonly<Record<keyof typeof EXIT, string>> = {
   brokenPipe: "The reader of stdout has gone",
   terminated: "Ended by TERM",
 };
+
+/** Left-aligned, and without hyphens where a line ends: they would get into names that people copy (groff_man(7)). */
+const AS_TYPED = [".ad l", ".nh"] as const;

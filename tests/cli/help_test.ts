@@ -68,6 +68,7 @@ Deno.test("no command has two options of one name, and every text is a phrase wi
 
 Deno.test("every command and option of the table is in the man page", () => {
   const page = manPage().replaceAll("\\-", "-");
+  assert(page.includes("\n.ad l\n.nh\n"), "a name to copy may get a hyphen at the end of a line");
   for (const { name, options, subcommands, isHidden } of ALL) {
     if (subcommands !== undefined || isHidden) continue;
     assert(page.includes(`"punchline ${name}`), name);
