@@ -1,0 +1,240 @@
+/**
+ * `doctor`: why does it not work. Examines this network, says what stands in the way, what works with whom, and what to
+ * do; with the other side's report or ticket, which of the two networks is at fault.
+ *
+ * @module
+ */
+
+import { examineNetwork } from "../doctor/examine.ts";
+import { isCutOff, pairReport } from "../doctor/pair_plan.ts";
+import { parseProxy } from "../doctor/proxy.ts";
+import { redacted } from "../doctor/redaction.ts";
+import {
+  decodeReport,
+  type DoctorReport,
+  type ForeignReport,
+  MAX_REPORT_BYTES,
+  type PairReport,
+} from "../doctor/report_message.ts";
+import { CHECK_TITLES, EXPECTATION_WORDS, STATE_WORDS } from "../doctor/words.ts";
+import { MalformedMessageError } from "../base/errors.ts";
+import { chooseServers, parseServer } from "../nat/servers.ts";
+import { systemNetwork } from "../net/system.ts";
+import { readSmallFile, readVariable } from "../net/system/private_input.ts";
+import { writePrivateFile } from "../net/system/private_file.ts";
+import { decodeTicket } from "../peer/ticket.ts";
+import { DEFAULT_SIGNALING } from "../signal/open.ts";
+import { type Arguments, readCommand, readWith } from "./arguments.ts";
+import { withConfig } from "./config.ts";
+import { type CliIo, EXIT, reasonOfFile, remedyHere, UsageError } from "./io.ts";
+import { table } from "./layout.ts";
+import { openPeerInput, readSignalUrls } from "./peer_options.ts";
+import { outputColumns, waitFor, waitOver } from "./screen.ts";
+import type { SecretReader } from "./secrets.ts";
+import { VERSION } from "./version.ts";
+
+/**
+ * Runs the command; returns its exit code.
+ *
+ * @throws {UsageError} if the command line is wrong
+ */
+export async function doctor(args: readonly string[], io: CliIo): Promise<number> {
+  const given = await withConfig(readCommand("doctor", args));
+  const { flags, values, lists } = given;
+  const { secrets } = openPeerInput(io);
+  const named = lists.get("server")!;
+  for (const server of named) readWith(() => parseServer(server), "--server");
+  const other = await readOther(given, secrets, io);
+  const urls = await readSignalUrls(given, secrets);
+  const signaling = urls.length > 0 ? urls : DEFAULT_SIGNALING;
+  const servers = named.length > 0 ? named : chooseServers(Math.random);
+  waitFor(io, "Examining the network", EXAMINE_MS);
+  const report = await examineNetwork({
+    network: systemNetwork,
+    servers,
+    signaling: signaling.filter((url) => url !== "lan:"),
+    proxy: await readProxy(given, secrets),
+    isPublic: flags.has("public"),
+    signal: io.signal,
+  });
+  const pair = other === undefined
+    ? null
+    : await examinePair(report, other, { io, signaling, servers: named });
+  waitOver(io);
+  const told = redacted(asTyped({ ...report, pair }), { isFull: flags.has("full") });
+  const page = values.get("html");
+  if (page !== undefined) await writePage(page, told, io);
+  if (flags.has("json")) io.out(JSON.stringify(told));
+  else for (const line of reportText(told, outputColumns(io))) io.out(line);
+  return exitCodeOf(told);
+}
+
+/** Formats the report for people, line by line. */
+export function reportText(report: DoctorReport, columns?: number): string[] {
+  const { verdict, findings, remedies, checks, peers, pair } = report;
+  const further = findings.filter(({ summary }) => summary !== verdict.summary);
+  return [
+    verdict.summary,
+    ...further.map(({ summary }) => `Note: ${summary}`),
+    ...pair === null ? [] : ["", ...pairText(pair)],
+    ...remedies.length === 0 ? [] : ["", "What to do", ...numbered(remedies)],
+    "",
+    "Checks",
+    ...table(
+      checks.flatMap(({ name, state, seen, remedy }) => [
+        [CHECK_TITLES[name], STATE_WORDS[state], seen],
+        ...remedy === null ? [] : [["", "", remedy]],
+      ]),
+      { columns },
+    ),
+    ...isCutOff(report.profile) ? [] : ["", "A connection with a peer"],
+    ...isCutOff(report.profile) ? [] : table(
+      peers.map(({ peer, expectation, reason }) => [
+        peer,
+        EXPECTATION_WORDS[expectation],
+        reason,
+      ]),
+      { columns },
+    ),
+  ];
+}
+
+function pairText({ expected, tried, summary, remedies }: PairReport): string[] {
+  return [
+    summary,
+    ...expected === null
+      ? []
+      : [`  expected  ${EXPECTATION_WORDS[expected.expectation]}, ${expected.reason}`],
+    ...tried === null ? [] : [`  tried     ${EXPECTATION_WORDS[tried.outcome]}, ${tried.reason}`],
+    ...numbered(remedies),
+  ];
+}
+
+function numbered(lines: readonly string[]): string[] {
+  return lines.map((line, index) => `  ${index + 1}. ${line}`);
+}
+
+/** What is known of the other side. */
+interface OtherSide {
+  readonly report?: ForeignReport;
+  readonly ticket?: string;
+}
+
+async function readOther(
+  { lists }: Arguments,
+  secrets: SecretReader,
+  io: CliIo,
+): Promise<OtherSide | undefined> {
+  const given = lists.get("with")!;
+  if (given.length === 0) return undefined;
+  const others = await Promise.all(given.map((text) => readOne(text, secrets, io)));
+  const tickets = others.flatMap(({ ticket }) => ticket ?? []);
+  const reports = others.flatMap(({ report }) => report ?? []);
+  if (tickets.length > 1 || reports.length > 1) {
+    throw new UsageError("--with takes one report and one ticket of the same peer");
+  }
+  return { report: reports[0], ticket: tickets[0] };
+}
+
+async function readOne(text: string, secrets: SecretReader, io: CliIo): Promise<OtherSide> {
+  const isNamed = text === "-" || text.startsWith("@");
+  const ticket = isNamed ? await secrets.read("--with", text) : text;
+  if (/^\s*punchline:/i.test(ticket)) {
+    try {
+      decodeTicket(ticket);
+      return { ticket: ticket.trim() };
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+      throw new UsageError(`--with: ${error.message}`, { cause: error });
+    }
+  }
+  if (isNamed) throw new UsageError("--with takes a ticket, or the name of a file with a report");
+  try {
+    io.signal.throwIfAborted();
+    return { report: decodeReport((await readSmallFile(text, MAX_REPORT_BYTES)).text) };
+  } catch (error) {
+    io.signal.throwIfAborted();
+    throw new UsageError(`--with ${text}: ${reasonOfFile(error, text)}`, {
+      cause: error,
+      remedy: "Make the report on the other machine with `punchline doctor --json > report.json`",
+    });
+  }
+}
+
+async function readProxy({ values }: Arguments, secrets: SecretReader) {
+  const named = values.get("proxy");
+  if (named !== undefined) {
+    const url = await secrets.read("--proxy", named);
+    return readWith(() => parseProxy(url), "--proxy");
+  }
+  for (const name of PROXY_VARIABLES) {
+    const url = await readVariable(name);
+    if (url === undefined) continue;
+    try {
+      return parseProxy(url);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // another kind of proxy, or none that can be read
+    }
+  }
+  return undefined;
+}
+
+async function examinePair(
+  { profile }: DoctorReport,
+  { report, ticket }: OtherSide,
+  { io, signaling, servers }: {
+    io: CliIo;
+    signaling: readonly string[];
+    servers: readonly string[];
+  },
+): Promise<PairReport> {
+  if (ticket === undefined) return pairReport(profile, report!.profile, null);
+  waitFor(io, "Connecting to the other side", TRY_MS);
+  const { tryPair } = await import("../doctor/try_pair.ts");
+  const tried = await tryPair(ticket, {
+    signaling,
+    servers: servers.length > 0 ? servers : undefined,
+    signal: io.signal,
+  });
+  return pairReport(profile, report?.profile ?? null, tried);
+}
+
+async function writePage(path: string, report: DoctorReport, io: CliIo): Promise<void> {
+  const { reportPage } = await import("../doctor/page.ts");
+  const made = `punchline ${VERSION}, ${
+    new Date().toISOString().slice(0, 16).replace("T", " ")
+  } UTC`;
+  try {
+    await writePrivateFile(path, reportPage(report, made));
+  } catch (error) {
+    throw new UsageError(`--html ${path}: ${reasonOfFile(error, path)}`, { cause: error });
+  }
+  io.err(`Wrote ${path}`);
+}
+
+/** Options of the library have their names of the command line. */
+function asTyped(report: DoctorReport): DoctorReport {
+  const typed = <T extends { readonly remedy: string | null }>(all: readonly T[]) =>
+    all.map((each) => ({ ...each, remedy: each.remedy === null ? null : remedyHere(each.remedy) }));
+  return {
+    ...report,
+    findings: typed(report.findings),
+    checks: typed(report.checks),
+    remedies: report.remedies.map(remedyHere),
+  };
+}
+
+function exitCodeOf({ verdict, pair }: DoctorReport): number {
+  if (pair !== null) {
+    const outcome = pair.tried?.outcome ?? pair.expected?.expectation;
+    return outcome === "none" ? EXIT.failure : EXIT.ok;
+  }
+  return verdict.state === "fail" ? EXIT.offlineOrBlocked : EXIT.ok;
+}
+
+/** Only these: proxies for plain HTTP alone connect to no other ports. */
+const PROXY_VARIABLES = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/** For the status line. */
+const EXAMINE_MS = 5000;
+const TRY_MS = 60_000;
