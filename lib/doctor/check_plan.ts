@@ -118,9 +118,13 @@ function checkFamily({ nat }: DoctorFacts, family: IpFamily): Check {
   return check(name, nat, "fail", `nothing came back over IPv${family}`, SEE_FINDINGS);
 }
 
-function checkNat64({ nat64 }: DoctorFacts): Check {
+function checkNat64(facts: DoctorFacts): Check {
+  const { nat64 } = facts;
   const prefixes = valueOf(nat64);
   if (prefixes === undefined) return unfinished("nat64", nat64);
+  if (prefixes.length === 0 && !isConnected(facts)) {
+    return check("nat64", nat64, "unknown", "no name server tells of one");
+  }
   if (prefixes.length === 0) return check("nat64", nat64, "ok", "no NAT64: IPv4 is not translated");
   const seen = `this network reaches IPv4 through NAT64, at ${prefixes.join(" and ")}`;
   return check("nat64", nat64, "ok", seen);

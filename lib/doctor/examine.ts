@@ -128,7 +128,7 @@ async function gatherFacts(options: ExamineOptions): Promise<DoctorFacts> {
     nat64,
     evidence: await evidence.outcome(isWell ? GRACE_MS : LIMIT_MS),
     gateways: await gateways.outcome(
-      isWell && !isTranslated(nat) ? GRACE_MS : startedMs + ROUTER_MS - performance.now(),
+      isWell && isTranslated(nat) ? startedMs + ROUTER_MS - performance.now() : GRACE_MS,
     ),
     proxy: proxyFacts,
     publicHosts,

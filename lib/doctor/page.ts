@@ -45,11 +45,11 @@ export function reportPage(report: DoctorReport, made: string): string {
       "<section>",
       "<h2>What to do</h2>",
       "<ol>",
-      ...remedies.map((remedy) => `<li>${escapeHtml(remedy)}</li>`),
+      ...remedies.map((remedy) => `<li>${sentence(remedy)}</li>`),
       "</ol>",
       "</section>",
     ],
-    ...findings.length === 0 ? [] : [
+    ...findings.every(({ summary }) => summary === verdict.summary) ? [] : [
       "<section>",
       "<h2>What was found</h2>",
       "<ul>",
@@ -66,9 +66,7 @@ export function reportPage(report: DoctorReport, made: string): string {
       [
         `<tr><th scope="row">${escapeHtml(CHECK_TITLES[name])}</th>`,
         `<td>${badge(state)}</td>`,
-        `<td>${escapeHtml(seen)}${
-          remedy === null ? "" : `<br><em>${escapeHtml(remedy)}</em>`
-        }</td>`,
+        `<td>${escapeHtml(seen)}${remedy === null ? "" : `<br><em>${sentence(remedy)}</em>`}</td>`,
         `<td class="ms">${Math.round(elapsedMs)} ms</td></tr>`,
       ].join("")
     ),
@@ -95,6 +93,11 @@ export function reportPage(report: DoctorReport, made: string): string {
     "</html>",
     "",
   ].join("\n");
+}
+
+/** A sentence as HTML; commands stand in backticks. */
+function sentence(text: string): string {
+  return escapeHtml(text).replaceAll(/`([^`]*)`/g, "<code>$1</code>");
 }
 
 /** Text as HTML that shows it, in elements and in quoted attributes. */
@@ -125,7 +128,7 @@ function pairSection(pair: PairReport): string[] {
     "</ul>",
     ...remedies.length === 0 ? [] : [
       "<ol>",
-      ...remedies.map((remedy) => `<li>${escapeHtml(remedy)}</li>`),
+      ...remedies.map((remedy) => `<li>${sentence(remedy)}</li>`),
       "</ol>",
     ],
     "</section>",
@@ -170,6 +173,7 @@ td { overflow-wrap: anywhere; }
 thead th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 tbody th { font-weight: 600; min-width: 7rem; }
 em { color: var(--soft); }
+code { background: var(--code); border-radius: .25rem; padding: .1rem .3rem; }
 .ms { text-align: right; white-space: nowrap; color: var(--soft); padding-right: 0; }
 .badge { display: inline-block; min-width: 4.5rem; padding: 0 .55rem; border: 1px solid currentColor;
   border-radius: 999px; font-size: .85rem; font-weight: 600; text-align: center; white-space: nowrap; }

@@ -81,7 +81,8 @@ function limits(facts: DoctorFacts): Graded[] {
     const fault = names[0]!.fault!;
     add("fail", { kind: "dns", summary: DNS_SUMMARIES[fault], remedy: DNS_REMEDY });
   }
-  graded.push(...clockCause(facts));
+  const clock = clockCause(facts);
+  graded.push(...clock.filter(({ state }) => state === "fail"));
   if (isMeetingImpossible) {
     const [{ name, fault }] = closed as [typeof closed[number]];
     add("fail", {
@@ -116,6 +117,7 @@ function limits(facts: DoctorFacts): Graded[] {
         : RELAY_REMEDY,
     });
   }
+  graded.push(...clock);
   // What else was noticed: the NAT test puts what it is sure of first.
   for (const finding of nat?.findings ?? []) if (finding.kind !== "udp-blocked") add("ok", finding);
   return graded;
@@ -128,7 +130,9 @@ function clockCause({ clock }: DoctorFacts): Graded[] {
     state: clockState(offsetMs),
     cause: {
       kind: "clock",
-      summary: `This machine's clock is ${clockText(offsetMs)}: peers may not find each other`,
+      summary: `This machine's clock is ${clockText(offsetMs)}: ${
+        CLOCK_EFFECTS[clockState(offsetMs)]
+      }`,
       remedy: CLOCK_REMEDY,
     },
   }];
@@ -137,6 +141,13 @@ function clockCause({ clock }: DoctorFacts): Graded[] {
 function allIsWell({ nat }: DoctorFacts): string {
   return valueOf(nat)?.verdict.summary ?? "Servers answer, and nothing stands in the way";
 }
+
+const CLOCK_EFFECTS: Readonly<Record<CheckState, string>> = {
+  ok: "nothing comes of it",
+  unknown: "nothing comes of it",
+  warn: "codes and tickets that expire may not work",
+  fail: "peers do not find each other",
+};
 
 const NOTHING_CAME_BACK: Cause = {
   kind: "blocked",
