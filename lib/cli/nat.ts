@@ -6,7 +6,7 @@
 
 import type { Logger } from "../base/logger.ts";
 import type { BehaviorVerdict, FamilyReport, NatReport, VerdictScope } from "../nat/behavior.ts";
-import { testNat, type TestNatOptions } from "../nat/report.ts";
+import { testNat, type TestNatOptions, type UdpProgress } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import type { IpFamily } from "../net/address.ts";
 import { parseServer } from "../nat/servers.ts";
@@ -39,13 +39,22 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
     lifetimeSeconds,
     logger: flags.has("verbose") ? loggerTo(io) : undefined,
   };
+  const isJson = flags.has("json");
+  const print = (lines: readonly string[]) => lines.forEach((line) => io.out(line));
+  const early: UdpProgress[] = [];
+  const onUdp = (progress: UdpProgress) => {
+    waitOver(io);
+    print(udpProgressText(progress, early.length === 0, outputColumns(io)));
+    early.push(progress);
+    waitFor(io, "Testing the rest", timeoutMs);
+  };
   waitFor(io, "Testing the NAT", timeoutMs);
-  const report = await testNat(options);
+  const report = await testNat(isJson ? options : { ...options, onUdp });
   waitOver(io);
-  if (flags.has("json")) {
+  if (isJson) {
     io.out(JSON.stringify(toJson(report, { withLifetime: lifetimeSeconds !== undefined })));
   } else {
-    for (const line of natReportText(report, outputColumns(io))) io.out(line);
+    print(natReportText(report, outputColumns(io), early));
   }
   const { difficulty } = report.verdict;
   const families = [report.udp.ipv4, report.udp.ipv6, report.tcp.ipv4, report.tcp.ipv6];
@@ -79,28 +88,47 @@ function loggerTo(io: CliIo): Logger {
   return { debug: print, info: print, warn: print };
 }
 
+/** Formats what is known of UDP while the test goes on. The first time it begins with the verdict on UDP. */
+function udpProgressText(
+  { family, report, verdict }: UdpProgress,
+  isFirst: boolean,
+  columns: number | undefined,
+): string[] {
+  const section = familyText(`UDP over IPv${family}`, report, verdict.scope, columns);
+  return [...isFirst ? [verdict.summary] : [], "", ...section];
+}
+
 /**
  * Formats the report for people, line by line.
  *
  * @param columns how wide the terminal is. Default: as wide as the drawing
+ * @param early what was printed already, and is left out
  */
-export function natReportText(report: NatReport, columns?: number): string[] {
+export function natReportText(
+  report: NatReport,
+  columns?: number,
+  early: readonly UdpProgress[] = [],
+): string[] {
+  const isEarly = (family: IpFamily) => early.some((each) => each.family === family);
+  const { udp, tcp, verdict } = report;
   const sections = [
-    ["UDP over IPv4", report.udp.ipv4],
-    ["TCP over IPv4", report.tcp.ipv4],
-    ["UDP over IPv6", report.udp.ipv6],
-    ["TCP over IPv6", report.tcp.ipv6],
+    ["UDP over IPv4", isEarly(4) ? null : udp.ipv4],
+    ["TCP over IPv4", tcp.ipv4],
+    ["UDP over IPv6", isEarly(6) ? null : udp.ipv6],
+    ["TCP over IPv6", tcp.ipv6],
   ] as const;
-  return [
-    report.verdict.summary,
-    ...report.findings.flatMap(({ summary, remedy }) => [
-      ...summary === report.verdict.summary ? [] : [`Note: ${summary}`],
-      `  ${remedy}`,
-    ]),
-    ...sections.flatMap(([title, family]) =>
-      family === null ? [] : ["", ...familyText(title, family, report.verdict.scope, columns)]
-    ),
-  ];
+  const details = sections.flatMap(([title, family]) =>
+    family === null ? [] : ["", ...familyText(title, family, verdict.scope, columns)]
+  );
+  const notes = report.findings.flatMap(({ summary, remedy }) => [
+    ...summary === verdict.summary ? [] : [`Note: ${summary}`],
+    `  ${remedy}`,
+  ]);
+  const [first] = early;
+  if (first === undefined) return [verdict.summary, ...notes, ...details];
+  const isSame = verdict.summary === first.verdict.summary;
+  const end = [...isSame ? [] : [`In all: ${verdict.summary}`], ...notes];
+  return [...details, ...end.length === 0 ? [] : [""], ...end];
 }
 
 function familyText(

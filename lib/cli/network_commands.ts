@@ -321,10 +321,12 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       isOptional: true,
       repeats: true,
       choices: [
-        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "udp", "udp-matrix"],
+        ...["verdicts", "loss", "times", "report", "adverse", "punch", "figures", "udp"],
+        "udp-matrix",
         ...["peers", "transfer", "outages"],
       ],
-      help: "verdicts, loss, times, adverse, punch, figures, udp, udp-matrix, peers, transfer or " +
+      help:
+        "verdicts, loss, times, report, adverse, punch, figures, udp, udp-matrix, peers, transfer or " +
         "outages; without any, all of them",
     }],
     options: [
