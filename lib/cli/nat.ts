@@ -56,11 +56,44 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   } else {
     print(natReportText(report, outputColumns(io), early));
   }
+  if (flags.has("watch")) return await watch(report, options, { isJson, lifetimeSeconds }, io);
   const { difficulty } = report.verdict;
   const families = [report.udp.ipv4, report.udp.ipv6, report.tcp.ipv4, report.tcp.ipv6];
   const isAnswered = families.some((family) => family?.reachable);
   if (difficulty === "unknown" && !isAnswered) return EXIT.timeout;
   return difficulty === "offline" || difficulty === "blocked" ? EXIT.offlineOrBlocked : EXIT.ok;
+}
+
+/** Prints what changes until it is interrupted: whole reports for programs, one a line, and what is new for people. */
+async function watch(
+  first: NatReport,
+  options: TestNatOptions,
+  { isJson, lifetimeSeconds }: { isJson: boolean; lifetimeSeconds: number | undefined },
+  io: CliIo,
+): Promise<number> {
+  const { watchNat } = await import("./nat_watch.ts");
+  if (!isJson) io.out("");
+  waitFor(io, WATCHING);
+  const { signal } = io;
+  for await (const event of watchNat(first, { ...options, lifetimeSeconds: undefined, signal })) {
+    waitOver(io);
+    if (event.event === "changed" && isJson) {
+      const withLifetime = lifetimeSeconds !== undefined;
+      io.out(JSON.stringify(toJson(event.report, { withLifetime })));
+    } else if (event.event === "changed") {
+      for (const text of event.texts) io.out(`${timeOfDay()}  ${text}`);
+    } else if (isJson) io.err(event.text);
+    else io.out(`${timeOfDay()}  ${event.text}`);
+    waitFor(io, WATCHING);
+  }
+  return EXIT.interrupted;
+}
+
+/** As the user's clock shows it: `14:05:09`. */
+function timeOfDay(): string {
+  const now = new Date();
+  return [now.getHours(), now.getMinutes(), now.getSeconds()]
+    .map((part) => `${part}`.padStart(2, "0")).join(":");
 }
 
 /** The JSON that other programs rely on: exactly these keys, and the lifetime if it was measured. */
@@ -286,6 +319,8 @@ const WITHOUT_NAT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
 
 /** The widest label. */
 const LABEL_WIDTH = "unsolicited SYN".length;
+
+const WATCHING = "Watching for changes";
 
 /** Chosen by us: ten minutes, far longer than any test takes. */
 const MAX_TIMEOUT_MS = 600_000;

@@ -119,6 +119,9 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         fallback: "both",
       }),
       timeoutOption("how long to test; a bare number is milliseconds", "5s"),
+      option("watch", {
+        help: "go on, and print what changes: when this machine moves, and every 30 seconds",
+      }),
       option("no-hairpinning", { help: "skip the hairpinning test" }),
       option("lifetime", {
         value: SECONDS,

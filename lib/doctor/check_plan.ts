@@ -8,7 +8,7 @@ import type { FamilyReport, NatReport } from "../nat/behavior.ts";
 import { explainFamily } from "../nat/verdict.ts";
 import type { IpFamily } from "../net/address.ts";
 import { type DoctorFacts, isConnected, type Outcome, valueOf } from "./facts.ts";
-import type { Check, CheckName, CheckState } from "./report_message.ts";
+import type { Cause, Check, CheckName, CheckState } from "./report_message.ts";
 
 /** All checks, in the order of reports; those that were not asked for are left out. */
 export function checksOf(facts: DoctorFacts): Check[] {
@@ -31,17 +31,18 @@ export function checksOf(facts: DoctorFacts): Check[] {
   ];
 }
 
-/** The path MTU: the longest packets that pass both ways, and whether longer ones vanish. */
-export function mtuHole(
+/** What is known of a path that swallows long packets; `undefined` if it does not, or that is not known. */
+export function mtuCause(
   { mtu, servers }: Pick<DoctorFacts, "mtu" | "servers">,
-): string | undefined {
-  const stalls = (valueOf(servers) ?? []).filter(({ relay }) => relay === "stalls");
-  const found = valueOf(mtu);
-  const lost = found?.isAnswered ? found.sizes.filter(({ passes }) => passes === "no") : [];
-  const shortest = lost.at(-1);
-  if (shortest !== undefined) return `packets of ${shortest.bytes} bytes vanish on the way`;
-  const [stalling] = stalls;
-  return stalling && `connections to ${stalling.name} stall once they carry long messages`;
+): Cause | undefined {
+  const found = valueOf(mtu)?.finding;
+  if (found) return found;
+  const stalling = (valueOf(servers) ?? []).find(({ relay }) => relay === "stalls");
+  return stalling && {
+    kind: "mtu",
+    summary: `Connections to ${stalling.name} stall once they carry long messages (an MTU hole)`,
+    remedy: MTU_REMEDY,
+  };
 }
 
 /** How far a clock may be off before something fails: a ticket's topics last an hour. */
@@ -210,19 +211,19 @@ function checkPortal(facts: DoctorFacts): Check {
 
 function checkMtu(facts: DoctorFacts): Check {
   const { mtu } = facts;
-  const hole = mtuHole(facts);
-  if (hole !== undefined) return check("mtu", mtu, "warn", hole, MTU_REMEDY);
+  const cause = mtuCause(facts);
+  if (cause !== undefined) {
+    return check("mtu", mtu, "warn", lowerFirst(cause.summary), cause.remedy);
+  }
   const found = valueOf(mtu);
   if (found === undefined) return unfinished("mtu", mtu);
-  if (!found?.isAnswered) {
+  if (found === null || found.answeredBytes === null) {
     const isRelayed = (valueOf(facts.servers) ?? []).some(({ relay }) => relay === "works");
     return isRelayed
       ? check("mtu", mtu, "ok", "long messages over TCP get through")
       : check("mtu", mtu, "unknown", "no server answered that could tell");
   }
-  const longest = found.sizes.find(({ passes }) => passes !== "no")!;
-  const ways = longest.passes === "both ways" ? "both ways" : "to the server";
-  return check("mtu", mtu, "ok", `packets of ${longest.bytes} bytes pass ${ways}`);
+  return check("mtu", mtu, "ok", `packets of ${found.answeredBytes} bytes get through`);
 }
 
 function checkRouter(facts: DoctorFacts): Check {
@@ -383,8 +384,7 @@ const SIGN_IN = "Open any web page in a browser, sign in to this network, and tr
 export const CLOCK_REMEDY =
   "Set this machine's clock, or let it be set by the network: peers find each other by the hour";
 
-/** For findings, too. */
-export const MTU_REMEDY =
+const MTU_REMEDY =
   "Lower the MTU of this machine's interface to 1280, or let the firewall or VPN pass ICMP messages that a packet is too big";
 
 /** For findings, too. */

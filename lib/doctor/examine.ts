@@ -10,6 +10,7 @@ import { Deadline } from "../base/timers.ts";
 import { gatherEvidence } from "../nat/examination.ts";
 import { nameFault } from "../nat/findings.ts";
 import type { NatReport } from "../nat/behavior.ts";
+import { measurePathMtu, mtuFinding } from "../nat/path_mtu.ts";
 import { testNat } from "../nat/report.ts";
 import { parseServer } from "../nat/servers.ts";
 import { isIp } from "../net/address.ts";
@@ -18,9 +19,15 @@ import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { probeGateways } from "../portmap/admin.ts";
 import { checksOf } from "./check_plan.ts";
-import { type DoctorFacts, isConnected, type NameFacts, type Outcome, valueOf } from "./facts.ts";
+import {
+  type DoctorFacts,
+  isConnected,
+  type MtuFacts,
+  type NameFacts,
+  type Outcome,
+  valueOf,
+} from "./facts.ts";
 import { askHttp, clockOf } from "./http_head.ts";
-import { probeMtu } from "./mtu.ts";
 import { outlooks } from "./pair_plan.ts";
 import { networkProfile } from "./profile.ts";
 import { type HttpProxy, probeProxy, proxyName } from "./proxy.ts";
@@ -106,7 +113,7 @@ async function gatherFacts(options: ExamineOptions): Promise<DoctorFacts> {
     }),
     run((signal) => Promise.all(signaling.map((url) => probeServer(network, url, signal)))),
     run((signal) => resolveNames(network, [...hosts, ...meeting], signal)),
-    run((signal) => probeMtuOf(network, first, signal)),
+    run((signal) => measureMtu(network, first, signal)),
     run((signal) => readServerClock(network, signaling, signal)),
     run((signal) => prefixesOf(network, signal)),
     run(async (signal) =>
@@ -202,15 +209,20 @@ async function resolveNames(
   }));
 }
 
-/** Of the server's address in the family that this host has. */
-async function probeMtuOf(network: Network, { host, port }: NamedHost, signal: AbortSignal) {
+/** `null` if the server has no address, which the check of names tells. */
+async function measureMtu(
+  network: Network,
+  { host, port }: NamedHost,
+  signal: AbortSignal,
+): Promise<MtuFacts | null> {
   try {
     const ip = await resolveHost(network, host, { signal });
-    return await probeMtu(network, { ip, port }, signal);
+    const found = await measurePathMtu({ network, server: { ip, port }, signal });
+    return { answeredBytes: found.answeredBytes, finding: mtuFinding(found) ?? null };
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof NetworkError)) throw error;
-    return null; // it has no address, which the check of names tells
+    return null;
   }
 }
 
@@ -273,13 +285,13 @@ const PORTS: Readonly<Record<string, number>> = {
 };
 
 /** Chosen by us: with the start of the program, it is five seconds. */
-const LIMIT_MS = 4400;
+const LIMIT_MS = 4200;
 
 /** Chosen by us: routers that answer at all mostly do so by then. */
-const ROUTER_MS = 4000;
+const ROUTER_MS = 3500;
 
 /** Chosen by us: enough to tell a slow path from a blocked one. */
-const NAT_TEST_MS = 3500;
+const NAT_TEST_MS = 3000;
 
 /** Chosen by us: a resolver that takes longer holds up everything. */
 const RESOLVE_MS = 2000;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { NatReport } from "../nat/behavior.ts";
+import type { Finding, NatReport } from "../nat/behavior.ts";
 import type { NameFault, NetworkEvidence } from "../nat/findings.ts";
 import type { MappingVerdictKind } from "../portmap/verdict.ts";
 
@@ -31,16 +31,12 @@ export interface NameFacts {
   readonly fault: NameFault | null;
 }
 
-/** Whether large packets pass. */
+/** Whether long packets pass. */
 export interface MtuFacts {
-  /** Whether a request without padding was answered: a control. */
-  readonly isAnswered: boolean;
-  /** The lengths of IP packets, the longest first. */
-  readonly sizes: readonly {
-    readonly bytes: number;
-    /** `"up"`: a long request was answered, briefly. */
-    readonly passes: "both ways" | "up" | "no";
-  }[];
+  /** The longest packet that was answered; `null` if none was. */
+  readonly answeredBytes: number | null;
+  /** What is wrong; `null` if nothing is, or it is not known. */
+  readonly finding: Finding | null;
 }
 
 /** How a signaling server, and its relay, fared. */

@@ -6,14 +6,7 @@
 
 import { explainNetwork, UDP_BLOCKED } from "../nat/findings.ts";
 import { isUdpBlocked } from "../nat/verdict.ts";
-import {
-  CLOCK_REMEDY,
-  clockState,
-  clockText,
-  MTU_REMEDY,
-  mtuHole,
-  RELAY_REMEDY,
-} from "./check_plan.ts";
+import { CLOCK_REMEDY, clockState, clockText, mtuCause, RELAY_REMEDY } from "./check_plan.ts";
 import { type DoctorFacts, isConnected, valueOf } from "./facts.ts";
 import type { Cause, CheckState, DoctorReport } from "./report_message.ts";
 
@@ -92,14 +85,8 @@ function limits(facts: DoctorFacts): Graded[] {
     });
   }
   if (nat !== undefined && isUdpBlocked(nat.udp)) add("warn", UDP_BLOCKED);
-  const hole = mtuHole(facts);
-  if (hole !== undefined) {
-    add("warn", {
-      kind: "mtu",
-      summary: `MTU hole: ${hole}, without a word to the sender`,
-      remedy: MTU_REMEDY,
-    });
-  }
+  const hole = mtuCause(facts);
+  if (hole !== undefined) add("warn", hole);
   if (facts.nat.kind === "failed") {
     const { message, remedy } = facts.nat.fault;
     add("warn", { kind: "server", summary: message, remedy: remedy ?? NO_REMEDY });

@@ -73,10 +73,7 @@ export function wellFacts(changes: Partial<DoctorFacts> = {}): DoctorFacts {
     evidence: { kind: "unfinished", elapsedMs: 500 },
     names: done([{ name: "stun.example.net", ips: ["203.0.113.9"], fault: null }]),
     servers: done([MEETING]),
-    mtu: done({
-      isAnswered: true,
-      sizes: [{ bytes: 1500, passes: "both ways" }, { bytes: 1280, passes: "both ways" }],
-    }),
+    mtu: done({ answeredBytes: 1500, finding: null }),
     clock: done(1200),
     gateways: done([]),
     nat64: done([]),
@@ -94,7 +91,7 @@ export function cutOffFacts(changes: Partial<DoctorFacts> = {}): DoctorFacts {
     evidence: done(evidence()),
     names: done([]),
     servers: done([CLOSED]),
-    mtu: done({ isAnswered: false, sizes: [] }),
+    mtu: done({ answeredBytes: null, finding: null }),
     clock: done(null),
     ...changes,
   });

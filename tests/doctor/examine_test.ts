@@ -85,7 +85,7 @@ Deno.test("a path that swallows long datagrams and says nothing is told, with bo
     });
     const { verdict, findings } = await examine(a, { network });
     assertEquals([verdict.state, verdict.kind], ["warn", "mtu"]);
-    assertStringIncludes(findings[0]!.summary, "packets of 1500 bytes vanish");
+    assertStringIncludes(findings[0]!.summary, "swallows packets of 1400 bytes");
   });
 });
 

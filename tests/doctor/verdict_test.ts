@@ -87,8 +87,12 @@ const VERDICTS: Readonly<
   "large packets vanish": [
     wellFacts({
       mtu: done({
-        isAnswered: true,
-        sizes: [{ bytes: 1500, passes: "no" }, { bytes: 1280, passes: "both ways" }],
+        answeredBytes: 1280,
+        finding: {
+          kind: "mtu",
+          summary: "The path swallows long packets",
+          remedy: "Lower the MTU",
+        },
       }),
     }),
     ...["mtu", "warn", ["mtu", "warn"]] as const,

@@ -133,11 +133,6 @@ for (const each of CASES) {
     assert(natTest.ms <= limitMs, `nat-test took ${natTest.ms} ms, of ${limitMs}`);
     const doctor = await scene.doctor();
     assertEquals(doctor.kind ?? "none", each.doctor ?? each.natTest[0], "doctor");
-    console.log(
-      `doctor: ${each.what}: ${doctor.kind}, ${Math.round(doctor.ms)} ms, of ${
-        Math.round(limitMs)
-      }`,
-    );
     assert(doctor.ms <= limitMs, `doctor took ${doctor.ms} ms, of ${limitMs}`);
     for (const command of ["connect", "listen"] as const) {
       const found = await scene.firstFinding(command, each.peer === null ? 2500 : 8000);
