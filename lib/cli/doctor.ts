@@ -72,6 +72,7 @@ export async function doctor(args: readonly string[], io: CliIo): Promise<number
 /** Formats the report for people, line by line. */
 export function reportText(report: DoctorReport, columns?: number): string[] {
   const { verdict, findings, remedies, checks, peers, pair } = report;
+  const isNarrow = columns !== undefined && columns < NARROW_COLUMNS;
   const further = findings.filter(({ summary }) => summary !== verdict.summary);
   return [
     verdict.summary,
@@ -82,20 +83,29 @@ export function reportText(report: DoctorReport, columns?: number): string[] {
     "Checks",
     ...table(
       checks.flatMap(({ name, state, seen, remedy }) => [
-        [CHECK_TITLES[name], STATE_WORDS[state], seen],
-        ...remedy === null ? [] : [["", "", remedy]],
+        [
+          ...isNarrow
+            ? [`${CHECK_TITLES[name]}: ${STATE_WORDS[state]}`]
+            : [CHECK_TITLES[name], STATE_WORDS[state]],
+          seen,
+        ],
+        ...remedy === null || remedies.includes(remedy)
+          ? []
+          : [[...isNarrow ? [""] : ["", ""], remedy]],
       ]),
       { columns },
     ),
-    ...isCutOff(report.profile) ? [] : ["", "A connection with a peer"],
-    ...isCutOff(report.profile) ? [] : table(
-      peers.map(({ peer, expectation, reason }) => [
-        peer,
-        EXPECTATION_WORDS[expectation],
-        reason,
-      ]),
-      { columns },
-    ),
+    ...isCutOff(report.profile) ? [] : [
+      "",
+      "A connection with a peer",
+      ...table(
+        peers.map(({ peer, expectation, reason }) => [
+          peer,
+          `${EXPECTATION_WORDS[expectation]}, ${reason}`,
+        ]),
+        { columns },
+      ),
+    ],
   ];
 }
 
@@ -234,6 +244,9 @@ function exitCodeOf({ verdict, pair }: DoctorReport): number {
 
 /** Only these: proxies for plain HTTP alone connect to no other ports. */
 const PROXY_VARIABLES = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
+/** Chosen by us: with fewer, names and results of checks share a column. */
+const NARROW_COLUMNS = 60;
 
 /** For the status line. */
 const EXAMINE_MS = 5000;

@@ -131,7 +131,8 @@ function checkNat64(facts: DoctorFacts): Check {
   return check("nat64", nat64, "ok", seen);
 }
 
-function checkTransport({ nat }: DoctorFacts, transport: "udp" | "tcp"): Check {
+function checkTransport(facts: DoctorFacts, transport: "udp" | "tcp"): Check {
+  const { nat } = facts;
   const report = valueOf(nat);
   if (report === undefined) {
     if (transport === "tcp") return failedOrUnfinished(transport, nat);
@@ -144,7 +145,9 @@ function checkTransport({ nat }: DoctorFacts, transport: "udp" | "tcp"): Check {
   if (answered !== undefined) return check(transport, nat, "ok", natText(answered, report));
   const name = transport.toUpperCase();
   if (both.length === 0) return check(transport, nat, "unknown", `${name} could not be tested`);
-  const remedy = transport === "udp"
+  const remedy = !isConnected(facts)
+    ? SEE_FINDINGS
+    : transport === "udp"
     ? "Allow UDP to leave in the firewall or the VPN"
     : "Allow TCP connections to leave in the firewall, or use a STUN server that speaks TCP";
   return check(transport, nat, "fail", `no server answered over ${name}`, remedy);
@@ -284,7 +287,8 @@ function checkRendezvous({ servers }: DoctorFacts): Check {
   );
 }
 
-function checkRelay({ servers }: DoctorFacts): Check {
+function checkRelay(facts: DoctorFacts): Check {
+  const { servers } = facts;
   const found = valueOf(servers);
   if (found === undefined) return unfinished("relay", servers);
   const tried = found.filter(({ relay }) => relay !== "untried");
@@ -295,7 +299,8 @@ function checkRelay({ servers }: DoctorFacts): Check {
   const [failed] = tried;
   if (failed === undefined) {
     const seen = "no relay: none of the servers is a rendezvous that answers";
-    return check("relay", servers, "unknown", seen, RELAY_REMEDY);
+    const remedy = isConnected(facts) ? RELAY_REMEDY : SEE_FINDINGS;
+    return check("relay", servers, "unknown", seen, remedy);
   }
   const seen = failed.relay === "stalls"
     ? `the relay of ${failed.name} carries short messages only`

@@ -66,7 +66,9 @@ export function reportPage(report: DoctorReport, made: string): string {
       [
         `<tr><th scope="row">${escapeHtml(CHECK_TITLES[name])}</th>`,
         `<td>${badge(state)}</td>`,
-        `<td>${escapeHtml(seen)}${remedy === null ? "" : `<br><em>${sentence(remedy)}</em>`}</td>`,
+        `<td>${escapeHtml(seen)}${
+          remedy === null || remedies.includes(remedy) ? "" : `<br><em>${sentence(remedy)}</em>`
+        }</td>`,
         `<td class="ms">${Math.round(elapsedMs)} ms</td></tr>`,
       ].join("")
     ),

@@ -300,7 +300,7 @@ const REFERENCE_PEERS: readonly { readonly peer: string; readonly profile: Netwo
   { peer: "on a server, or with an open port", profile: network(OPEN, OPEN) },
   { peer: "behind a home router", profile: HOME },
   { peer: "with IPv6", profile: { ...HOME, hasIpv6: true } },
-  { peer: "behind a NAT that counts its ports up", profile: network(SEQUENTIAL, SEQUENTIAL) },
-  { peer: "behind a NAT with random ports (mobile, offices)", profile: network(RANDOM, RANDOM) },
+  { peer: "behind a NAT that counts ports up", profile: network(SEQUENTIAL, SEQUENTIAL) },
+  { peer: "behind a NAT with random ports", profile: network(RANDOM, RANDOM) },
   { peer: "where UDP is blocked", profile: network(null, CONE) },
 ];

@@ -29,7 +29,10 @@ export function withoutKeys(text: string): string {
     .replaceAll(/(?<![\w-])[\w-]{40,}(?![\w-])/g, "…");
 }
 
-/** A text in which addresses show their network alone: `203.0.x.x`, `2001:db8:…`. Those of this host's loopback stay. */
+/**
+ * A text in which addresses show their network alone: `203.0.x.x`, `2001:db8:…`. Those of this host's loopback stay, and so
+ * do prefixes, such as `100.64.0.0/10`.
+ */
 export function shortened(text: string): string {
   return text.replaceAll(ADDRESS, (word) => {
     const plain = word.replace(/%.*$/, "");
@@ -56,7 +59,7 @@ function mapTexts(data: unknown, change: (text: string) => string): unknown {
 
 /** What may be an address; {@linkcode isIp} decides. */
 const ADDRESS =
-  /(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}(?:%[\w.-]+)?)(?![\w])/gi;
+  /(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}(?:%[\w.-]+)?)(?!\w|\/\d)/gi;
 
 /** They say nothing about who someone is. */
 const KEPT_SCOPES: ReadonlySet<string> = new Set(["loopback", "unspecified"]);

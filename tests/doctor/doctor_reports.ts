@@ -6,6 +6,7 @@
 
 import type { NatReport } from "../../lib/nat/behavior.ts";
 import type { NetworkEvidence } from "../../lib/nat/findings.ts";
+import { mtuFinding } from "../../lib/nat/path_mtu.ts";
 import { overallVerdict } from "../../lib/nat/verdict.ts";
 import { checksOf } from "../../lib/doctor/check_plan.ts";
 import type { DoctorFacts, Outcome, ServerFacts } from "../../lib/doctor/facts.ts";
@@ -94,6 +95,29 @@ export function cutOffFacts(changes: Partial<DoctorFacts> = {}): DoctorFacts {
     mtu: done({ answeredBytes: null, finding: null }),
     clock: done(null),
     ...changes,
+  });
+}
+
+/** The same behind a carrier's NAT with random ports, on a path that swallows long packets. */
+export function hardFacts(): DoctorFacts {
+  const symmetric = familyReport("address-and-port-dependent", "address-and-port-dependent", {
+    allocation: { kind: "random", delta: null, range: [2000, 60_000] },
+  });
+  const both = { ipv4: symmetric, ipv6: null };
+  return wellFacts({
+    nat: done(natReport({ udp: both, tcp: both })),
+    mtu: done({
+      answeredBytes: 1280,
+      finding: mtuFinding({
+        ...{ answeredBytes: 1280, lostBytes: 1400, refusedBytes: null, rttMs: 51 },
+      })!,
+    }),
+    gateways: done([{
+      address: "192.168.1.1",
+      verdict: "cgnat",
+      detail:
+        "the router's external address 100.64.3.4 is the provider's (100.64.0.0/10): Ask the provider for a public address, or use IPv6",
+    }]),
   });
 }
 
