@@ -326,7 +326,7 @@ function checkPublic(hosts: NonNullable<DoctorFacts["publicHosts"]>): Check {
 
 function isTranslated({ nat }: DoctorFacts): boolean {
   const report = valueOf(nat);
-  return [report?.udp.ipv4, report?.tcp.ipv4].some((each) => each?.translated !== false);
+  return [report?.udp.ipv4, report?.tcp.ipv4].some((each) => each?.translated === true);
 }
 
 function check(
