@@ -41,6 +41,20 @@ export function toNetworkError(action: string, cause: unknown): NetworkError {
   return new NetworkError(`${action}: ${detail}`, reason, { cause });
 }
 
+/**
+ * Whether a certificate comes from an authority that this machine does not trust: what Deno says for its own TLS, and Node's
+ * codes.
+ */
+export function isUnknownIssuer(error: unknown): boolean {
+  return /^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/.test(codeOf(error)) ||
+    error instanceof Error && /UnknownIssuer/.test(error.message);
+}
+
+/** What to do about a certificate of an unknown authority, which is what a proxy that reads TLS shows. */
+export const INTERCEPTION_REMEDY =
+  "A proxy or a firewall may intercept TLS here: if it is yours, and its authority is known to this system, set " +
+  "DENO_TLS_CA_STORE=system in the environment; if not, another program reads what you send";
+
 /** The start of an error message: `Cannot bind 192.0.2.1:3478`. */
 export function action(verb: string, address: TransportAddress): string {
   return `Cannot ${verb} ${formatTransportAddress(address)}`;
