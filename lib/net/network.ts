@@ -37,7 +37,8 @@ export interface Network {
 
   /**
    * Starts TLS, as a client, on a connection that is open already, and returns what carries its plaintext; a failure closes
-   * the connection. For connections through proxies; a network without it has no TLS through them.
+   * the connection. For connections through proxies; a network without it has no TLS through them. `caCerts` may take the
+   * place of the platform's authorities here.
    *
    * @param connection taken over
    * @throws {NetworkError} `tls`, or as {@linkcode TcpConnection.read}

@@ -52,8 +52,7 @@ export function isUnknownIssuer(error: unknown): boolean {
 
 /** What to do about a certificate of an unknown authority, which is what a proxy that reads TLS shows. */
 export const INTERCEPTION_REMEDY =
-  "A proxy or a firewall may intercept TLS here: if it is yours, and its authority is known to this system, set " +
-  "DENO_TLS_CA_STORE=system in the environment; if not, another program reads what you send";
+  "If a proxy or firewall that you trust intercepts TLS, set DENO_TLS_CA_STORE=system in the environment";
 
 /** The start of an error message: `Cannot bind 192.0.2.1:3478`. */
 export function action(verb: string, address: TransportAddress): string {
@@ -184,6 +183,7 @@ const TEXT: Readonly<Record<NetworkErrorReason, string>> = {
   "not-permitted": "not permitted",
   "not-allowed": "only the user may name this address",
   tls: "TLS failed",
+  proxy: "the proxy refused",
   closed: "closed",
   other: "failed",
 };

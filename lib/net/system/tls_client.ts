@@ -21,8 +21,8 @@ export async function startTls(
   const socket = tls.connect({
     socket: carrier,
     ...isIp(hostname) ? { host: hostname } : { servername: hostname },
-    // Node replaces the platform's authorities by those that are given.
-    ca: caCerts.length === 0 ? undefined : [...tls.getCACertificates("default"), ...caCerts],
+    // They take the place of the platform's, which can only be listed with a permission of its own (--allow-sys=ca).
+    ca: caCerts.length === 0 ? undefined : [...caCerts],
   });
   try {
     return await secureStream(socket, carrier, { event: "secureConnect", signal });
