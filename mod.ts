@@ -108,6 +108,7 @@ export {
   type PeerPath,
   type PeerProgress,
   type PeerTimings,
+  type ProxyOptions,
   type RelayServer,
   type Session,
   type SessionEvent,

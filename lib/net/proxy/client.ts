@@ -347,11 +347,11 @@ function failed(
   { host, port }: ProxyTarget,
   why: string,
   reason: NetworkErrorReason,
-  options: { readonly cause?: unknown; readonly remedy?: string } = {},
+  { cause, remedy }: { readonly cause?: unknown; readonly remedy?: string } = {},
 ): NetworkError {
   const to = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
   const message = `Cannot connect to ${to} through the proxy ${urlOf(server)}: ${why}`;
-  return new NetworkError(message, reason, options);
+  return new NetworkError(message, reason, { cause, remedy }); // by default that of the reason
 }
 
 /** Addresses that stand for names. */
@@ -363,7 +363,9 @@ class StandInNames {
     const known = this.#byName.get(name);
     if (known !== undefined) return known;
     const number = this.#byName.size + 1;
-    if (number > MAX_NAMES) throw new NetworkError(TOO_MANY_NAMES, "other");
+    if (number > MAX_NAMES) {
+      throw new NetworkError(TOO_MANY_NAMES, "other", { remedy: "Open another peer" });
+    }
     const ip = `240.0.${number >> 8}.${number & 0xff}`;
     this.#byName.set(name, ip);
     this.#byIp.set(ip, name);
