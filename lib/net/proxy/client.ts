@@ -131,7 +131,9 @@ function parseProxyUrl(text: string): ProxyServer {
   const url = URL.parse(`http://${rest}`);
   const isPlain = url !== null && url.hostname !== "" && /^\/?$/.test(url.pathname) &&
     url.search === "" && url.hash === "";
-  if (protocol === undefined || !isPlain) {
+  // Without a scheme, what is before an @ may be a login or a misspelt scheme.
+  const isWhole = scheme !== undefined || !text.includes("@");
+  if (protocol === undefined || !isPlain || !isWhole) {
     throw new TypeError(
       `Cannot use the proxy ${
         shownUrl(text)

@@ -302,7 +302,7 @@ Deno.test("the URL of a proxy has a host, and its login is in no message", () =>
     const url of [
       ...["", "http://", "ftp://a", "socks4://a", "http://a:99999", "http://a/path", "http://a b"],
       ...["http://me:se-cret@", "me:se-cret@:80", "http://me:se-cret%0d@a", "x://me:se-cret@a"],
-      ...["http://me:se-cret@a/path", "http://me:se-cret\\@a"],
+      ...["http://me:se-cret@a/path", "http://me:se-cret\\@a", "http:me:se-cret@a"],
     ]
   ) {
     const error = assertThrows(() => urlOf(url), TypeError);
