@@ -459,9 +459,11 @@ class Search {
 /** People are not asked to carry messages if a server can. */
 function signalingUrls(
   { signaling }: Ticket,
-  { usesNamedOnly, signalingUrls }: PeerContext,
+  { usesNamedOnly, signalingUrls, isSealed }: PeerContext,
 ): readonly string[] {
-  const usable = usesNamedOnly ? signaling.filter((url) => signalingUrls.includes(url)) : signaling;
+  const usable = signaling
+    .filter((url) => !usesNamedOnly || signalingUrls.includes(url))
+    .filter((url) => !isSealed || !url.startsWith("lan:"));
   const servers = usable.filter((url) => url !== MANUAL_URL);
   return servers.length > 0 ? servers : usable;
 }
