@@ -7,7 +7,6 @@
 
 import { examineNetwork } from "../doctor/examine.ts";
 import { isCutOff, pairReport } from "../doctor/pair_plan.ts";
-import { parseProxy } from "../doctor/proxy.ts";
 import { redacted } from "../doctor/redaction.ts";
 import {
   decodeReport,
@@ -20,8 +19,9 @@ import { CHECK_TITLES, EXPECTATION_WORDS, STATE_WORDS } from "../doctor/words.ts
 import { MalformedMessageError } from "../base/errors.ts";
 import { chooseServers, parseServer } from "../nat/servers.ts";
 import { systemNetwork } from "../net/system.ts";
-import { readSmallFile, readVariable } from "../net/system/private_input.ts";
+import { readSmallFile } from "../net/system/private_input.ts";
 import { writePrivateFile } from "../net/system/private_file.ts";
+import type { PeerOptions } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type Arguments, readCommand, readWith } from "./arguments.ts";
@@ -29,6 +29,7 @@ import { withConfig } from "./config.ts";
 import { type CliIo, EXIT, reasonOfFile, remedyHere, UsageError } from "./io.ts";
 import { table } from "./layout.ts";
 import { openPeerInput, readSignalUrls } from "./peer_options.ts";
+import { readProxy } from "./proxy.ts";
 import { outputColumns, waitFor, waitOver } from "./screen.ts";
 import type { SecretReader } from "./secrets.ts";
 import { VERSION } from "./version.ts";
@@ -48,18 +49,19 @@ export async function doctor(args: readonly string[], io: CliIo): Promise<number
   const urls = await readSignalUrls(given, secrets);
   const signaling = urls.length > 0 ? urls : DEFAULT_SIGNALING;
   const servers = named.length > 0 ? named : chooseServers(Math.random);
+  const proxy = await readProxy(given, secrets);
   waitFor(io, "Examining the network", EXAMINE_MS);
   const report = await examineNetwork({
     network: systemNetwork,
     servers,
     signaling: signaling.filter((url) => url !== "lan:"),
-    proxy: await readProxy(given, secrets),
+    proxy,
     isPublic: flags.has("public"),
     signal: io.signal,
   });
   const pair = other === undefined
     ? null
-    : await examinePair(report, other, { io, signaling, servers: named });
+    : await examinePair(report, other, { io, signaling, servers: named, proxy });
   waitOver(io);
   const told = redacted(asTyped({ ...report, pair }), { isFull: flags.has("full") });
   const page = values.get("html");
@@ -72,6 +74,7 @@ export async function doctor(args: readonly string[], io: CliIo): Promise<number
 /** Formats the report for people, line by line. */
 export function reportText(report: DoctorReport, columns?: number): string[] {
   const { verdict, findings, remedies, checks, peers, pair } = report;
+  const isAlone = isCutOff(report.profile) && report.profile.relays.length === 0;
   const isNarrow = columns !== undefined && columns < NARROW_COLUMNS;
   const further = findings.filter(({ summary }) => summary !== verdict.summary);
   return [
@@ -95,7 +98,7 @@ export function reportText(report: DoctorReport, columns?: number): string[] {
       ]),
       { columns },
     ),
-    ...isCutOff(report.profile) ? [] : [
+    ...isAlone ? [] : [
       "",
       "A connection with a peer",
       ...table(
@@ -171,38 +174,21 @@ async function readOne(text: string, secrets: SecretReader, io: CliIo): Promise<
   }
 }
 
-async function readProxy({ values }: Arguments, secrets: SecretReader) {
-  const named = values.get("proxy");
-  if (named !== undefined) {
-    const url = await secrets.read("--proxy", named);
-    return readWith(() => parseProxy(url), "--proxy");
-  }
-  for (const name of PROXY_VARIABLES) {
-    const url = await readVariable(name);
-    if (url === undefined) continue;
-    try {
-      return parseProxy(url);
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // another kind of proxy, or none that can be read
-    }
-  }
-  return undefined;
-}
-
 async function examinePair(
   { profile }: DoctorReport,
   { report, ticket }: OtherSide,
-  { io, signaling, servers }: {
+  { io, servers, ...options }: {
     io: CliIo;
     signaling: readonly string[];
     servers: readonly string[];
+    proxy: PeerOptions["proxy"];
   },
 ): Promise<PairReport> {
   if (ticket === undefined) return pairReport(profile, report!.profile, null);
   waitFor(io, "Connecting to the other side", TRY_MS);
   const { tryPair } = await import("../doctor/try_pair.ts");
   const tried = await tryPair(ticket, {
-    signaling,
+    ...options,
     servers: servers.length > 0 ? servers : undefined,
     signal: io.signal,
   });
@@ -241,9 +227,6 @@ function exitCodeOf({ verdict, pair }: DoctorReport): number {
   }
   return verdict.state === "fail" ? EXIT.offlineOrBlocked : EXIT.ok;
 }
-
-/** Only these: proxies for plain HTTP alone connect to no other ports. */
-const PROXY_VARIABLES = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /** Chosen by us: with fewer, names and results of checks share a column. */
 const NARROW_COLUMNS = 60;

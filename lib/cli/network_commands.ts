@@ -11,6 +11,7 @@ import {
   MEETING_OPTIONS,
   type Option,
   option,
+  PROXY_OPTION,
   SECONDS,
   STUN_SERVER_OPTION,
   timeoutOption,
@@ -155,11 +156,7 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       }),
       STUN_SERVER_OPTION,
       ...MEETING_OPTIONS,
-      option("proxy", {
-        value: "URL",
-        help: "check this proxy, such as http://USER:PASSWORD@HOST:PORT; also @FILE or -",
-        fallback: "$HTTPS_PROXY",
-      }),
+      PROXY_OPTION,
       option("public", {
         help: "also ask the pages by which operating systems recognise sign-in pages",
       }),

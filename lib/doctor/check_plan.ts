@@ -186,10 +186,9 @@ function checkProxy({ proxy }: DoctorFacts): Check {
   const found = valueOf(proxy);
   if (found === undefined) return failedOrUnfinished("proxy", proxy);
   if (found === null) return check("proxy", proxy, "ok", "no proxy is set up");
-  const { name, answer, status } = found;
-  const seen = `the proxy ${name} ${answer}${status === null ? "" : ` (${status})`}`;
-  if (answer === "connects") return check("proxy", proxy, "ok", seen);
-  return check("proxy", proxy, "warn", seen, PROXY_REMEDIES[answer]);
+  const { url, fault } = found;
+  if (fault !== null) return check("proxy", proxy, "fail", fault.message, fault.remedy);
+  return check("proxy", proxy, "ok", `${url} connects to signaling servers`);
 }
 
 function checkPortal(facts: DoctorFacts): Check {
@@ -372,12 +371,6 @@ const DNS_FAULTS = {
   silent: "no name server answers",
   refused: "the name server refuses to answer, or none is set",
   "not found": "no such name",
-} as const;
-
-const PROXY_REMEDIES = {
-  "asks for a login": "Name the proxy with its login: --proxy http://USER:PASSWORD@HOST:PORT",
-  "refuses": "Ask whoever runs the proxy to allow connections to the servers",
-  "is silent": "Check the address of the proxy, or remove it from the settings",
 } as const;
 
 /** The remedy of the cause stands with the verdict. */

@@ -16,6 +16,7 @@ import { parseServer } from "../nat/servers.ts";
 import { isIp } from "../net/address.ts";
 import { discoverNat64, type NamedHost } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
+import type { Proxy, ProxyOptions } from "../net/proxy/client.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { probeGateways } from "../portmap/admin.ts";
 import { checksOf } from "./check_plan.ts";
@@ -25,12 +26,12 @@ import {
   type MtuFacts,
   type NameFacts,
   type Outcome,
+  type ProxyFacts,
   valueOf,
 } from "./facts.ts";
 import { askHttp, clockOf } from "./http_head.ts";
 import { outlooks } from "./pair_plan.ts";
 import { networkProfile } from "./profile.ts";
-import { type HttpProxy, probeProxy, proxyName } from "./proxy.ts";
 import { probePage, PUBLIC_PAGES } from "./public_hosts.ts";
 import { type DoctorReport, PROGRAM } from "./report_message.ts";
 import { faultOf, probeServer } from "./servers.ts";
@@ -44,7 +45,7 @@ export interface ExamineOptions {
   /** URLs of signaling servers, without `lan:`. */
   readonly signaling: readonly string[];
   /** Default: none is set up. */
-  readonly proxy?: HttpProxy;
+  readonly proxy?: ProxyOptions;
   /** Whether to ask {@linkcode PUBLIC_PAGES}, too. */
   readonly isPublic: boolean;
   readonly signal?: AbortSignal;
@@ -80,7 +81,9 @@ export async function examineNetwork(options: ExamineOptions): Promise<DoctorRep
 
 /** Runs the jobs side by side. Those that only explain a failure are ended soon after the others have shown that all is well. */
 async function gatherFacts(options: ExamineOptions): Promise<DoctorFacts> {
-  const { network, signaling, proxy, isPublic } = options;
+  const { network, signaling, isPublic } = options;
+  const proxy = await loadProxy(options);
+  const networkOf = (host: string) => proxy?.networkFor(host) ?? network;
   const startedMs = performance.now();
   const hosts = options.servers.map(parseServer);
   const meeting = signaling.flatMap(hostOf);
@@ -93,7 +96,7 @@ async function gatherFacts(options: ExamineOptions): Promise<DoctorFacts> {
       gatherEvidence({
         network,
         hosts: [...hosts.slice(0, 2), ...meeting.slice(0, 2)],
-        proxy: proxy && proxyName(proxy),
+        proxy: proxy?.url,
         signal,
       }),
     deadline.signal,
@@ -111,14 +114,16 @@ async function gatherFacts(options: ExamineOptions): Promise<DoctorFacts> {
         throw error;
       }
     }),
-    run((signal) => Promise.all(signaling.map((url) => probeServer(network, url, signal)))),
+    run((signal) =>
+      Promise.all(
+        signaling.map((url) => probeServer(networkOf(hostOf(url)[0]?.host ?? ""), url, signal)),
+      )
+    ),
     run((signal) => resolveNames(network, [...hosts, ...meeting], signal)),
     run((signal) => measureMtu(network, first, signal)),
-    run((signal) => readServerClock(network, signaling, signal)),
+    run((signal) => readServerClock(networkOf, signaling, signal)),
     run((signal) => prefixesOf(network, signal)),
-    run(async (signal) =>
-      proxy === undefined ? null : await probeProxy(network, proxy, meeting[0] ?? first, signal)
-    ),
+    run(async (signal) => await probeProxy(proxy, meeting[0], signal)),
     isPublic
       ? run((signal) => Promise.all(PUBLIC_PAGES.map((page) => probePage(network, page, signal))))
       : null,
@@ -226,9 +231,36 @@ async function measureMtu(
   }
 }
 
+/** Loaded only if there is one. */
+async function loadProxy({ network, proxy }: ExamineOptions): Promise<Proxy | undefined> {
+  if (proxy === undefined) return undefined;
+  const { throughProxy } = await import("../net/proxy/client.ts");
+  return throughProxy(network, proxy);
+}
+
+/** Whether the proxy connects to a signaling server; `null` if there is nothing to try. */
+async function probeProxy(
+  proxy: Proxy | undefined,
+  server: NamedHost | undefined,
+  signal: AbortSignal,
+): Promise<ProxyFacts | null> {
+  if (proxy === undefined || server === undefined) return null;
+  const network = proxy.networkFor(server.host);
+  try {
+    const ip = await resolveHost(network, server.host, { signal });
+    const connection = await network.connectTcp({ ip, port: server.port }, { signal });
+    connection.reset();
+    return { url: proxy.url, fault: null };
+  } catch (error) {
+    signal.throwIfAborted();
+    const fault = faultOf(error);
+    return { url: proxy.url, fault: { ...fault, message: proxy.withNames(fault.message) } };
+  }
+}
+
 /** The clock of the first rendezvous that tells the time. */
 async function readServerClock(
-  network: Network,
+  networkOf: (host: string) => Network,
   signaling: readonly string[],
   signal: AbortSignal,
 ): Promise<number | null> {
@@ -236,6 +268,7 @@ async function readServerClock(
     signaling.filter((url) => /^wss?:/.test(url)).map(async (url) => {
       const [server] = hostOf(url);
       if (server === undefined) return null;
+      const network = networkOf(server.host);
       try {
         const ip = await resolveHost(network, server.host, { signal });
         const tlsName = url.startsWith("wss:") ? server.host : undefined;

@@ -63,13 +63,12 @@ export interface RouterFacts {
   readonly detail: string;
 }
 
-/** What a proxy said to a request for a connection. */
+/** Whether the proxy of this host connects to a signaling server. */
 export interface ProxyFacts {
-  /** `HOST:PORT`. */
-  readonly name: string;
-  readonly answer: "connects" | "asks for a login" | "refuses" | "is silent";
-  /** The status of its answer; `null` without one. */
-  readonly status: number | null;
+  /** Without its login. */
+  readonly url: string;
+  /** Why it does not. */
+  readonly fault: JobFault | null;
 }
 
 /** A host of the list for `--public`, and what it answered. */

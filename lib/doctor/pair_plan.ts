@@ -82,7 +82,7 @@ export function outlooks(here: NetworkProfile): PeerOutlook[] {
   });
 }
 
-/** Whether nothing that peers need comes back to this network. */
+/** Whether nothing comes back to this network but through a proxy. */
 export function isCutOff({ udp, tcp, hasIpv6, opensPorts }: NetworkProfile): boolean {
   return udp === null && tcp === null && !hasIpv6 && !opensPorts;
 }
@@ -101,7 +101,7 @@ function directWay(here: NetworkProfile, there: NetworkProfile): Way {
   if (isCutOff(here) || isCutOff(there)) {
     return {
       chance: 0,
-      reason: `nothing comes back to ${isCutOff(here) ? "this" : "the other"} network`,
+      reason: `nothing comes back directly to ${isCutOff(here) ? "this" : "the other"} network`,
     };
   }
   if (here.hasIpv6 && there.hasIpv6) return { chance: 0.97, reason: "over IPv6, without a NAT" };

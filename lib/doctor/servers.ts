@@ -27,17 +27,23 @@ import { serverName } from "./redaction.ts";
 /**
  * Opens a signaling server by its URL, and uses it once; a rendezvous also as a relay.
  *
+ * @param network through the proxy, if there is one
+ * @param withNames puts names into messages, in place of the addresses that a proxy made up
  * @throws the signal's reason on abort
  */
 export async function probeServer(
   network: Network,
   url: string,
   signal: AbortSignal,
+  withNames: (text: string) => string = (text) => text,
 ): Promise<ServerFacts> {
   const name = serverName(url);
   const isRendezvous = /^wss?:/.test(url);
   const [signaling, relay] = await Promise.all([
-    probeSignaling(network, url, signal),
+    probeSignaling(network, url, signal).then((facts) => ({
+      ...facts,
+      fault: facts.fault && { ...facts.fault, message: withNames(facts.fault.message) },
+    })),
     isRendezvous ? probeRelay(network, url, signal) : UNTRIED,
   ]);
   // Why the server cannot be reached is told once.

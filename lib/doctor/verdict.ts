@@ -67,10 +67,12 @@ function limits(facts: DoctorFacts): Graded[] {
   const nat = valueOf(facts.nat);
   const closed = servers.filter(({ isOpen }) => !isOpen);
   const isMeetingImpossible = servers.length > 0 && closed.length === servers.length;
+  const isRelayed = servers.some(({ relay }) => relay === "works");
   const isNameless = names.length > 0 && names.every(({ fault }) => fault !== null);
   const graded: Graded[] = [];
   const add = (state: CheckState, cause: Cause) => graded.push({ state, cause });
-  if (isNameless && (isMeetingImpossible || nat === undefined)) {
+  const proxy = valueOf(facts.proxy);
+  if (isNameless && (isMeetingImpossible || nat === undefined && !proxy)) {
     const fault = names[0]!.fault!;
     add("fail", { kind: "dns", summary: DNS_SUMMARIES[fault], remedy: DNS_REMEDY });
   }
@@ -84,17 +86,25 @@ function limits(facts: DoctorFacts): Graded[] {
       remedy: fault?.remedy ?? "Name a server that can be reached with --rendezvous",
     });
   }
-  if (nat !== undefined && isUdpBlocked(nat.udp)) add("warn", UDP_BLOCKED);
+  const isDirect = isConnected({ nat: facts.nat, servers: NO_SERVERS });
+  if (proxy && !isDirect) {
+    add("warn", {
+      kind: "proxy",
+      summary: `Nothing gets out but through the proxy ${proxy.url}: peers connect by a relay`,
+      remedy: isRelayed
+        ? "Ask whoever runs this network to allow UDP or TCP to leave directly"
+        : RELAY_REMEDY,
+    });
+  } else if (nat !== undefined && isUdpBlocked(nat.udp)) add("warn", UDP_BLOCKED);
   const hole = mtuCause(facts);
   if (hole !== undefined) add("warn", hole);
-  if (facts.nat.kind === "failed") {
+  if (facts.nat.kind === "failed" && !proxy) {
     const { message, remedy } = facts.nat.fault;
     add("warn", { kind: "server", summary: message, remedy: remedy ?? NO_REMEDY });
   }
   const difficulty = nat?.verdict.difficulty;
   const isHard = difficulty === "hard" || difficulty === "moderate";
   const opensPorts = (valueOf(facts.gateways) ?? []).some(({ verdict }) => verdict === "public");
-  const isRelayed = servers.some(({ relay }) => relay === "works");
   if (isHard && !opensPorts) {
     add("warn", {
       kind: "symmetric-nat",
@@ -106,8 +116,13 @@ function limits(facts: DoctorFacts): Graded[] {
   }
   graded.push(...clock);
   // What else was noticed: the NAT test puts what it is sure of first.
-  for (const finding of nat?.findings ?? []) if (finding.kind !== "udp-blocked") add("ok", finding);
+  for (const finding of nat?.findings ?? []) if (isNoticed(finding, isDirect)) add("ok", finding);
   return graded;
+}
+
+/** What the NAT test has noticed, rather than why it found nothing. */
+function isNoticed({ kind }: Cause, isDirect: boolean): boolean {
+  return isDirect && kind !== "udp-blocked";
 }
 
 function clockCause({ clock }: DoctorFacts): Graded[] {
@@ -141,6 +156,8 @@ const NOTHING_CAME_BACK: Cause = {
   summary: "Nothing came back from any server in time",
   remedy: "Check that web pages open, turn off the VPN, and try again",
 };
+
+const NO_SERVERS = { kind: "done", value: [], elapsedMs: 0 } as const;
 
 const NO_REMEDY = "Use another server";
 

@@ -128,7 +128,7 @@ Deno.test("doctor refuses what --with, --proxy and --html cannot take, and repea
       [["--with", folder], /it is not a file/],
       [["--with", "punchline:AAAA"], /Cannot read ticket/],
       [["--with", `@${path("notes.txt")}`], /--with takes a ticket/],
-      [["--proxy", "socks9://me:hunter2@proxy.example"], /--proxy.*Cannot use the proxy/],
+      [["--proxy", "socks9://me:hunter2@proxy.example"], /--proxy .*use http:/],
       [["--server", "a:b:c"], /--server/],
       [["here.json"], /unexpected argument "here.json"/],
     ];

@@ -125,11 +125,12 @@ export function hardFacts(): DoctorFacts {
 export function doctorReport(
   facts: DoctorFacts = wellFacts({ publicHosts: done([]) }),
 ): DoctorReport {
+  const names = facts.servers.kind === "done" ? facts.servers.value : [];
   const profile = networkProfile({
     nat: facts.nat.kind === "done" ? facts.nat.value : undefined,
     gateways: [],
-    meets: ["meet.example.net:3480"],
-    relays: ["meet.example.net:3480"],
+    meets: names.filter(({ isOpen }) => isOpen).map(({ name }) => name),
+    relays: names.filter(({ relay }) => relay === "works").map(({ name }) => name),
   });
   return {
     version: 1,

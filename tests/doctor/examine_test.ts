@@ -1,9 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
-import { parseProxy } from "../../lib/doctor/proxy.ts";
 import type { CheckName, DoctorReport } from "../../lib/doctor/report_message.ts";
 import { networkWith } from "../../lib/net/resolve.ts";
-import { inDoctorScene, MEET_URL, NETWORKS } from "./doctor_scene.ts";
+import { inDoctorScene, NETWORKS } from "./doctor_scene.ts";
 
 function stateOf({ checks }: DoctorReport, name: CheckName): string {
   return checks.find((check) => check.name === name)!.state;
@@ -89,28 +88,6 @@ Deno.test("a path that swallows long datagrams and says nothing is told, with bo
   });
 });
 
-Deno.test("a proxy is asked for a connection to the rendezvous, with its login, which no report shows", async () => {
-  await inDoctorScene({ a: NETWORKS.home }, async ({ a, internet, examine }) => {
-    const proxy = internet.host("proxy", { addresses: ["203.0.113.30"] });
-    const requests: string[] = [];
-    using listener = await proxy.network.listenTcp({ ip: "203.0.113.30", port: 3128 });
-    const serving = (async () => {
-      using connection = await listener.accept();
-      const buffer = new Uint8Array(2000);
-      const count = await connection.read(buffer);
-      requests.push(new TextDecoder().decode(buffer.subarray(0, count ?? 0)));
-      await connection.write(new TextEncoder().encode("HTTP/1.1 407 Login\r\n\r\n"));
-      await connection.closeWrite();
-    })();
-    const report = await examine(a, { proxy: parseProxy("http://me:hunter2@203.0.113.30:3128") });
-    await serving;
-    assertStringIncludes(requests[0]!, "CONNECT 203.0.113.20:3480 HTTP/1.1\r\n");
-    assertStringIncludes(requests[0]!, `Proxy-Authorization: Basic ${btoa("me:hunter2")}`);
-    assertEquals(stateOf(report, "proxy"), "warn");
-    assert(!JSON.stringify(report).includes("hunter2"));
-  });
-});
-
 Deno.test("only --public asks other hosts than those that are named", async () => {
   for (const isPublic of [false, true]) {
     await inDoctorScene({ a: NETWORKS.home }, async ({ a, examine }) => {
@@ -140,27 +117,4 @@ Deno.test("an examination can be aborted, and a missing permission is an error",
     const network = networkWith(a.network, { bindUdp: denied, connectTcp: denied });
     await assertRejects(() => examine(a, { network }), NetworkError, "--allow-net");
   });
-});
-
-for (
-  const url of [
-    ...["ftp://proxy.example", "http://", "http://me:%zz@proxy.example", "socks5://proxy.example"],
-  ]
-) {
-  Deno.test(`parseProxy() rejects ${url}, and repeats no login`, () => {
-    try {
-      parseProxy(url);
-    } catch (error) {
-      assert(error instanceof TypeError && !error.message.includes("zz"));
-      return;
-    }
-    throw new Error(`${url} is accepted`);
-  });
-}
-
-Deno.test("a proxy may be written without a scheme, and its port is that of the web by default", () => {
-  assertEquals(parseProxy("proxy.example:3128"), { host: "proxy.example", port: 3128, login: "" });
-  assertEquals(parseProxy("http://me:a%40b@[2001:db8::1]").login, "me:a@b");
-  assertEquals(parseProxy("http://proxy.example").port, 80);
-  assert(MEET_URL.startsWith("ws:"));
 });

@@ -49,7 +49,7 @@ const VERDICTS: Readonly<
   "a proxy is required": [
     cutOffFacts({
       evidence: done(evidence({ proxy: "proxy.example:3128" })),
-      proxy: done({ name: "proxy.example:3128", answer: "connects", status: 200 }),
+      proxy: done({ url: "http://proxy.example:3128", fault: null }),
     }),
     ...["proxy", "fail", ["proxy", "ok"]] as const,
   ],
