@@ -112,9 +112,10 @@ export function reportText(report: DoctorReport, columns?: number): string[] {
   ];
 }
 
-function pairText({ expected, tried, summary, remedies }: PairReport): string[] {
+function pairText({ there, expected, tried, summary, remedies }: PairReport): string[] {
   return [
     summary,
+    ...there === null ? [] : [`  there     ${there}`],
     ...expected === null
       ? []
       : [`  expected  ${EXPECTATION_WORDS[expected.expectation]}, ${expected.reason}`],
@@ -184,7 +185,7 @@ async function examinePair(
     proxy: PeerOptions["proxy"];
   },
 ): Promise<PairReport> {
-  if (ticket === undefined) return pairReport(profile, report!.profile, null);
+  if (ticket === undefined) return pairReport(profile, report!, null);
   waitFor(io, "Connecting to the other side", TRY_MS);
   const { tryPair } = await import("../doctor/try_pair.ts");
   const tried = await tryPair(ticket, {
@@ -192,7 +193,7 @@ async function examinePair(
     servers: servers.length > 0 ? servers : undefined,
     signal: io.signal,
   });
-  return pairReport(profile, report?.profile ?? null, tried);
+  return pairReport(profile, report ?? null, tried);
 }
 
 async function writePage(path: string, report: DoctorReport, io: CliIo): Promise<void> {

@@ -116,7 +116,10 @@ async function gatherFacts(options: ExamineOptions): Promise<DoctorFacts> {
     }),
     run((signal) =>
       Promise.all(
-        signaling.map((url) => probeServer(networkOf(hostOf(url)[0]?.host ?? ""), url, signal)),
+        signaling.map((url) => {
+          const [server] = hostOf(url);
+          return probeServer(networkOf(server?.host ?? ""), url, signal, proxy?.withNames);
+        }),
       )
     ),
     run((signal) => resolveNames(network, [...hosts, ...meeting], signal)),

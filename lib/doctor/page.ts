@@ -111,12 +111,13 @@ export function escapeHtml(text: string): string {
 }
 
 function pairSection(pair: PairReport): string[] {
-  const { expected, tried, summary, remedies } = pair;
+  const { there, expected, tried, summary, remedies } = pair;
   return [
     '<section class="pair">',
     "<h2>With the other side</h2>",
     `<p><strong>${escapeHtml(summary)}</strong></p>`,
     "<ul>",
+    ...there === null ? [] : [`<li>The other side&#39;s report: ${escapeHtml(there)}</li>`],
     ...expected === null ? [] : [
       `<li>Expected: ${escapeHtml(EXPECTATION_WORDS[expected.expectation])}, ${
         escapeHtml(expected.reason)

@@ -12,6 +12,7 @@ import { shortened } from "./redaction.ts";
 import type {
   Expectation,
   Fault,
+  ForeignReport,
   NetworkProfile,
   PairReport,
   PeerOutlook,
@@ -46,20 +47,22 @@ export function expectPair(here: NetworkProfile, there: NetworkProfile): PairExp
 /**
  * What is expected of this network and another one, what happened, and which of the two has to change.
  *
- * @param there the other network; `null` if it is not known
+ * @param report of the other side; `null` if there is no such report
  * @param tried what happened; `null` if it was not tried
  */
 export function pairReport(
   here: NetworkProfile,
-  there: NetworkProfile | null,
+  report: ForeignReport | null,
   tried: PairReport["tried"],
 ): PairReport {
+  const there = report?.profile ?? null;
   const expected = there === null ? null : expectPair(here, there);
   const outcome = tried?.outcome ?? expected!.expectation;
   const fault = outcome === "direct" ? null : expected?.fault ?? faultWithoutReport(here);
   const other = there ?? HOME;
   const remedies = fault === null ? [] : remediesFor(fault, here, other, outcome);
   return {
+    there: report?.summary ?? null,
     expected: expected && {
       expectation: expected.expectation,
       directChance: expected.directChance,

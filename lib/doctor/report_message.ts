@@ -102,6 +102,8 @@ export type Fault = "this network" | "the other network" | "both networks";
 
 /** What to expect of two networks, and what happened. */
 export interface PairReport {
+  /** The verdict of the other side's report; `null` without one. */
+  readonly there: string | null;
   /** What is expected; `null` without the other side's report. */
   readonly expected: {
     readonly expectation: Expectation;

@@ -18,6 +18,7 @@ function nastyReport(): DoctorReport {
     checks: report.checks.map((check) => ({ ...check, seen: NASTY, remedy: NASTY })),
     peers: report.peers.map((peer) => ({ ...peer, peer: NASTY, reason: NASTY })),
     pair: {
+      there: NASTY,
       expected: { expectation: "none", directChance: 0, reason: NASTY },
       tried: { outcome: "none", reason: NASTY, elapsedMs: 1 },
       fault: "this network",

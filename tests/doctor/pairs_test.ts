@@ -64,7 +64,7 @@ async function play(
     ));
     const expected = expectPair(here.profile, there.profile).expectation;
     const tried = await connectBoth(scene);
-    const report = pairReport(here.profile, there.profile, tried);
+    const report = pairReport(here.profile, there, tried);
     return { expected, outcome: tried.outcome, report };
   });
 }

@@ -44,7 +44,8 @@ const SCENES: Readonly<Record<string, Scene>> = {
   "doctor": (io) => printDoctor(doctorReport(hardFacts()), io),
   "doctor-with": (io) => {
     const report = doctorReport(hardFacts());
-    const pair = pairReport(report.profile, report.profile, {
+    const there = { profile: report.profile, summary: report.verdict.summary };
+    const pair = pairReport(report.profile, there, {
       ...{ outcome: "relay", reason: "over TCP (relay)", elapsedMs: 900 } as const,
     });
     printDoctor({ ...report, pair }, io);
