@@ -75,7 +75,7 @@ function checkDns({ names }: DoctorFacts): Check {
     missing.length === found.length ? "fail" : "warn",
     what,
     missing.every(({ fault }) => fault === "not found")
-      ? "Check the spelling of the names"
+      ? "Check the spelling of the names, and the name server in this machine's network settings"
       : "Set a name server that works in this machine's network settings",
   );
 }
@@ -135,7 +135,10 @@ function checkTransport(facts: DoctorFacts, transport: "udp" | "tcp"): Check {
   const { nat } = facts;
   const report = valueOf(nat);
   if (report === undefined) {
-    if (transport === "tcp") return failedOrUnfinished(transport, nat);
+    if (transport === "tcp" && nat.kind === "failed") {
+      const remedy = isConnected(facts) ? nat.fault.remedy : SEE_FINDINGS;
+      return check(transport, nat, "fail", nat.fault.message, remedy);
+    }
     return nat.kind === "failed"
       ? check(transport, nat, "fail", "no server answered over UDP")
       : unfinished(transport, nat);
@@ -235,10 +238,9 @@ function checkRouter(facts: DoctorFacts): Check {
     if (gateways.kind === "failed") {
       return check("router", gateways, "unknown", gateways.fault.message, gateways.fault.remedy);
     }
-    const seen = isTranslated(facts)
-      ? "no router has answered PCP, NAT-PMP or UPnP yet"
-      : "not needed: there is no NAT";
-    return check("router", gateways, isTranslated(facts) ? "unknown" : "ok", seen);
+    return isUntranslated(facts)
+      ? check("router", gateways, "ok", "not needed: there is no NAT")
+      : check("router", gateways, "unknown", "no router has answered PCP, NAT-PMP or UPnP yet");
   }
   if (found.length === 0) {
     const seen = "no router answers PCP, NAT-PMP or UPnP";
@@ -261,7 +263,8 @@ function checkRouter(facts: DoctorFacts): Check {
   );
 }
 
-function checkRendezvous({ servers }: DoctorFacts): Check {
+function checkRendezvous(facts: DoctorFacts): Check {
+  const { servers } = facts;
   const found = valueOf(servers);
   if (found === undefined) return unfinished("rendezvous", servers);
   if (found.length === 0) return check("rendezvous", servers, "unknown", "no server is named");
@@ -270,7 +273,8 @@ function checkRendezvous({ servers }: DoctorFacts): Check {
   if (open.length === 0) {
     const [{ fault }] = closed as [typeof closed[number]];
     const seen = closed.map(({ name, fault }) => `${name}: ${fault?.message ?? ""}`).join("; ");
-    return check("rendezvous", servers, "fail", seen, fault?.remedy ?? null);
+    const remedy = isConnected(facts) ? fault?.remedy ?? null : SEE_FINDINGS;
+    return check("rendezvous", servers, "fail", seen, remedy);
   }
   const [{ name, rttMs }] = open as [typeof open[number]];
   const seen = `${name} answers in ${Math.round(rttMs ?? 0)} ms${
@@ -323,9 +327,10 @@ function checkPublic(hosts: NonNullable<DoctorFacts["publicHosts"]>): Check {
   return check("public", hosts, state, parts.join("; "), SEE_FINDINGS);
 }
 
-function isTranslated({ nat }: DoctorFacts): boolean {
+/** Whether servers see this host's own IPv4 address. */
+function isUntranslated({ nat }: DoctorFacts): boolean {
   const report = valueOf(nat);
-  return [report?.udp.ipv4, report?.tcp.ipv4].some((each) => each?.translated === true);
+  return [report?.udp.ipv4, report?.tcp.ipv4].some((each) => each?.translated === false);
 }
 
 function check(
