@@ -7,7 +7,7 @@
 
 import { examineNetwork } from "../doctor/examine.ts";
 import { isCutOff, pairReport } from "../doctor/pair_plan.ts";
-import { redacted } from "../doctor/redaction.ts";
+import { redacted, withoutKeys } from "../doctor/redaction.ts";
 import {
   decodeReport,
   type DoctorReport,
@@ -28,7 +28,7 @@ import { type Arguments, readCommand, readWith } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { type CliIo, EXIT, reasonOfFile, remedyHere, UsageError } from "./io.ts";
 import { table } from "./layout.ts";
-import { openPeerInput, readSignalUrls } from "./peer_options.ts";
+import { openPeerInput, readConnectTimings, readSignalUrls } from "./peer_options.ts";
 import { readProxy } from "./proxy.ts";
 import { outputColumns, waitFor, waitOver } from "./screen.ts";
 import type { SecretReader } from "./secrets.ts";
@@ -50,6 +50,7 @@ export async function doctor(args: readonly string[], io: CliIo): Promise<number
   const signaling = urls.length > 0 ? urls : DEFAULT_SIGNALING;
   const servers = named.length > 0 ? named : chooseServers(Math.random);
   const proxy = await readProxy(given, secrets);
+  const timings = readConnectTimings(values);
   waitFor(io, "Examining the network", EXAMINE_MS);
   const report = await examineNetwork({
     network: systemNetwork,
@@ -59,9 +60,10 @@ export async function doctor(args: readonly string[], io: CliIo): Promise<number
     isPublic: flags.has("public"),
     signal: io.signal,
   });
-  const pair = other === undefined
-    ? null
-    : await examinePair(report, other, { io, signaling, servers: named, proxy });
+  const pair = other === undefined ? null : await examinePair(report, other, {
+    ...{ io, signaling, servers: named, proxy },
+    ...timings,
+  });
   waitOver(io);
   const told = redacted(asTyped({ ...report, pair }), { isFull: flags.has("full") });
   const page = values.get("html");
@@ -168,7 +170,7 @@ async function readOne(text: string, secrets: SecretReader, io: CliIo): Promise<
     return { report: decodeReport((await readSmallFile(text, MAX_REPORT_BYTES)).text) };
   } catch (error) {
     io.signal.throwIfAborted();
-    throw new UsageError(`--with ${text}: ${reasonOfFile(error, text)}`, {
+    throw new UsageError(`--with ${withoutKeys(text)}: ${reasonOfFile(error, text)}`, {
       cause: error,
       remedy: "Make the report on the other machine with `punchline doctor --json > report.json`",
     });
@@ -183,7 +185,7 @@ async function examinePair(
     signaling: readonly string[];
     servers: readonly string[];
     proxy: PeerOptions["proxy"];
-  },
+  } & Pick<PeerOptions, "timings">,
 ): Promise<PairReport> {
   if (ticket === undefined) return pairReport(profile, report!, null);
   waitFor(io, "Connecting to the other side", TRY_MS);
@@ -223,6 +225,7 @@ function asTyped(report: DoctorReport): DoctorReport {
 
 function exitCodeOf({ verdict, pair }: DoctorReport): number {
   if (pair !== null) {
+    if (pair.tried?.isAnswered === false && pair.fault === null) return EXIT.peerNotFound;
     const outcome = pair.tried?.outcome ?? pair.expected?.expectation;
     return outcome === "none" ? EXIT.failure : EXIT.ok;
   }

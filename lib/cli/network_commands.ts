@@ -157,6 +157,7 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       STUN_SERVER_OPTION,
       ...MEETING_OPTIONS,
       PROXY_OPTION,
+      timeoutOption("with a ticket, how long to wait for the peer", "30s"),
       option("public", {
         help: "also ask the pages by which operating systems recognise sign-in pages",
       }),

@@ -58,9 +58,18 @@ export function pairReport(
   const there = report?.profile ?? null;
   const expected = there === null ? null : expectPair(here, there);
   const outcome = tried?.outcome ?? expected!.expectation;
-  const fault = outcome === "direct" ? null : expected?.fault ?? faultWithoutReport(here);
+  // Silence that was to be expected has the cause that was expected, too.
+  const isExpected = expected?.expectation === "none" || isCutOff(here);
+  const isSilent = tried !== null && !tried.isAnswered && !isExpected;
+  const fault = outcome === "direct" || isSilent
+    ? null
+    : expected?.fault ?? faultWithoutReport(here);
   const other = there ?? HOME;
-  const remedies = fault === null ? [] : remediesFor(fault, here, other, outcome);
+  const remedies = isSilent
+    ? [NO_ANSWER_REMEDY]
+    : fault === null
+    ? []
+    : remediesFor(fault, here, other, outcome);
   return {
     there: report?.summary ?? null,
     expected: expected && {
@@ -70,7 +79,7 @@ export function pairReport(
     },
     tried,
     fault,
-    summary: summaryOf(outcome, tried !== null, fault),
+    summary: isSilent ? NO_ANSWER : summaryOf(outcome, tried !== null, fault),
     remedies,
   };
 }
@@ -251,6 +260,11 @@ const TRIED: Readonly<Record<Expectation, string>> = {
   relay: "The two connect through a relay only",
   none: "The two do not connect",
 };
+
+const NO_ANSWER = "The other side has not answered, so the networks could not be tried";
+
+const NO_ANSWER_REMEDY =
+  "Check that `listen` still runs there, that the ticket is its latest, and that both sides meet at the same server";
 
 const EXPECTED: Readonly<Record<Expectation, string>> = {
   direct: "The two should connect directly",

@@ -113,6 +113,8 @@ export interface PairReport {
   /** What happened when it was tried; `null` without the other side's ticket. */
   readonly tried: {
     readonly outcome: Expectation;
+    /** Whether a search for a path took place: otherwise no network is to blame. */
+    readonly isAnswered: boolean;
     /** How they connected, or why not. */
     readonly reason: string;
     readonly elapsedMs: number;

@@ -33,13 +33,15 @@ export async function tryPair(ticket: string, options: PeerOptions): Promise<Tri
     const by = method === null ? kind : `${kind}, ${method}`;
     return {
       outcome: relayed ? "relay" : "direct",
+      isAnswered: true,
       reason: `over ${transport.toUpperCase()} (${by})`,
       elapsedMs: connectedMs,
     };
   } catch (error) {
     signal?.throwIfAborted();
     if (!(error instanceof PunchlineError)) throw error;
-    return { outcome: "none", reason: reasonOf(error), elapsedMs: elapsed() };
+    const isAnswered = error instanceof UnreachableError && error.attempts.length > 0;
+    return { outcome: "none", isAnswered, reason: reasonOf(error), elapsedMs: elapsed() };
   }
 }
 

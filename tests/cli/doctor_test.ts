@@ -93,6 +93,20 @@ Deno.test("doctor --with a ticket connects to the other side's listen, and shows
   });
 });
 
+Deno.test("doctor --with a ticket that is not answered blames no network, and ends with 4", async () => {
+  await withServers(async ({ all, stun, url }) => {
+    const options = { signaling: [url], servers: [stun], mapPorts: false };
+    const peer = await Peer.open(options);
+    const { ticket } = peer;
+    await peer[Symbol.asyncDispose]();
+    const args = ["doctor", ...all, "--json", "--with", ticket, "--timeout", "1s"];
+    const { code, out } = await runMain(args);
+    const { pair } = JSON.parse(out[0]!) as DoctorReport;
+    assertEquals([code, pair?.tried?.isAnswered, pair?.fault], [4, false, null]);
+    assertStringIncludes(pair!.summary, "has not answered");
+  });
+});
+
 Deno.test("doctor --with a report predicts the pair, and with both a report and a ticket does both", async () => {
   await withServers(async ({ all }) => {
     await withScratch(async (folder) => {

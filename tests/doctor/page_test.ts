@@ -20,7 +20,7 @@ function nastyReport(): DoctorReport {
     pair: {
       there: NASTY,
       expected: { expectation: "none", directChance: 0, reason: NASTY },
-      tried: { outcome: "none", reason: NASTY, elapsedMs: 1 },
+      tried: { outcome: "none", isAnswered: true, reason: NASTY, elapsedMs: 1 },
       fault: "this network",
       summary: NASTY,
       remedies: [NASTY],

@@ -76,7 +76,7 @@ async function connectBoth({ a, b }: DoctorScene): Promise<NonNullable<PairRepor
     listener = await Peer.open({ ...options, network: b.network });
   } catch (error) {
     if (!(error instanceof NetworkError)) throw error;
-    return { outcome: "none", reason: error.message, elapsedMs: 0 }; // there is no ticket
+    return { outcome: "none", isAnswered: true, reason: error.message, elapsedMs: 0 }; // there is no ticket
   }
   const accepted = (async () => {
     for await (const incoming of listener) {

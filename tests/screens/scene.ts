@@ -46,7 +46,12 @@ const SCENES: Readonly<Record<string, Scene>> = {
     const report = doctorReport(hardFacts());
     const there = { profile: report.profile, summary: report.verdict.summary };
     const pair = pairReport(report.profile, there, {
-      ...{ outcome: "relay", reason: "over TCP (relay)", elapsedMs: 900 } as const,
+      ...{
+        outcome: "relay",
+        isAnswered: true,
+        reason: "over TCP (relay)",
+        elapsedMs: 900,
+      } as const,
     });
     printDoctor({ ...report, pair }, io);
   },
