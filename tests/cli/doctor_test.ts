@@ -13,7 +13,7 @@ Deno.test("doctor prints what stands in the way, the remedies by number, the che
   assertMatch(first!, /^Nothing came back/);
   assertEquals(text.filter((line) => /^ {2}1\. /.test(line)).length, 1);
   assert(text.includes("Checks"));
-  assert(!text.includes("A connection with a peer")); // there is none
+  assert(!text.includes("A connection with a peer"));
   const well = reportText(doctorReport(wellFacts()));
   assert(well.includes("A connection with a peer"));
   assert(well.some((line) => /behind a home router +directly/.test(line)));

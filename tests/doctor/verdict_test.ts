@@ -128,7 +128,7 @@ const VERDICTS: Readonly<
     }),
     ...[null, "ok", ["router", "ok"]] as const,
   ],
-  "the STUN server is none, and the rendezvous answers": [
+  "what was named is no STUN server, and the rendezvous answers": [
     wellFacts({
       nat: {
         kind: "failed",
