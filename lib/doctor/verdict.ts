@@ -47,9 +47,11 @@ function cutOff(facts: DoctorFacts): Graded[] {
     ...nat.kind === "failed" ? [nat.fault] : [],
     ...(valueOf(facts.servers) ?? []).flatMap(({ fault }) => fault ?? []),
   ];
-  const hasWrongAnswer = wrong.some(({ isWrongAnswer }) => isWrongAnswer);
+  const tested = valueOf(nat)?.findings ?? [];
+  const hasWrongAnswer = wrong.some(({ isWrongAnswer }) => isWrongAnswer) ||
+    tested.some(({ kind }) => kind === "captive-portal");
   const causes: Cause[] = found === undefined
-    ? [...valueOf(nat)?.findings ?? []]
+    ? [...tested]
     : explainNetwork({ ...found, hasWrongAnswer: hasWrongAnswer || found.hasWrongAnswer });
   // A server that says itself what is wrong says it best, if nothing else was found.
   const [said] = wrong.filter(({ isWrongAnswer }) => isWrongAnswer);
