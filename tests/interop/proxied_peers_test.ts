@@ -217,7 +217,7 @@ async function startProxies(
   const login = withLogin ? ["-u", "me", "-P", "secret"] : [];
   const commands = [
     [http, ["tinyproxy", "-d", "-c", `${folder}/tinyproxy.conf`], 8888],
-    [socks, ["microsocks", "-q", "-i", "192.168.2.1", "-p", "1080", ...login], 1080],
+    [socks, ["microsocks", "-i", "192.168.2.1", "-p", "1080", ...login], 1080],
   ] as const;
   for (const [{ gate }, command, port] of commands) {
     const script = `mount --bind ${folder}/hosts /etc/hosts && exec "$@"`;
