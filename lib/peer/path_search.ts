@@ -109,7 +109,11 @@ export async function searchPaths(
       remedy: "Leave `strategies` out, and `relayOnly`",
     });
   }
-  return await new PathSearch(context, options).run();
+  try {
+    return await new PathSearch(context, options).run();
+  } finally {
+    if (!session.isManual) context.baseSockets?.warm(); // only now: its dials would disturb the prediction of ports
+  }
 }
 
 class PathSearch {
