@@ -133,8 +133,13 @@ export function makeContext(
     proxy: own.proxy?.proxy,
     isSealed,
   });
-  const signaling = new SignalingPool(async (url, signal) => {
-    const onState = signalingReporter(url, onProgress);
+  const signaling: SignalingPool = new SignalingPool(async (url, signal) => {
+    const report = signalingReporter(url, onProgress);
+    const onState = (state: SignalingState, error?: unknown) => {
+      if (state === "open") signaling.memory.noteOpened(url);
+      else if (state === "failed") signaling.memory.noteFailed(url, performance.now());
+      report(state, error);
+    };
     onState("opening");
     const network = await dialPolicy.networkFor(url, signal).catch((error) => {
       if (!signal.aborted) onState("failed", error);

@@ -195,11 +195,12 @@ class Dialer {
   }
 
   #startSearch(id: number, wants: ConnectionRequest["wants"]): void {
+    const urls = this.#context.signaling.memory.choose(this.#urls, performance.now());
     const search: Search = new Search({
       context: this.#context,
       ticket: this.#ticket,
       secrets: this.#secrets,
-      urls: this.#urls,
+      urls,
       header: () => ({
         sentAtMs: Date.now(),
         ageMs: this.#nextAgeMs(),
@@ -246,7 +247,7 @@ class Dialer {
         session,
         role: "controlling",
         wants,
-        signalingUrls: this.#urls,
+        signalingUrls: urls,
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,
         hopeless: search.hopeless,
