@@ -77,18 +77,25 @@ export function throughProxy(network: Network, { url, noProxy }: ProxyOptions): 
   const server = parseProxyUrl(url);
   const goesDirect = directHosts(noProxy);
   const names = new StandInNames();
-  const connectTcp = async (remote: TransportAddress, signal: AbortSignal | undefined) => {
-    const target = { host: names.nameOf(remote.ip) ?? remote.ip, port: remote.port };
-    if (goesDirect(target.host)) return await network.connectTcp(remote, { signal });
-    return await openTunnel(network, server, target, signal);
+  const targetOf = ({ ip, port }: TransportAddress) => ({ host: names.nameOf(ip) ?? ip, port });
+  /** Where the target is, if the proxy does not reach it. */
+  const directly = async (remote: TransportAddress, signal: AbortSignal | undefined) => {
+    const { host, port } = targetOf(remote);
+    if (!goesDirect(host)) return undefined;
+    return { ip: await resolveHost(network, host, { signal }), port };
   };
   const proxied = networkWith(network, {
-    connectTcp: (remote, { signal } = {}) => connectTcp(remote, signal),
+    connectTcp: async (remote, { signal } = {}) => {
+      const direct = await directly(remote, signal);
+      if (direct !== undefined) return await network.connectTcp(direct, { signal });
+      return await openTunnel(network, server, targetOf(remote), signal);
+    },
     connectTls: async (remote, options) => {
-      if (goesDirect(names.nameOf(remote.ip) ?? remote.ip)) {
-        return await network.connectTls(remote, options);
-      }
-      return await startTls(network, await connectTcp(remote, options.signal), options, server);
+      const { signal } = options;
+      const direct = await directly(remote, signal);
+      if (direct !== undefined) return await network.connectTls(direct, options);
+      const tunnel = await openTunnel(network, server, targetOf(remote), signal);
+      return await startTls(network, tunnel, options, server);
     },
     // deno-lint-ignore require-await -- rejects where the synchronous call throws
     resolve: async (hostname, family) => {
