@@ -54,7 +54,7 @@ export interface PeerContext {
   readonly relays: readonly RelayOpener[];
   /** The signaling servers that this side named. */
   readonly signalingUrls: readonly string[];
-  /** The rendezvous servers among these URLs, each with its relay. */
+  /** The rendezvous servers among these URLs, each with its relay; the best first. */
   rendezvousOf(urls: readonly string[]): RendezvousOpener[];
   /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
@@ -155,8 +155,11 @@ export function makeContext(
     budgets: new DialBudgets(),
     signaling,
     signalingUrls: named,
-    rendezvousOf: (urls) =>
-      rendezvousOpeners(urls.filter((url) => !transports.has(url)), signaling, dialPolicy),
+    rendezvousOf: (urls) => {
+      const plain = urls.filter((url) => !transports.has(url));
+      const { now, spare } = signaling.memory.choose(plain, performance.now());
+      return rendezvousOpeners([...now, ...spare], signaling, dialPolicy);
+    },
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network, own.proxy)),

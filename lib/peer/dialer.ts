@@ -195,12 +195,13 @@ class Dialer {
   }
 
   #startSearch(id: number, wants: ConnectionRequest["wants"]): void {
-    const urls = this.#context.signaling.memory.choose(this.#urls, performance.now());
+    const chosen = this.#context.signaling.memory.choose(this.#urls, performance.now());
     const search: Search = new Search({
       context: this.#context,
       ticket: this.#ticket,
       secrets: this.#secrets,
-      urls,
+      urls: chosen.now,
+      spareUrls: chosen.spare,
       header: () => ({
         sentAtMs: Date.now(),
         ageMs: this.#nextAgeMs(),
@@ -247,7 +248,7 @@ class Dialer {
         session,
         role: "controlling",
         wants,
-        signalingUrls: urls,
+        signalingUrls: [...chosen.now, ...chosen.spare],
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,
         hopeless: search.hopeless,
@@ -277,6 +278,8 @@ interface SearchOptions {
   readonly secrets: TicketSecrets;
   /** The signaling servers to use. */
   readonly urls: readonly string[];
+  /** Those that take the place of servers that fail. */
+  readonly spareUrls: readonly string[];
   readonly header: () => Omit<ConnectionRequest, "body">;
   /** The times under whose topics to publish the request; milliseconds since 1970. */
   readonly times: () => readonly number[];
@@ -301,6 +304,7 @@ class Search {
   readonly #connections = new Set<SignalingConnection>();
   readonly #ended = optionalResolvers<void>();
   readonly #errors: unknown[] = [];
+  readonly #spareUrls: string[];
   readonly #hopeless = optionalResolvers<Error>();
   #isAnswered = false;
   #isCancelled = false;
@@ -311,6 +315,7 @@ class Search {
     const keys = { secrets, staticKey: context.staticKey, ephemeralKey: generateKeyPair() };
     const handshake = new InitiatorHandshake(keys, ticket.publicKey);
     this.#options = options;
+    this.#spareUrls = [...options.spareUrls];
     this.#tasks = new TaskGroup(onError);
     this.session = new InitiatorSession(handshake, header, (message) => {
       for (const signaling of this.#connections) this.#publish(signaling, message);
@@ -394,7 +399,10 @@ class Search {
     } catch (error) {
       this.#errors.push(error);
       if (!signal.aborted) this.#options.onWayFailed(error);
-      if (this.#errors.length === this.#options.urls.length) throw this.#unreachableError();
+      const { urls, spareUrls } = this.#options;
+      if (this.#errors.length === urls.length + spareUrls.length) throw this.#unreachableError();
+      const spare = this.#spareUrls.shift();
+      if (spare !== undefined && !signal.aborted) this.run((signal) => this.#open(spare, signal));
     }
   }
 

@@ -282,20 +282,23 @@ export class ServerMemory {
   }
 
   /**
-   * The servers to connect to, of those that a ticket names: at most {@linkcode MAX_RENDEZVOUS} rendezvous servers, those that
-   * worked last time first, and the nearest of them before the others; and no public broker that was dead a moment ago, unless
-   * nothing else is left.
+   * The servers to connect to, of those that a ticket names: the rendezvous servers that worked last time first, the nearest of
+   * them before the others, of which at most {@linkcode MAX_RENDEZVOUS} are for now, and the rest is to replace those that
+   * fail; and no public broker that was dead a moment ago, unless nothing else is left.
    */
-  choose(urls: readonly string[], nowMs: number): string[] {
+  choose(urls: readonly string[], nowMs: number): { now: string[]; spare: string[] } {
     const isDead = (url: string) =>
       PUBLIC_BROKERS.includes(url) &&
       nowMs - (this.#servers.get(url)?.failedAtMs ?? -Infinity) < DEAD_MS;
     const alive = urls.filter((url) => !isDead(url));
     const usable = alive.length > 0 ? alive : urls;
     const rendezvous = usable.filter((url) => /^wss?:/i.test(url));
-    const best = rendezvous.toSorted((a, b) => this.#rank(a) - this.#rank(b))
-      .slice(0, MAX_RENDEZVOUS);
-    return [...best, ...usable.filter((url) => !rendezvous.includes(url))];
+    const ranked = rendezvous.toSorted((a, b) => this.#rank(a) - this.#rank(b));
+    const others = usable.filter((url) => !rendezvous.includes(url));
+    return {
+      now: [...ranked.slice(0, MAX_RENDEZVOUS), ...others],
+      spare: ranked.slice(MAX_RENDEZVOUS),
+    };
   }
 
   /** Smaller is better: the round trip of those that work, then those that are not known, then those that failed. */

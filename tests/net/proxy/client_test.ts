@@ -71,7 +71,8 @@ Deno.test("TLS through a proxy is with the target, whose certificate is checked"
   const dial = (network: Network, hostname: string) =>
     throughProxy(network, { url: `http://${fake.host}` }).networkFor(hostname)
       .connectTls(REMOTE, { hostname });
-  const accept = async () => await acceptor.accept(await listener.accept(), 5000);
+  const accept = async (timeoutMs = 5000) =>
+    await acceptor.accept(await listener.accept(), timeoutMs);
   for (const hostname of ["localhost", "127.0.0.1"]) {
     const inner = throughProxy(TRUSTING_NETWORK, { url: `http://${fake.host}` })
       .networkFor("192.0.2.1");
@@ -90,7 +91,7 @@ Deno.test("TLS through a proxy is with the target, whose certificate is checked"
     server.close();
   }
   const failing = async (network: Network, hostname: string) => {
-    const accepting = accept().then((each) => each.close(), () => {});
+    const accepting = accept(100).then((each) => each.close(), () => {});
     const error = await assertRejects(() => dial(network, hostname), NetworkError);
     await accepting;
     assertEquals(error.reason, "tls");
