@@ -38,7 +38,7 @@ labTest("with relayOnly, hosts behind a proxy send nothing else at all", async (
   for (const { host } of scene.sides) {
     assertStringIncludes(
       await host.sh("nft list chain ip watch out"),
-      "packets 0 bytes 0 # others",
+      'packets 0 bytes 0 comment "others"',
     );
     assertStringIncludes(await host.sh("nft list chain ip6 watch out"), "packets 0 bytes 0");
   }
