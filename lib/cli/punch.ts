@@ -30,7 +30,7 @@ import { openPeerInput, readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { networkThrough, readProxy } from "./proxy.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
-import { showTypedBelow, StdinLines } from "./stdin_lines.ts";
+import { showTypedBelow } from "./stdin_lines.ts";
 import { openPool, sayLooking } from "./target.ts";
 import { limitText, wayName } from "./status_engine.ts";
 
@@ -63,7 +63,6 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   await using channel = await enterRoom({ url, proxy }, room, events, io.signal);
   events.signaling(withoutLogin(url), "open");
   events.waitFor("Waiting for the other side", timeoutMs);
-  const stdin = new StdinLines(io);
   showTypedBelow(io, stdin);
   if (!channel.isPeerPresent && named !== undefined) {
     events.print(`Waiting in room ${room} at ${shownUrl(url)} for the other side`);

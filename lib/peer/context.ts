@@ -60,6 +60,8 @@ export interface PeerContext {
   readonly mayRelay: boolean;
   /** Whether other peers must not learn this side's addresses. */
   readonly isHidden: boolean;
+  /** Whether signaling and relays go through a proxy. */
+  readonly isProxied: boolean;
   /** Whether nothing may be sent around the proxy. */
   readonly isSealed: boolean;
   /** Whether no server is contacted but those that this side named: it relies on their relays to hide its addresses. */
@@ -165,6 +167,7 @@ export function makeContext(
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network, own.proxy)),
     mayRelay,
     isHidden: relayOnly,
+    isProxied: own.proxy !== undefined,
     isSealed,
     usesNamedOnly: relayOnly && turn.length === 0,
     timings: { ...PEER_TIMINGS, ...options.timings },

@@ -105,7 +105,8 @@ class Dialer {
     this.#mayReconnect = mayReconnect;
     const { timings, baseSockets, closed } = context;
     // The first offer of a punch travels in the request; without base sockets there is no offer.
-    const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
+    const waitsForOffer = baseSockets !== undefined && !context.isProxied; // a relay needs none
+    const firstRequestMs = waitsForOffer ? REQUEST_INTERVAL_MS : 0;
     this.#state = initialDialerState({
       improves: mayReconnect && baseSockets !== undefined,
       firstRequestMs: this.#isManual ? Infinity : firstRequestMs,

@@ -172,10 +172,12 @@ class PathSearch {
     const either = AbortSignal.any([signal, this.#hopeless.signal]);
     either.addEventListener("abort", stopUdp, { once: true });
     const searches: Promise<void>[] = [];
-    if (this.#base === undefined) {
+    // A network that takes a proxy to get out of is likely to let nothing else out.
+    if (this.#base === undefined || this.#context.isProxied) {
       this.#relayTurn.resolve();
       await this.#answer();
-    } else searches.push(this.#findDirect(this.#base));
+    }
+    if (this.#base !== undefined) searches.push(this.#findDirect(this.#base));
     if (mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
     else this.#relaySettled.resolve();
     const results = await Promise.allSettled(searches);

@@ -85,7 +85,7 @@ labTest("an intercepted certificate is named, with the remedy", async () => {
     stderr: "piped",
   });
   const { stderr } = await listener.output();
-  assertStringIncludes(new TextDecoder().decode(stderr), "punchline connect");
+  assertStringIncludes(new TextDecoder().decode(stderr), "On the other machine: ");
 }, TOOLS);
 
 /** One host, and its proxy. */

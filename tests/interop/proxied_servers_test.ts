@@ -20,7 +20,11 @@ for (const [scheme, make] of KINDS) {
       `coturn relays a stream over ${transport} through a ${scheme} proxy`,
       transport === "tls" ? COTURN_TLS : COTURN,
       async () => {
-        await using coturn = await startTurn({ tls: transport === "tls" });
+        await using coturn = await startTurn({
+          tls: transport === "tls",
+          // Of a server that is not on loopback, a relayed address there is refused.
+          args: ["-X", "192.0.2.1/127.0.0.1"],
+        });
         const { port } = transport === "tls" ? coturn.tlsAddress : coturn.address;
         const routes = new Map([[`turn.example:${port}`, { ...LOOPBACK, port }]]);
         await using fake = await FakeProxy.start(make({ routes }));
