@@ -417,9 +417,11 @@ class PathSearch {
     }
   }
 
-  /** Public addresses that this side's dials may come from, as far as they are known. */
+  /** Public addresses that this side's dials may come from, as far as they are known: a rendezvous relay needs none. */
   async #externalIps(): Promise<string[]> {
-    if (this.#base === undefined) return [];
+    const { isProxied, rendezvousOf } = this.#context;
+    const waits = !isProxied || rendezvousOf(this.#options.signalingUrls).length === 0;
+    if (this.#base === undefined || !waits) return [];
     const [base] = await Promise.allSettled([this.#base]);
     if (base.status === "rejected") return [];
     const { profile, candidates } = base.value.description;
