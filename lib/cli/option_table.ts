@@ -167,9 +167,9 @@ export const PROXY_OPTION: Option = {
   name: "proxy",
   value: "URL",
   group: "How they connect",
-  help: "reach signaling servers and relays through this proxy, http://, https:// or " +
-    "socks5://USER:PASSWORD@HOST:PORT; direct attempts go around it, unless --relay-only rules " +
-    "them out; also @FILE, - (stdin), or $HTTPS_PROXY and $ALL_PROXY, but for the hosts of $NO_PROXY",
+  help: "reach signaling servers and relays through this HTTP or SOCKS5 proxy, such as " +
+    "http://USER:PASSWORD@HOST:PORT; direct attempts go around it, unless --relay-only rules them " +
+    "out; also @FILE, - (stdin), or $HTTPS_PROXY and $ALL_PROXY, but for the hosts of $NO_PROXY",
 };
 
 /** What all commands with a peer share. */

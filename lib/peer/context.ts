@@ -54,12 +54,14 @@ export interface PeerContext {
   readonly relays: readonly RelayOpener[];
   /** The signaling servers that this side named. */
   readonly signalingUrls: readonly string[];
-  /** The rendezvous servers among these URLs, each with its relay. */
+  /** The rendezvous servers among these URLs, each with its relay; the best first. */
   rendezvousOf(urls: readonly string[]): RendezvousOpener[];
   /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
   /** Whether other peers must not learn this side's addresses. */
   readonly isHidden: boolean;
+  /** Whether signaling and relays go through a proxy. */
+  readonly isProxied: boolean;
   /** Whether nothing may be sent around the proxy. */
   readonly isSealed: boolean;
   /** Whether no server is contacted but those that this side named: it relies on their relays to hide its addresses. */
@@ -133,8 +135,13 @@ export function makeContext(
     proxy: own.proxy?.proxy,
     isSealed,
   });
-  const signaling = new SignalingPool(async (url, signal) => {
-    const onState = signalingReporter(url, onProgress);
+  const signaling: SignalingPool = new SignalingPool(async (url, signal) => {
+    const report = signalingReporter(url, onProgress);
+    const onState = (state: SignalingState, error?: unknown) => {
+      if (state === "open") signaling.memory.noteOpened(url);
+      else if (state === "failed") signaling.memory.noteFailed(url, performance.now());
+      report(state, error);
+    };
     onState("opening");
     const network = await dialPolicy.networkFor(url, signal).catch((error) => {
       if (!signal.aborted) onState("failed", error);
@@ -150,13 +157,17 @@ export function makeContext(
     budgets: new DialBudgets(),
     signaling,
     signalingUrls: named,
-    rendezvousOf: (urls) =>
-      rendezvousOpeners(urls.filter((url) => !transports.has(url)), signaling, dialPolicy),
+    rendezvousOf: (urls) => {
+      const plain = urls.filter((url) => !transports.has(url));
+      const { now, spare } = signaling.memory.choose(plain, performance.now());
+      return rendezvousOpeners([...now, ...spare], signaling, dialPolicy);
+    },
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network, own.proxy)),
     mayRelay,
     isHidden: relayOnly,
+    isProxied: own.proxy !== undefined,
     isSealed,
     usesNamedOnly: relayOnly && turn.length === 0,
     timings: { ...PEER_TIMINGS, ...options.timings },

@@ -68,7 +68,7 @@ export class DialPolicy {
     const network = this.#network;
     const host = hostOf(url);
     const carrier = host === undefined ? network : this.#proxy?.networkFor(host) ?? network;
-    if (this.#isSealed && host === undefined) return sealedNetwork(url, host, carrier);
+    if (this.#isSealed && url.startsWith("lan:")) return sealedNetwork(url, host, carrier);
     if (this.#named.has(url)) return carrier;
     if (this.#trusted.has(normalize(url))) {
       requirePlainLogin(url);

@@ -77,18 +77,25 @@ export function throughProxy(network: Network, { url, noProxy }: ProxyOptions): 
   const server = parseProxyUrl(url);
   const goesDirect = directHosts(noProxy);
   const names = new StandInNames();
-  const connectTcp = async (remote: TransportAddress, signal: AbortSignal | undefined) => {
-    const target = { host: names.nameOf(remote.ip) ?? remote.ip, port: remote.port };
-    if (goesDirect(target.host)) return await network.connectTcp(remote, { signal });
-    return await openTunnel(network, server, target, signal);
+  const targetOf = ({ ip, port }: TransportAddress) => ({ host: names.nameOf(ip) ?? ip, port });
+  /** Where the target is, if the proxy does not reach it. */
+  const directly = async (remote: TransportAddress, signal: AbortSignal | undefined) => {
+    const { host, port } = targetOf(remote);
+    if (!goesDirect(host)) return undefined;
+    return { ip: await resolveHost(network, host, { signal }), port };
   };
   const proxied = networkWith(network, {
-    connectTcp: (remote, { signal } = {}) => connectTcp(remote, signal),
+    connectTcp: async (remote, { signal } = {}) => {
+      const direct = await directly(remote, signal);
+      if (direct !== undefined) return await network.connectTcp(direct, { signal });
+      return await openTunnel(network, server, targetOf(remote), signal);
+    },
     connectTls: async (remote, options) => {
-      if (goesDirect(names.nameOf(remote.ip) ?? remote.ip)) {
-        return await network.connectTls(remote, options);
-      }
-      return await startTls(network, await connectTcp(remote, options.signal), options, server);
+      const { signal } = options;
+      const direct = await directly(remote, signal);
+      if (direct !== undefined) return await network.connectTls(direct, options);
+      const tunnel = await openTunnel(network, server, targetOf(remote), signal);
+      return await startTls(network, tunnel, options, server);
     },
     // deno-lint-ignore require-await -- rejects where the synchronous call throws
     resolve: async (hostname, family) => {
@@ -321,7 +328,7 @@ function httpRefusal(
   { status, reason, schemes }: ConnectAnswer,
 ): NetworkError {
   const said = `(${`${status} ${reason}`.trim()})`;
-  if (status === 407) {
+  if (status === 407 || status === 401) { // what tinyproxy answers to a wrong login
     const isSpoken = schemes.length === 0 || schemes.includes("basic");
     const why = !isSpoken
       ? `it accepts logins by ${schemes.join(" or ")} only, and Punchline knows basic only`
@@ -341,7 +348,8 @@ function httpRefusal(
 }
 
 function loginRefusal(server: ProxyServer, target: ProxyTarget, why: string): NetworkError {
-  return failed(server, target, why, "proxy", { remedy: LOG_IN });
+  const remedy = server.login === undefined ? LOG_IN : CHECK_LOGIN;
+  return failed(server, target, why, "proxy", { remedy });
 }
 
 function failed(
@@ -413,6 +421,8 @@ interface Refusal {
   readonly remedy?: string;
 }
 
+const CHECK_SERVER = "Check the name and the port of the server, and that it runs";
+
 const FORBIDDEN =
   "Ask whoever runs the proxy to allow it, or use a server on port 443, which most proxies allow";
 
@@ -423,28 +433,35 @@ const HTTP_REFUSALS: Readonly<Record<number, Refusal>> = {
   404: { why: "it cannot find the host", reason: "name-not-found" },
   405: { why: "it opens no tunnels", reason: "proxy", remedy: "Use another proxy" },
   429: { why: "too many requests", reason: "proxy", remedy: "Try later" },
-  500: { why: "it failed", reason: "unreachable" },
+  500: { why: "it failed", reason: "unreachable", remedy: CHECK_SERVER },
   501: { why: "it opens no tunnels", reason: "proxy", remedy: "Use another proxy" },
-  502: { why: "it cannot reach the host", reason: "unreachable" },
-  503: { why: "it cannot reach the host, or is overloaded", reason: "unreachable" },
-  504: { why: "the host does not answer it", reason: "timed-out" },
+  502: { why: "it cannot reach the host", reason: "unreachable", remedy: CHECK_SERVER },
+  503: {
+    why: "it cannot reach the host, or is overloaded",
+    reason: "unreachable",
+    remedy: CHECK_SERVER,
+  },
+  504: { why: "the host does not answer it", reason: "timed-out", remedy: CHECK_SERVER },
 };
 
 /** RFC 1928 §6. */
 const SOCKS_REFUSALS: Readonly<Record<number, Refusal>> = {
-  1: { why: "it failed", reason: "unreachable" },
+  1: { why: "it failed", reason: "unreachable", remedy: CHECK_SERVER },
   2: { why: "the proxy forbids it", reason: "proxy", remedy: FORBIDDEN },
   3: { why: "its network is unreachable", reason: "unreachable" },
-  4: { why: "it cannot reach the host", reason: "unreachable" },
+  4: { why: "it cannot reach the host", reason: "unreachable", remedy: CHECK_SERVER },
   5: { why: "the host refuses the connection", reason: "refused" },
-  6: { why: "the host does not answer it", reason: "timed-out" },
+  6: { why: "the host does not answer it", reason: "timed-out", remedy: CHECK_SERVER },
   7: { why: "it opens no connections", reason: "proxy", remedy: "Use another proxy" },
   8: { why: "it does not know this type of address", reason: "proxy" },
 };
 
 const SOCKS_WANTS_LOGIN = "it wants a login";
 
-const LOG_IN = "Write the login into the URL of the proxy, http://USER:PASSWORD@HOST:PORT";
+const LOG_IN =
+  "Write the login into the URL of the proxy, in front of its host: USER:PASSWORD@HOST";
+
+const CHECK_LOGIN = "Check the user and the password in the URL of the proxy";
 
 const OTHER_PROTOCOL =
   "Check that the proxy speaks this protocol at this port: http:// or socks5://";

@@ -8,7 +8,7 @@ import {
 import { NetworkError, type NetworkErrorReason } from "../../../lib/base/errors.ts";
 import { throughProxy, withNames } from "../../../lib/net/proxy/client.ts";
 import { MAX_ANSWER_BYTES } from "../../../lib/net/proxy/message.ts";
-import { resolveHost } from "../../../lib/net/resolve.ts";
+import { networkWith, resolveHost } from "../../../lib/net/resolve.ts";
 import type { Network, TcpConnection } from "../../../lib/net/network.ts";
 import { systemNetwork } from "../../../lib/net/system.ts";
 import { openTlsAcceptor } from "../../../lib/net/system/tls_server.ts";
@@ -71,7 +71,8 @@ Deno.test("TLS through a proxy is with the target, whose certificate is checked"
   const dial = (network: Network, hostname: string) =>
     throughProxy(network, { url: `http://${fake.host}` }).networkFor(hostname)
       .connectTls(REMOTE, { hostname });
-  const accept = async () => await acceptor.accept(await listener.accept(), 5000);
+  const accept = async (timeoutMs = 5000) =>
+    await acceptor.accept(await listener.accept(), timeoutMs);
   for (const hostname of ["localhost", "127.0.0.1"]) {
     const inner = throughProxy(TRUSTING_NETWORK, { url: `http://${fake.host}` })
       .networkFor("192.0.2.1");
@@ -90,7 +91,7 @@ Deno.test("TLS through a proxy is with the target, whose certificate is checked"
     server.close();
   }
   const failing = async (network: Network, hostname: string) => {
-    const accepting = accept().then((each) => each.close(), () => {});
+    const accepting = accept(100).then((each) => each.close(), () => {});
     const error = await assertRejects(() => dial(network, hostname), NetworkError);
     await accepting;
     assertEquals(error.reason, "tls");
@@ -267,6 +268,57 @@ Deno.test("loopback and the hosts of noProxy go direct, by name and by address",
   // A server that is reached through the proxy may name another one, by its address.
   using connection = await proxy.networkFor("meet.example").connectTcp(listener.local);
   assertEquals(connection.remote, listener.local);
+  const resolve = () => Promise.resolve(["127.0.0.1"]);
+  const finding = throughProxy(networkWith(systemNetwork, { resolve }), {
+    url: "http://192.0.2.9:1",
+    noProxy: "intra.example",
+  });
+  using named = await connectTo(finding.networkFor("meet.example"), {
+    host: "a.intra.example",
+    port: listener.local.port,
+  });
+  assertEquals(named.remote, listener.local);
+});
+
+Deno.test("a tunnel in which the target breaks off TLS, or does not speak it, is told as that", async () => {
+  const ends = [
+    "", // it closes
+    "HTTP/1.1 400 Bad Request\r\n\r\n",
+    "\x16\x03\x03\x40\x00" + "x".repeat(100_000),
+    "\x15\x03\x03\x00\x02\x02\x28", // a fatal alert: handshake_failure
+  ];
+  for (const bytes of ends) {
+    await using fake = await FakeProxy.start(async (connection) => {
+      await readText(connection, (text) => text.includes("\r\n\r\n"));
+      await connection.write(new TextEncoder().encode("HTTP/1.1 200 OK\r\n\r\n"));
+      await connection.read(new Uint8Array(4096));
+      const data = new TextEncoder().encode(bytes);
+      for (let at = 0; at < data.length;) at += await connection.write(data.subarray(at));
+    });
+    const { networkFor } = throughProxy(TRUSTING_NETWORK, { url: fake.host });
+    const dial = () => networkFor("meet.example").connectTls(REMOTE, { hostname: "meet.example" });
+    const error = await assertRejects(dial, NetworkError);
+    assert(error.reason === "tls" || error.reason === "reset", error.message);
+  }
+});
+
+Deno.test("an abort ends a handshake of TLS in a tunnel, with its reason", async () => {
+  const begun = Promise.withResolvers<void>();
+  await using fake = await FakeProxy.start(async (connection) => {
+    await readText(connection, (text) => text.includes("\r\n\r\n"));
+    await connection.write(new TextEncoder().encode("HTTP/1.1 200 OK\r\n\r\n"));
+    await connection.read(new Uint8Array(4096));
+    begun.resolve();
+    while (await connection.read(new Uint8Array(4096)) !== null);
+  });
+  const { networkFor } = throughProxy(systemNetwork, { url: fake.host });
+  const controller = new AbortController();
+  const dialling = networkFor("a.example")
+    .connectTls(REMOTE, { hostname: "a.example", signal: controller.signal });
+  await begun.promise;
+  const reason = new Error("enough");
+  controller.abort(reason);
+  assertEquals(await dialling.catch((error) => error), reason);
 });
 
 Deno.test("errors of protocols above name the host, and not the address that stands for it", async () => {
