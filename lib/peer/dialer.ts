@@ -22,14 +22,12 @@ import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import {
-  type DialerAction,
-  type DialerEvent,
-  type DialerState,
   dialerWakeAtMs,
   initialDialerState,
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
+import type { DialerAction, DialerEvent, DialerState } from "./dialer_types.ts";
 import { searchPaths } from "./path_search.ts";
 import { refusedError, REJECTION_CODES } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
@@ -41,7 +39,7 @@ import {
   sendEmpty,
   sendRejection,
 } from "./signaling_session.ts";
-import { resumptionId, type Ticket, TicketSecrets } from "./ticket.ts";
+import { recallSecrets, resumptionId, type Ticket, TicketSecrets } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How to dial. */
@@ -107,6 +105,7 @@ class Dialer {
     // The first offer of a punch travels in the request; without base sockets there is no offer.
     const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
     this.#state = initialDialerState({
+      reconnects: mayReconnect,
       improves: mayReconnect && baseSockets !== undefined,
       firstRequestMs: this.#isManual ? Infinity : firstRequestMs,
       answerMs: this.#isManual ? timings.manualMs : timings.answerMs,
@@ -122,6 +121,10 @@ class Dialer {
       windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
+      onStalled: (isStalled) =>
+        this.#dispatch(
+          isStalled ? { kind: "path stalled", random: Math.random() } : { kind: "path resumed" },
+        ),
       onLost: (wasUsed) => this.#dispatch({ kind: "path lost", wasUsed, random: Math.random() }),
     });
   }
@@ -238,6 +241,7 @@ class Dialer {
     search.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       this.#resumptionId ??= resumptionId(connectionKey);
+      this.#connection.recall ??= { ...recallSecrets(connectionKey), urls: this.#urls };
       this.#madeAt ??= readClocks();
       this.#dispatch({ kind: "answered", search: id });
     });

@@ -33,6 +33,7 @@ import {
   sendEmpty,
   sendRejection,
 } from "./signaling_session.ts";
+import { recallSecrets } from "./ticket.ts";
 import type { ListenedTicket } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -396,6 +397,9 @@ export class IncomingRequest {
       windows: context.windows,
       closed: context.closed,
       onPath: () => this.#dispatch({ kind: "path" }),
+      onStalled: (isStalled) => {
+        if (isStalled) this.#recall(connection);
+      },
       onLost: () => context.signaling.check(), // the other side will request the connection again
     });
     const ended = (reason?: unknown) => this.#dispatch({ kind: "ended", reason });
@@ -403,6 +407,15 @@ export class IncomingRequest {
     this.#options.connections.add(connection);
     endWhenRevoked(connection, this.#options.ticket);
     return connection;
+  }
+
+  /** Asks the other side to request the connection again, which it does by itself once it notices, too. */
+  #recall(connection: PeerConnection): void {
+    const { context } = this.#options;
+    context.signaling.check();
+    context.inBackground(async () =>
+      await (await import("./roaming.ts")).recall(context, connection)
+    );
   }
 
   #startSearch(
@@ -417,6 +430,7 @@ export class IncomingRequest {
       const { connectionKey } = await abortable(session.ready, signal);
       if (isNew && this.#mayReturn) {
         connections.remember(connection, connectionKey, this.#options.ticket);
+        connection.recall = { ...recallSecrets(connectionKey), urls: context.signalingUrls };
       }
     });
     tasks.run(async (signal) => {

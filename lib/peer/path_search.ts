@@ -73,6 +73,8 @@ export interface FoundPath extends PathReport {
   readonly connection: SecureConnection;
   /** Carries datagrams beside the stream, if it can. */
   readonly datagrams?: DatagramPath;
+  /** What it runs over, if that is UDP: it answers from another address. */
+  readonly udp?: Pick<UdpConnection, "local" | "remote" | "probe">;
 }
 
 /** How a path was found. */
@@ -351,7 +353,7 @@ class PathSearch {
       const { connectionKey } = await this.#options.session.ready;
       const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
       const datagrams = this.#context.udp!.datagrams(connection, keys);
-      this.#directMove = this.#use(connection, channelBinding, report, datagrams);
+      this.#directMove = this.#use(connection, channelBinding, report, datagrams, connection);
       await this.#directMove;
     } catch (error) {
       connection.reset();
@@ -384,6 +386,7 @@ class PathSearch {
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
     datagrams?: DatagramPath,
+    udp?: UdpConnection,
   ): Promise<boolean> {
     const { session, role } = this.#options;
     const { remoteKey } = this.#options.connection;
@@ -398,7 +401,7 @@ class PathSearch {
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
-    const path = { ...report, connection: encrypted, datagrams, attempts: this.#attempts };
+    const path = { ...report, connection: encrypted, datagrams, udp, attempts: this.#attempts };
     const move = this.#move(path).then((hasMoved) => {
       if (!hasMoved && this.#best === report) this.#best = undefined; // another one may take its place
       return hasMoved;

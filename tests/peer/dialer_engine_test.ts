@@ -1,14 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
-import {
-  type DialerAction,
-  type DialerEvent,
-  type DialerState,
-  dialerWakeAtMs,
-  initialDialerState,
-  stepDialer,
-} from "../../lib/peer/dialer_engine.ts";
+import { dialerWakeAtMs, initialDialerState, stepDialer } from "../../lib/peer/dialer_engine.ts";
+import type { DialerAction, DialerEvent, DialerState } from "../../lib/peer/dialer_types.ts";
 
 const SETTINGS = {
+  reconnects: true,
   improves: true,
   firstRequestMs: 1000,
   answerMs: 30_000,

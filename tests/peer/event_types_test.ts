@@ -38,9 +38,9 @@ const SAME: readonly true[] = [
   true satisfies Same<Parameters<NonNullable<SessionOptions["onEvent"]>>, [event: SessionEvent]>,
   true satisfies Same<PortMapping["events"], AsyncIterable<MappingEvent>>,
   // Which there are.
-  true satisfies Same<PeerEvent["event"], "path" | "lost">,
+  true satisfies Same<PeerEvent["event"], "path" | "stalled" | "resumed" | "lost">,
   true satisfies Same<PeerProgress["event"], "signaling" | "answered">,
-  true satisfies Same<SessionEvent["event"], "attached" | "lost" | "ended">,
+  true satisfies Same<SessionEvent["event"], "attached" | "stalled" | "resumed" | "lost" | "ended">,
   // What each has.
   true satisfies Same<Of<PeerEvent, "path">["path"], PeerPath>,
   true satisfies Same<Of<PeerEvent, "lost">["reason"], string>,
@@ -81,6 +81,9 @@ function inWords(event: PeerEvent | PeerProgress): string {
       return event.path.kind;
     case "lost":
       return event.reason;
+    case "stalled":
+    case "resumed":
+      return event.event;
     case "signaling":
       return `${event.url} is ${event.state}`;
     case "answered":

@@ -41,13 +41,13 @@ Deno.test("accept() waits for another path if the first is lost before it could 
     assertEquals(await readText(other, 5), "hello");
   }));
 
-Deno.test("both sides get a path event, and the one that notices first a lost event before", () =>
+Deno.test("both sides get a path event, and the one that notices first is told that the path stalled", () =>
   inPeerScene(NATS, async ({ connect, nats }) => {
     await using ends = await connect();
     const events = [ends.conn, ends.other].map(untilPath);
     nats.b.flush();
     await ends.conn.write(toBytes("anybody there?"));
-    assertEquals(await events[0], ["lost", "path"]);
+    assertEquals(await events[0], ["stalled", "path"]);
     assertEquals((await events[1])?.at(-1), "path");
   }));
 
