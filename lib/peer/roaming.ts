@@ -68,16 +68,17 @@ export class Roaming {
   #compare(before: NetworkView, view: NetworkView): void {
     const gone = new Set([...before.ips].filter((ip) => !view.ips.has(ip)));
     const isRerouted = before.gateways !== view.gateways;
-    const isLost = [...this.#ips()].some((ip) => gone.has(ip));
+    const isConcerned = ({ localIp }: PeerConnection) =>
+      gone.size > 0 && (localIp === undefined || gone.has(localIp));
+    const isLost = [...this.#connections].some(isConcerned);
     if (!isLost && !isRerouted) return;
     const { baseSockets, signaling, logger } = this.#context;
     logger?.debug(`connect: ${isLost ? "an address of this host is gone" : "routes have changed"}`);
     baseSockets?.discard();
     signaling.check({ isLost });
     for (const connection of this.#connections) {
-      const { localIp } = connection;
-      const isConcerned = isRerouted || localIp === undefined || gone.has(localIp);
-      if (isConcerned && connection.hasPath) connection.probe({ hasChanged: true });
+      const isChanged = connection.hasPath && (isRerouted || isConcerned(connection));
+      if (isChanged) connection.probe({ hasChanged: true });
     }
   }
 }

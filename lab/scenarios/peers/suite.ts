@@ -10,6 +10,7 @@ import { runPeerMatrix } from "./matrix.ts";
 import { PeerLab } from "./peer_lab.ts";
 import type { PeerResult } from "./peer_runner.ts";
 import { judge, lineOf, type PeerRow, ROW_HEADING } from "./rows.ts";
+import { CHANGES, runRoaming } from "./roaming.ts";
 import { REACH, runReach } from "./reach.ts";
 import { type PeerScene, SCENES } from "./scenes.ts";
 import { runTransfer } from "./transfer.ts";
@@ -20,6 +21,7 @@ export const PEER_SUITES = {
   transfer: transferSuite,
   outages: outagesSuite,
   reach: reachSuite,
+  roaming: roamingSuite,
 } as const;
 
 async function peersSuite({ runs = RUNS, print }: SuiteOptions): Promise<SuiteResult> {
@@ -109,6 +111,41 @@ async function outagesSuite({ runs = 3, print }: SuiteOptions): Promise<SuiteRes
       print(line);
       data.push(result);
       if (!passed) failures.push(line);
+    }
+  }
+  return { failures, data };
+}
+
+/** Networks that change below a connection, idle and busy; `--row` names some of the changes. */
+async function roamingSuite({ runs = 1, rows = [], print }: SuiteOptions): Promise<SuiteResult> {
+  print(
+    "|  | what changes | path | who writes | noticed after ms | goes on after ms | whole | events |",
+  );
+  const failures: string[] = [];
+  const data: unknown[] = [];
+  for (const [name, change] of Object.entries(CHANGES)) {
+    if (rows.length > 0 && !rows.includes(name)) continue;
+    for (const transport of ["tcp", "udp"] as const) {
+      for (const traffic of ["idle", "connect", "listen"] as const) {
+        for (let run = 0; run < runs; run++) {
+          const result = await runRoaming(change, transport, traffic);
+          const line = `| ${
+            [
+              result.passed ? "ok" : "NO",
+              change.setting,
+              transport,
+              traffic,
+              result.noticedMs?.toFixed(0) ?? "",
+              result.goesOnMs.toFixed(0),
+              result.isWhole ? "yes" : "NO",
+              result.events.join(", "),
+            ].join(" | ")
+          } |`;
+          print(line);
+          data.push({ change: name, transport, traffic, ...result });
+          if (!result.passed) failures.push(line);
+        }
+      }
     }
   }
   return { failures, data };
