@@ -27,7 +27,8 @@ import {
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
-import type { DialerAction, DialerEvent, DialerState } from "./dialer_types.ts";
+import type { DialerAction, DialerEvent, DialerState, SearchState } from "./dialer_types.ts";
+import type { PathChoice } from "./path_choice.ts";
 import { searchPaths } from "./path_search.ts";
 import { refusedError, REJECTION_CODES } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
@@ -85,6 +86,8 @@ class Dialer {
   readonly #onClosed = () => this.#stop(this.#context.closed.reason);
   #state: DialerState;
   #search: Search | undefined;
+  #isPathWatched = false;
+  #pathChoice: PathChoice | undefined;
   /** Identifies the connection to the other side, once that has answered. */
   #resumptionId: string | null = null;
   /** When the other side answered first. */
@@ -120,7 +123,10 @@ class Dialer {
       timeoutMs: mayReconnect ? timings.reconnectMs : 0,
       windows: context.windows,
       closed,
-      onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
+      onPath: (isRelayed) => {
+        this.#dispatch({ kind: "path", isRelayed });
+        this.#watchPath(isRelayed);
+      },
       onStalled: (isStalled) =>
         this.#dispatch(
           isStalled ? { kind: "path stalled", random: Math.random() } : { kind: "path resumed" },
@@ -197,7 +203,19 @@ class Dialer {
     }
   }
 
-  #startSearch(id: number, wants: ConnectionRequest["wants"]): void {
+  /** Once a relay has carried the connection, a direct path has to deliver as much. */
+  #watchPath(isRelayed: boolean): void {
+    this.#pathChoice?.onPath();
+    if (!isRelayed || this.#isPathWatched || !this.#state.settings.improves) return;
+    this.#isPathWatched = true;
+    this.#context.inBackground(async () => {
+      const { PathChoice } = await import("./path_choice.ts"); // few connections need it
+      const onSlow = () => this.#dispatch({ kind: "path slow" });
+      this.#pathChoice = new PathChoice(this.#connection, onSlow, this.#context.logger);
+    });
+  }
+
+  #startSearch(id: number, wants: SearchState["wants"]): void {
     const search: Search = new Search({
       context: this.#context,
       ticket: this.#ticket,
@@ -208,7 +226,7 @@ class Dialer {
         ageMs: this.#nextAgeMs(),
         protocol: this.#protocol,
         resumes: this.#resumptionId,
-        wants,
+        wants: wants === "relayed" ? "any" : wants,
       }),
       times: () => this.#times(),
       onSent: (url) => {
@@ -249,7 +267,8 @@ class Dialer {
       const hasMoved = await searchPaths(this.#context, {
         session,
         role: "controlling",
-        wants,
+        wants: wants === "relayed" ? "any" : wants,
+        isRelayOnly: wants === "relayed",
         signalingUrls: this.#urls,
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,

@@ -10,6 +10,7 @@
  * | connected               | path lost                    | reconnecting: a new search in place of the old one, at once or soon   |
  * |                         | path lost before it was used | reconnecting: the search that found it goes on                        |
  * |                         | path lost while it stalled   | reconnecting: the search beside it goes on                            |
+ * |                         | path slow                    | search for a relayed path; then wait twice as long for a direct one   |
  * |                         | path stalled                 | a new search beside the path, in place of any other, at once or soon  |
  * |                         | path resumed                 | end that search                                                       |
  * |                         | time, over a relay           | search for a direct path; the waits between these searches double     |
@@ -98,6 +99,8 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
       return onPathStalled(state, event.random, nowMs);
     case "path resumed":
       return onPathResumed(state);
+    case "path slow":
+      return onPathSlow(state, nowMs);
     case "stop":
       return onStop(state, event.reason);
     case "time":
@@ -121,7 +124,7 @@ export function lostAtOnceError(): NetworkError {
   return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
 }
 
-function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number): DialerStep {
+function startSearch(state: DialerState, wants: SearchState["wants"], nowMs: number): DialerStep {
   const { firstRequestMs, answerMs } = state.settings;
   const id = state.searches + 1;
   const isDue = firstRequestMs === 0;
@@ -247,6 +250,16 @@ function onPathStalled(state: DialerState, random: number, nowMs: number): Diale
   };
 }
 
+/** The relay is better, until a direct path is tried again. */
+function onPathSlow(state: DialerState, nowMs: number): DialerStep {
+  const { phase, path, search, settings } = state;
+  const isFree = phase === "connected" && path === "direct" && search === null;
+  if (!isFree || !settings.improves) return stay(state);
+  const waitMs = longerWait(state);
+  const improvement = { atMs: nowMs + waitMs, waitMs };
+  return startSearch({ ...state, improvement }, "relayed", nowMs);
+}
+
 /** The search beside it has found nothing yet: it is of no use any more, and the other side's neither. */
 function onPathResumed(state: DialerState): DialerStep {
   const resumed = { ...state, isStalled: false, retry: { ...state.retry, atMs: Infinity } };
@@ -335,14 +348,16 @@ function startRetry(state: DialerState, nowMs: number): DialerStep {
 
 /** Networks change, and a punch that missed may hit: look for a direct path again, unless a search is under way. */
 function improve(state: DialerState, nowMs: number): DialerStep {
-  const { improveMs } = state.settings;
   const isRelayed = state.path === "relayed";
-  const longerMs = Math.min(2 * state.improvement.waitMs, MAX_IMPROVE_FACTOR * improveMs);
-  const waitMs = isRelayed ? longerMs : improveMs;
+  const waitMs = isRelayed ? longerWait(state) : state.settings.improveMs;
   if (!isRelayed || state.search !== null) {
     return stay({ ...state, improvement: { atMs: nowMs + waitMs, waitMs } });
   }
   return startSearch({ ...state, improvement: { atMs: Infinity, waitMs } }, "direct", nowMs);
+}
+
+function longerWait({ improvement, settings }: DialerState): number {
+  return Math.min(2 * improvement.waitMs, MAX_IMPROVE_FACTOR * settings.improveMs);
 }
 
 /** After a search for a direct path, there is a wait before the next. */

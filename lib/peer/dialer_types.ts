@@ -57,7 +57,7 @@ export interface DialerSettings {
 /** The search under way. */
 export interface SearchState {
   readonly id: number;
-  readonly wants: "any" | "direct";
+  readonly wants: "any" | "direct" | "relayed";
   /** Whether it is for a path in place of one that has stalled. */
   readonly isBeside: boolean;
   readonly stage: "requesting" | "answered" | "ending";
@@ -115,13 +115,19 @@ export type DialerEvent =
   | { readonly kind: "path stalled"; readonly random: number }
   /** The other side was heard over the path again. */
   | { readonly kind: "path resumed" }
+  /** The direct path delivers less than the relay before it did. */
+  | { readonly kind: "path slow" }
   /** The caller gave up, the peer is closed, or the connection has ended. */
   | { readonly kind: "stop"; readonly reason: unknown }
   | { readonly kind: "time" };
 
 /** Something to do. */
 export type DialerAction =
-  | { readonly kind: "start search"; readonly search: number; readonly wants: "any" | "direct" }
+  | {
+    readonly kind: "start search";
+    readonly search: number;
+    readonly wants: SearchState["wants"];
+  }
   | { readonly kind: "send request" }
   /** Notify the other side that this side has given up, and found nothing if it failed. */
   | { readonly kind: "send cancellation"; readonly error: unknown }

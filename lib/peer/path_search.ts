@@ -44,6 +44,8 @@ export interface PathSearchOptions {
   readonly role: PunchRole;
   /** As the connection request says. */
   readonly wants: ConnectionRequest["wants"];
+  /** Whether this side makes no direct path. Default: `false`. */
+  readonly isRelayOnly?: boolean;
   /** URLs of signaling servers that both sides may use: those that are a rendezvous may have a relay. */
   readonly signalingUrls: readonly string[];
   /** What the paths are for. */
@@ -154,7 +156,7 @@ class PathSearch {
     this.#context = context;
     this.#options = options;
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
-    this.#base = baseSockets?.take(signal);
+    this.#base = options.isRelayOnly ? undefined : baseSockets?.take(signal);
     const { remoteKey } = options.connection;
     this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
     this.#udp = this.#base === undefined || session.isManual ? undefined : context.udp?.race({

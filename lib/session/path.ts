@@ -267,7 +267,8 @@ export class KeepAlive {
     | undefined;
   #lastToken = 0;
   #rttMs: number | undefined;
-  #latestRttMs = 0;
+  /** How long answers took lately: the other side sees a long record of a slow path only at its end. */
+  #answerMs = 0;
   /** `changed`: the network below the path has changed, so that what arrives may have been sent before that. */
   #stall: "none" | "overdue" | "changed" = "none";
   /** Those that wait for a sign of life. */
@@ -313,8 +314,8 @@ export class KeepAlive {
   /** The network below has changed: pings at once, and takes the path for stalled until the answer arrives. */
   suspect(): void {
     if (this.#isStopped) return;
+    this.#setStall("changed"); // who is told may make the path lead here again, so that the ping is answered
     this.#sendPing(false);
-    this.#setStall("changed");
     this.#setTimer();
   }
 
@@ -339,7 +340,8 @@ export class KeepAlive {
   /** Something was received. */
   onReceived(): void {
     for (const resolve of this.#asking) resolve(true);
-    this.#lastReceivedMs = performance.now();
+    const nowMs = this.#lastReceivedMs = performance.now();
+    if (this.#awaitingSinceMs !== undefined) this.#onAnswer(nowMs - this.#awaitingSinceMs);
     if (this.#ping?.isProbe !== true) this.#awaitingSinceMs = undefined;
     if (this.#stall === "overdue") this.#setStall("none");
   }
@@ -362,13 +364,18 @@ export class KeepAlive {
   onPong(token: number): void {
     const ping = this.#ping;
     if (ping?.token !== token) return;
-    const measuredMs = this.#latestRttMs = performance.now() - ping.sentAtMs;
+    const measuredMs = performance.now() - ping.sentAtMs;
+    this.#onAnswer(measuredMs);
     this.#rttMs = this.#rttMs === undefined
       ? measuredMs
       : this.#rttMs + (measuredMs - this.#rttMs) * SMOOTHING;
     this.#ping = this.#awaitingSinceMs = undefined;
     this.#isStreaming = false;
     if (this.#stall !== "none") this.#setStall("none");
+  }
+
+  #onAnswer(afterMs: number): void {
+    this.#answerMs = Math.max(afterMs, this.#answerMs * FORGETTING);
   }
 
   #setStall(stall: "none" | "overdue" | "changed"): void {
@@ -414,10 +421,10 @@ export class KeepAlive {
     return Math.max(leastMs, deadAfterRoundTrips * (this.#rttMs ?? 0));
   }
 
-  /** An answer that takes as long as the last one did, or a little longer, is not overdue. */
+  /** An answer that takes as long as those before it, or a little longer, is not overdue. */
   get #stalledAtMs(): number {
     const { stalledAfterMs } = this.#options.timings;
-    const waitMs = Math.max(stalledAfterMs, 2 * this.#latestRttMs);
+    const waitMs = Math.max(stalledAfterMs, 2 * this.#answerMs);
     return this.#awaitingSinceMs === undefined ? Infinity : this.#awaitingSinceMs + waitMs;
   }
 
@@ -436,6 +443,9 @@ export class KeepAlive {
 
 /** The same as TCP's: RFC 6298 §2. */
 const SMOOTHING = 1 / 8;
+
+/** Chosen by us: one answer that took long counts for a few more. */
+const FORGETTING = 3 / 4;
 
 /** Shared, since idle paths must take little memory. */
 const NONE: readonly never[] = [];

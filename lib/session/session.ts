@@ -248,6 +248,11 @@ export class Session implements DenoConn, AsyncDisposable {
     return this.#receiving.received;
   }
 
+  /** @ignore how many bytes of this side's stream have arrived, as far as it knows */
+  get deliveredBytes(): number {
+    return this.#sending.acknowledged;
+  }
+
   /** Whether the other side has ended the session before it was finished: on purpose, unlike a break. */
   get wasReset(): boolean {
     return this.#wasReset;
@@ -387,22 +392,15 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   #onFrame(frame: ForwardedFrame): void {
-    switch (frame.kind) {
-      case "ack":
-        this.#sending.acknowledge(frame.received, frame.limit);
-        this.#pump();
-        break;
-      case "message":
-        this.#messages.deliver(frame.message);
-        break;
-      case "done":
-        this.#isOtherFinished = true;
-        break;
-      case "abort":
-      case "reset":
-        this.#wasReset = true;
-        if (frame.kind === "abort") this.#resetCode = frame.code;
-        return this.#end(this.#resetError(), "close");
+    if (frame.kind === "ack") {
+      this.#sending.acknowledge(frame.received, frame.limit);
+      this.#pump();
+    } else if (frame.kind === "message") this.#messages.deliver(frame.message);
+    else if (frame.kind === "done") this.#isOtherFinished = true;
+    else if (frame.kind === "abort" || frame.kind === "reset") {
+      this.#wasReset = true;
+      if (frame.kind === "abort") this.#resetCode = frame.code;
+      return this.#end(this.#resetError(), "close");
     }
     this.#onProgress();
   }
