@@ -16,7 +16,7 @@ import { DialBudgets } from "../punch/nomination.ts";
 import { prepareWith, type PunchOptions } from "../punch/punch.ts";
 import type { UdpPunching } from "../punch/udp_punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
-import { openSignaling } from "../signal/open.ts";
+import { openSignaling, parseSignalUrl } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import { openStreamRelay } from "../turn/open_relay.ts";
 import { DialPolicy } from "./dial_policy.ts";
@@ -75,7 +75,7 @@ export interface PeerContext {
 /**
  * Makes what the connections of a peer share.
  *
- * @throws {TypeError} if a relay or a strategy is invalid, or no strategy is left
+ * @throws {TypeError} if a URL, a relay or a strategy is invalid, or no strategy is left
  */
 export function makeContext(
   options: PeerOptions,
@@ -90,7 +90,8 @@ export function makeContext(
   const isDirect = !relayOnly && pathKinds.size > 0;
   const mayRelay = kinds.has("relay");
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
-  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
+  const named = (options.signaling ?? [])
+    .map((each) => typeof each === "string" ? parseSignalUrl(each) : each.url);
   const hasRendezvous = options.signaling?.some((each) => isRendezvous(each)) ?? false;
   if (relayOnly && turn.length === 0 && !hasRendezvous) {
     throw new TypeError(
