@@ -5,6 +5,7 @@
  */
 
 import type { SuiteOptions, SuiteResult } from "../verdicts/suites.ts";
+import type { Strategy } from "../../../lib/peer/options.ts";
 import { type Outage, OUTAGES, runOutage } from "./outages.ts";
 import { runPeerMatrix } from "./matrix.ts";
 import { PeerLab } from "./peer_lab.ts";
@@ -22,6 +23,7 @@ export const PEER_SUITES = {
   outages: outagesSuite,
   reach: reachSuite,
   roaming: roamingSuite,
+  "peer-matrix": peerMatrixSuite,
 } as const;
 
 async function peersSuite({ runs = RUNS, print }: SuiteOptions): Promise<SuiteResult> {
@@ -116,6 +118,23 @@ async function outagesSuite({ runs = 3, print }: SuiteOptions): Promise<SuiteRes
   return { failures, data };
 }
 
+/** Every kind of NAT with every other, with a relay, by each transport and by both; `--row` names one of the three. */
+async function peerMatrixSuite({ rows = [], print }: SuiteOptions): Promise<SuiteResult> {
+  print(ROW_HEADING);
+  const results: PeerRow[] = [];
+  for (const [transport, strategies] of Object.entries(TRANSPORTS)) {
+    if (rows.length > 0 && !rows.includes(transport)) continue;
+    for (const row of await runPeerMatrix(strategies)) {
+      const named = { ...row, setting: `${row.setting}, ${transport}` };
+      results.push(named);
+      print(lineOf(named));
+      for (const note of row.notes) print(`      ${note}`);
+    }
+  }
+  const failed = results.filter(({ passed }) => !passed);
+  return { failures: failed.map((row) => [lineOf(row), ...row.notes].join("; ")), data: results };
+}
+
 /** Networks that change below a connection, idle and busy; `--row` names some of the changes. */
 async function roamingSuite({ runs = 1, rows = [], print }: SuiteOptions): Promise<SuiteResult> {
   print(
@@ -164,5 +183,11 @@ async function runScene(scene: PeerScene, runs: number): Promise<PeerRow> {
     (strategy === undefined || row.strategies.join() === strategy) &&
     row.firstByteMs <= (firstByteMs ?? Infinity));
 }
+
+const TRANSPORTS: Readonly<Record<string, readonly Strategy[] | undefined>> = {
+  tcp: ["punch-tcp", "relay"],
+  udp: ["punch-udp", "relay"],
+  both: undefined,
+};
 
 const RUNS = 12;
