@@ -355,6 +355,23 @@ Deno.test("a side that is there again is asked at once, while nothing else is un
   assertEquals(dialer.at(300, STALLED), ["start search 3: any"]);
 });
 
+Deno.test("a direct path that is slower than the relay is left for it, and tried again after twice the wait", () => {
+  const dialer = connected({ isRelayed: true });
+  dialer.at(60_000, { kind: "time" });
+  dialer.at(60_100, { kind: "answered", search: 2 });
+  dialer.at(60_200, { kind: "path", isRelayed: false });
+  dialer.at(60_300, { kind: "finished", search: 2, hasMoved: true });
+  dialer.at(60_400, { kind: "search ended", search: 2, random: 0 });
+  assertEquals(dialer.at(70_000, { kind: "path slow" }), ["start search 3: relayed"]);
+  assertEquals(dialer.at(70_100, { kind: "path slow" }), [], "a search is under way");
+  dialer.at(70_200, { kind: "path", isRelayed: true });
+  dialer.at(70_300, { kind: "finished", search: 3, hasMoved: true });
+  dialer.at(70_400, { kind: "search ended", search: 3, random: 0 });
+  assertEquals(dialer.at(71_000, { kind: "path slow" }), [], "it is left already");
+  assertEquals(dialer.wakeAtMs, 70_000 + 240_000);
+  assertEquals(dialer.at(310_000, { kind: "time" }), ["start search 4: direct"]);
+});
+
 Deno.test("a connection that ends with its path does not search beside it", () => {
   const dialer = connected({ reconnects: false });
   assertEquals(dialer.at(20_000, STALLED), []);

@@ -26,15 +26,20 @@ export const PEER_SUITES = {
   "peer-matrix": peerMatrixSuite,
 } as const;
 
-async function peersSuite({ runs = RUNS, print }: SuiteOptions): Promise<SuiteResult> {
+/** All scenes, and the matrix; `--row` names some of the scenes. */
+async function peersSuite(
+  { runs = RUNS, rows: names = [], print }: SuiteOptions,
+): Promise<SuiteResult> {
   print(ROW_HEADING);
   const rows: PeerRow[] = [];
   const add = (row: PeerRow) => {
     rows.push(row);
     print(lineOf(row));
   };
-  for (const scene of SCENES) add(await runScene(scene, runs));
-  for (const row of await runPeerMatrix()) {
+  const isNamed = ({ setting }: PeerScene) =>
+    names.length === 0 || names.some((name) => setting.includes(name));
+  for (const scene of SCENES.filter(isNamed)) add(await runScene(scene, runs));
+  for (const row of names.length === 0 ? await runPeerMatrix() : []) {
     add(row);
     for (const note of row.notes) print(`      ${note}`);
   }
