@@ -184,7 +184,8 @@ class Dialer {
         return this.#search!.finish(action.reason);
       case "end search":
         return this.#search!.end(action.reason);
-      case "check signaling":
+      case "check signaling": // and gather anew: a NAT may have forgotten what a base socket has learned
+        this.#context.baseSockets?.discard();
         return this.#context.signaling.check();
       case "succeed":
         return this.#connected.resolve();

@@ -109,11 +109,14 @@ export async function searchPaths(
   const { session } = options;
   if (session.isManual && context.baseSockets === undefined) {
     const message = "Cannot connect manually: that needs direct paths, and all are ruled out";
-    throw new UnreachableError(message, [], {
-      remedy: "Leave `strategies` out, and `relayOnly`",
-    });
+    const remedy = "Leave `strategies` out, and `relayOnly`";
+    throw new UnreachableError(message, [], { remedy });
   }
-  return await new PathSearch(context, options).run();
+  try {
+    return await new PathSearch(context, options).run();
+  } finally {
+    if (!session.isManual) context.baseSockets?.warm(); // only now: its dials would disturb the prediction of ports
+  }
 }
 
 class PathSearch {
@@ -157,8 +160,7 @@ class PathSearch {
     this.#options = options;
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
     this.#base = options.isRelayOnly ? undefined : baseSockets?.take(signal);
-    const { remoteKey } = options.connection;
-    this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
+    this.#budget = context.budgets.begin(toHex(options.connection.remoteKey), performance.now());
     this.#udp = this.#base === undefined || session.isManual ? undefined : context.udp?.race({
       network: context.network,
       role: options.role,
@@ -355,7 +357,8 @@ class PathSearch {
       const { connectionKey } = await this.#options.session.ready;
       const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
       const datagrams = this.#context.udp!.datagrams(connection, keys);
-      this.#directMove = this.#use(connection, channelBinding, report, datagrams, connection);
+      const overUdp = { datagrams, udp: connection };
+      this.#directMove = this.#use(connection, channelBinding, report, overUdp);
       await this.#directMove;
     } catch (error) {
       connection.reset();
@@ -387,11 +390,9 @@ class PathSearch {
     connection: TcpConnection,
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
-    datagrams?: DatagramPath,
-    udp?: UdpConnection,
+    overUdp?: Pick<FoundPath, "datagrams" | "udp">,
   ): Promise<boolean> {
-    const { session, role } = this.#options;
-    const { remoteKey } = this.#options.connection;
+    const { session, role, connection: { remoteKey } } = this.#options;
     // The controlling side decides; its end of a path that is not better is reset.
     const isWanted = role === "controlled" || this.#best === undefined ||
       isBetter(report, this.#best);
@@ -403,7 +404,7 @@ class PathSearch {
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
-    const path = { ...report, connection: encrypted, datagrams, udp, attempts: this.#attempts };
+    const path = { ...report, connection: encrypted, ...overUdp, attempts: this.#attempts };
     const move = this.#move(path).then((hasMoved) => {
       if (!hasMoved && this.#best === report) this.#best = undefined; // another one may take its place
       return hasMoved;

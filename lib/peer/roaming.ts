@@ -85,14 +85,16 @@ export class Roaming {
 
 /** Asks the dialer of a connection to search for another path, for as long as it needs one; a few times at most. */
 export async function recall(context: PeerContext, connection: PeerConnection): Promise<void> {
-  const { closed, logger } = context;
+  const { closed, logger, baseSockets, signaling } = context;
   const { recall } = connection;
   if (recall === undefined) return;
+  baseSockets?.discard(); // a NAT may have forgotten what it has learned
+  signaling.check();
   for (const waitMs of RECALLS_MS) {
     await idleDelay(waitMs, closed);
     if (closed.aborted || !connection.needsPath) return;
     for (const url of recall.urls) {
-      const lease = context.signaling.lease(url);
+      const lease = signaling.lease(url);
       lease.signaling
         .then((signaling) => signaling.publish(recall.topic, encodeRecall(Date.now(), recall.key)))
         .catch((error) => logger?.debug(`connect: ${withoutLogin(url)}: ${error}`))
