@@ -7,6 +7,7 @@
 import { toBase64url } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
+import { TokenBucket } from "../base/rate_limiter.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
@@ -14,7 +15,7 @@ import type { PunchRole } from "../punch/punch.ts";
 import type { WindowBudget } from "../session/receive_stream.ts";
 import { Session } from "../session/session.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
-import type { RecallSecrets } from "./ticket.ts";
+import { type RecallSecrets, recallSecrets } from "./ticket.ts";
 
 /** What a connection runs over. */
 export interface PeerPath {
@@ -32,6 +33,14 @@ export interface PeerPath {
   readonly relayed: boolean;
   /** The round-trip time in milliseconds; `null` until it is measured. */
   readonly rttMs: number | null;
+}
+
+/** How the side that listens asks the other one to search for another path. */
+export interface Recall extends RecallSecrets {
+  /** The signaling servers that carry the messages. */
+  readonly urls: readonly string[];
+  /** How often it may ask. */
+  readonly rate: TokenBucket;
 }
 
 /** A change of a connection's path. */
@@ -87,8 +96,8 @@ export class PeerConnection extends Session {
   readonly protocol: string;
   /** @ignore the number of the ticket that it was made with, if that is on a list */
   readonly ticketNumber: number | undefined;
-  /** @ignore for messages of the side that listens to the other one while there is no path; `undefined` before the answer */
-  recall: (RecallSecrets & { readonly urls: readonly string[] }) | undefined;
+  /** @ignore how the side that listens asks the other one for another path; `undefined` before the answer */
+  recall: Recall | undefined;
   /** @ignore called when the program may end while the connection is open */
   onUnref: () => void = () => {};
   readonly #startedAtMs = performance.now();
@@ -237,6 +246,13 @@ export class PeerConnection extends Session {
   recalled(): void {
     if (this.#hasPath && !this.#isStalled) this.probe({ hasChanged: true });
     else this.#onStalled(true);
+  }
+
+  /** @ignore lets the side that listens ask for another path, by messages over these signaling servers */
+  enableRecall(connectionKey: Uint8Array, urls: readonly string[]): void {
+    if (this.recall !== undefined) return;
+    const rate = new TokenBucket(RECALL_RATE, performance.now());
+    this.recall = { ...recallSecrets(connectionKey), urls, rate };
   }
 
   /** @ignore whether there is a path now */
@@ -410,6 +426,9 @@ const MAX_DATAGRAM_BYTES = 1452;
 
 /** Chosen by us: a burst; a reader that is slower than its peer loses messages anyway. */
 const MAX_DATAGRAMS = 64;
+
+/** Chosen by us: what a network that changes causes; a hostile peer causes no more. */
+const RECALL_RATE = { burst: 4, perSecond: 0.5 };
 
 /** Chosen by us: at once, then after 100 ms and twice as long each time, until others have found a path. */
 const [MAX_PROBES, PROBE_AFTER_MS] = [5, 50];

@@ -40,7 +40,7 @@ import {
   sendEmpty,
   sendRejection,
 } from "./signaling_session.ts";
-import { recallSecrets, resumptionId, type Ticket, TicketSecrets } from "./ticket.ts";
+import { resumptionId, type Ticket, TicketSecrets } from "./ticket.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How to dial. */
@@ -260,7 +260,7 @@ class Dialer {
     search.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       this.#resumptionId ??= resumptionId(connectionKey);
-      this.#connection.recall ??= { ...recallSecrets(connectionKey), urls: this.#urls };
+      this.#connection.enableRecall(connectionKey, this.#urls);
       this.#madeAt ??= readClocks();
       this.#dispatch({ kind: "answered", search: id });
     });

@@ -33,7 +33,6 @@ import {
   sendEmpty,
   sendRejection,
 } from "./signaling_session.ts";
-import { recallSecrets } from "./ticket.ts";
 import type { ListenedTicket } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -429,7 +428,7 @@ export class IncomingRequest {
       const { connectionKey } = await abortable(session.ready, signal);
       if (isNew && this.#mayReturn) {
         connections.remember(connection, connectionKey, this.#options.ticket);
-        connection.recall = { ...recallSecrets(connectionKey), urls: context.signalingUrls };
+        connection.enableRecall(connectionKey, context.signalingUrls);
       }
     });
     tasks.run(async (signal) => {

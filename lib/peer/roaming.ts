@@ -11,7 +11,6 @@
 
 import { undefinedIfMalformed } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
-import { TokenBucket } from "../base/rate_limiter.ts";
 import { idleDelay } from "../base/timers.ts";
 import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
@@ -87,7 +86,7 @@ export class Roaming {
 export async function recall(context: PeerContext, connection: PeerConnection): Promise<void> {
   const { closed, logger, baseSockets, signaling } = context;
   const { recall } = connection;
-  if (recall === undefined) return;
+  if (!recall?.rate.take(performance.now())) return;
   baseSockets?.discard(); // a NAT may have forgotten what it has learned
   signaling.check();
   for (const waitMs of RECALLS_MS) {
@@ -122,31 +121,31 @@ async function listenForRecalls(context: PeerContext, connection: PeerConnection
   const { closed, logger } = context;
   const { recall } = connection;
   if (recall === undefined || closed.aborted) return;
-  const { topic, key, urls } = recall;
-  const recalls = new TokenBucket(RECALL_RATE, performance.now());
+  const { topic, key, urls, rate } = recall;
   let latestMs = -Infinity;
   const onMessage = (message: Uint8Array) => {
     const timeMs = undefinedIfMalformed(() => decodeRecall(message, key));
-    if (timeMs === undefined || timeMs <= latestMs || !recalls.take(performance.now())) return;
+    if (timeMs === undefined || timeMs <= latestMs || !rate.take(performance.now())) return;
     latestMs = timeMs;
     connection.recalled();
   };
   const ended = Promise.withResolvers<void>();
   connection.onUnref = ended.resolve;
   connection.finished.then(ended.resolve, ended.resolve);
-  closed.addEventListener("abort", () => ended.resolve(), { once: true });
-  await Promise.all(
-    urls.filter((url) => isFree(url, context)).map(async (url) => {
-      await using lease = context.signaling.lease(url);
-      try {
-        const signaling = await lease.signaling;
-        await using _subscription = await signaling.subscribe(topic, onMessage, { signal: closed });
-        await ended.promise;
-      } catch (error) {
-        logger?.debug(`connect: ${withoutLogin(url)}: ${error}`);
-      }
-    }),
-  );
+  const onClosed = () => ended.resolve();
+  closed.addEventListener("abort", onClosed, { once: true });
+  const listening = urls.filter((url) => isFree(url, context)).map(async (url) => {
+    await using lease = context.signaling.lease(url);
+    try {
+      const signaling = await lease.signaling;
+      await using _subscription = await signaling.subscribe(topic, onMessage, { signal: closed });
+      await ended.promise;
+    } catch (error) {
+      logger?.debug(`connect: ${withoutLogin(url)}: ${error}`);
+    }
+  });
+  await Promise.all(listening);
+  closed.removeEventListener("abort", onClosed);
 }
 
 /**
@@ -162,6 +161,3 @@ const WATCH_MS = 500;
 
 /** The waits before each request. Chosen by us: signaling may be opening again at first. */
 const RECALLS_MS: readonly number[] = [0, 300, 700, 1500];
-
-/** Chosen by us: what a peer whose network changes sends, and no more searches than that. */
-const RECALL_RATE = { burst: 4, perSecond: 0.5 };

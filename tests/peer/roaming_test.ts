@@ -3,6 +3,7 @@ import { delay } from "@std/async/delay";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { DefaultGateway, Network } from "../../lib/net/network.ts";
+import { encodeRecall } from "../../lib/peer/recall_message.ts";
 import { viewOf } from "../../lib/peer/roaming.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
@@ -150,6 +151,41 @@ Deno.test("the side that listens notices that its network has changed, and the o
     const changedAtMs = time.nowMs;
     assertEquals((await untilPath(conn)).at(-1), "path");
     assert(time.nowMs - changedAtMs <= 3000, `${time.nowMs - changedAtMs} ms`);
+  }));
+
+Deno.test("a request for another path that was replayed or made up changes nothing, and many are too many", () =>
+  inPeerScene(NATS, async ({ a, b, hub, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepted = bob.nextIncoming().then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using other = await accepted;
+    let stalls = 0;
+    const counting = (async () => {
+      for await (const { event } of conn.events) if (event === "stalled") stalls++;
+    })();
+    await delay(6000);
+    const { topic, key } = conn.recall!;
+    hub.deliver(topic, encodeRecall(Date.now(), new Uint8Array(32)));
+    hub.deliver(topic, new Uint8Array(24));
+    hub.deliver(topic, new Uint8Array(0));
+    await delay(1000);
+    assertEquals(stalls, 0);
+    const recall = encodeRecall(Date.now(), key);
+    for (let copy = 0; copy < 3; copy++) {
+      hub.deliver(topic, recall);
+      await delay(1000);
+    }
+    assertEquals(stalls, 1);
+    for (let more = 0; more < 50; more++) {
+      hub.deliver(topic, encodeRecall(Date.now(), key));
+      await delay(200);
+    }
+    assert(stalls <= 10, `${stalls} searches in ten seconds`);
+    await conn.write(toBytes("still here"));
+    assertEquals(await readText(other, 10), "still here");
+    conn.reset();
+    await counting;
   }));
 
 Deno.test("a change that does not concern the path moves nothing", () =>
