@@ -11,6 +11,7 @@ import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import {
   type Clocks,
   Deadline,
+  idleDelay,
   MAX_TIMER_MS,
   readClocks,
   ResettableTimer,
@@ -210,6 +211,8 @@ class Dialer {
     if (!isRelayed || this.#isPathWatched || !this.#state.settings.improves) return;
     this.#isPathWatched = true;
     this.#context.inBackground(async () => {
+      await idleDelay(WATCH_AFTER_MS, this.#context.closed);
+      if (this.#state.phase === "over") return;
       const { PathChoice } = await import("./path_choice.ts"); // few connections need it
       const onSlow = () => this.#dispatch({ kind: "path slow" });
       this.#pathChoice = new PathChoice(this.#connection, onSlow, this.#context.logger);
@@ -489,6 +492,9 @@ function signalingUrls(
   const servers = usable.filter((url) => url !== MANUAL_URL);
   return servers.length > 0 ? servers : usable;
 }
+
+/** Chosen by us: a direct path is often found right after the relay, which has shown nothing then. */
+const WATCH_AFTER_MS = 250;
 
 /** Chosen by us: how long an answer may be on its way after the search has ended. Two round trips of slow signaling. */
 const LATE_ANSWER_MS = 3000;
