@@ -76,6 +76,8 @@ export interface PeerConnectionOptions {
   readonly closed: AbortSignal;
   /** Called whenever the connection has moved to a path, the first one included. */
   readonly onPath: (isRelayed: boolean) => void;
+  /** Called when the direct path delivers less than the relay before it did. */
+  readonly onSlow?: () => void;
   /** Called when the path has stalled, or resumes, and the connection may move to another one. */
   readonly onStalled: (isStalled: boolean) => void;
   /** Called when it has lost its path and waits for another; `wasUsed` if the other side was ever heard over it. */
@@ -105,6 +107,7 @@ export class PeerConnection extends Session {
   readonly #closed: AbortSignal;
   readonly #onPath: (isRelayed: boolean) => void;
   readonly #onStalled: (isStalled: boolean) => void;
+  readonly #onSlow: (() => void) | undefined;
   readonly #onLost: (wasUsed: boolean) => void;
   /** Asks the other side to answer to this side's present address, while a path over UDP has stalled. */
   readonly #probeTimer = new ResettableTimer(() => this.#probe());
@@ -133,6 +136,7 @@ export class PeerConnection extends Session {
     this.#closed = closed;
     this.#onPath = onPath;
     this.#onStalled = options.onStalled;
+    this.#onSlow = options.onSlow;
     this.#onLost = onLost;
     this.#isControlling = role === "controlling";
     this.remoteKey = remoteKey;
@@ -237,6 +241,11 @@ export class PeerConnection extends Session {
   /** @ignore whether it may move to another path */
   get mayMove(): boolean {
     return this.#timeoutMs > 0;
+  }
+
+  /** @ignore the direct path delivers less than the relay before it did */
+  slow(): void {
+    this.#onSlow?.();
   }
 
   /** @ignore the other side needs another path */

@@ -11,7 +11,6 @@ import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import {
   type Clocks,
   Deadline,
-  idleDelay,
   MAX_TIMER_MS,
   readClocks,
   ResettableTimer,
@@ -29,7 +28,6 @@ import {
   stepDialer,
 } from "./dialer_engine.ts";
 import type { DialerAction, DialerEvent, DialerState, SearchState } from "./dialer_types.ts";
-import type { PathChoice } from "./path_choice.ts";
 import { searchPaths } from "./path_search.ts";
 import { refusedError, REJECTION_CODES } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
@@ -87,8 +85,6 @@ class Dialer {
   readonly #onClosed = () => this.#stop(this.#context.closed.reason);
   #state: DialerState;
   #search: Search | undefined;
-  #isPathWatched = false;
-  #pathChoice: PathChoice | undefined;
   /** Identifies the connection to the other side, once that has answered. */
   #resumptionId: string | null = null;
   /** When the other side answered first. */
@@ -107,7 +103,8 @@ class Dialer {
     this.#mayReconnect = mayReconnect;
     const { timings, baseSockets, closed } = context;
     // The first offer of a punch travels in the request; without base sockets there is no offer.
-    const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
+    const waitsForOffer = baseSockets !== undefined && !context.isProxied; // a relay needs none
+    const firstRequestMs = waitsForOffer ? REQUEST_INTERVAL_MS : 0;
     this.#state = initialDialerState({
       reconnects: mayReconnect,
       improves: mayReconnect && baseSockets !== undefined,
@@ -124,10 +121,8 @@ class Dialer {
       timeoutMs: mayReconnect ? timings.reconnectMs : 0,
       windows: context.windows,
       closed,
-      onPath: (isRelayed) => {
-        this.#dispatch({ kind: "path", isRelayed });
-        this.#watchPath(isRelayed);
-      },
+      onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
+      onSlow: () => this.#dispatch({ kind: "path slow" }),
       onStalled: (isStalled) =>
         this.#dispatch(
           isStalled ? { kind: "path stalled", random: Math.random() } : { kind: "path resumed" },
@@ -205,26 +200,14 @@ class Dialer {
     }
   }
 
-  /** Once a relay has carried the connection, a direct path has to deliver as much. */
-  #watchPath(isRelayed: boolean): void {
-    this.#pathChoice?.onPath();
-    if (!isRelayed || this.#isPathWatched || !this.#state.settings.improves) return;
-    this.#isPathWatched = true;
-    this.#context.inBackground(async () => {
-      await idleDelay(WATCH_AFTER_MS, this.#context.closed);
-      if (this.#state.phase === "over") return;
-      const { PathChoice } = await import("./path_choice.ts"); // few connections need it
-      const onSlow = () => this.#dispatch({ kind: "path slow" });
-      this.#pathChoice = new PathChoice(this.#connection, onSlow, this.#context.logger);
-    });
-  }
-
   #startSearch(id: number, wants: SearchState["wants"]): void {
+    const chosen = this.#context.signaling.memory.choose(this.#urls, performance.now());
     const search: Search = new Search({
       context: this.#context,
       ticket: this.#ticket,
       secrets: this.#secrets,
-      urls: this.#urls,
+      urls: chosen.now,
+      spareUrls: chosen.spare,
       header: () => ({
         sentAtMs: Date.now(),
         ageMs: this.#nextAgeMs(),
@@ -273,7 +256,7 @@ class Dialer {
         role: "controlling",
         wants: wants === "relayed" ? "any" : wants,
         isRelayOnly: wants === "relayed",
-        signalingUrls: this.#urls,
+        signalingUrls: [...chosen.now, ...chosen.spare],
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,
         hopeless: search.hopeless,
@@ -303,6 +286,8 @@ interface SearchOptions {
   readonly secrets: TicketSecrets;
   /** The signaling servers to use. */
   readonly urls: readonly string[];
+  /** Those that take the place of servers that fail. */
+  readonly spareUrls: readonly string[];
   readonly header: () => Omit<ConnectionRequest, "body">;
   /** The times under whose topics to publish the request; milliseconds since 1970. */
   readonly times: () => readonly number[];
@@ -327,6 +312,7 @@ class Search {
   readonly #connections = new Set<SignalingConnection>();
   readonly #ended = optionalResolvers<void>();
   readonly #errors: unknown[] = [];
+  readonly #spareUrls: string[];
   readonly #hopeless = optionalResolvers<Error>();
   #isAnswered = false;
   #isCancelled = false;
@@ -337,6 +323,7 @@ class Search {
     const keys = { secrets, staticKey: context.staticKey, ephemeralKey: generateKeyPair() };
     const handshake = new InitiatorHandshake(keys, ticket.publicKey);
     this.#options = options;
+    this.#spareUrls = [...options.spareUrls];
     this.#tasks = new TaskGroup(onError);
     this.session = new InitiatorSession(handshake, header, (message) => {
       for (const signaling of this.#connections) this.#publish(signaling, message);
@@ -420,7 +407,10 @@ class Search {
     } catch (error) {
       this.#errors.push(error);
       if (!signal.aborted) this.#options.onWayFailed(error);
-      if (this.#errors.length === this.#options.urls.length) throw this.#unreachableError();
+      const { urls, spareUrls } = this.#options;
+      if (this.#errors.length === urls.length + spareUrls.length) throw this.#unreachableError();
+      const spare = this.#spareUrls.shift();
+      if (spare !== undefined && !signal.aborted) this.run((signal) => this.#open(spare, signal));
     }
   }
 
@@ -486,15 +476,14 @@ class Search {
 /** People are not asked to carry messages if a server can. */
 function signalingUrls(
   { signaling }: Ticket,
-  { usesNamedOnly, signalingUrls }: PeerContext,
+  { usesNamedOnly, signalingUrls, isSealed }: PeerContext,
 ): readonly string[] {
-  const usable = usesNamedOnly ? signaling.filter((url) => signalingUrls.includes(url)) : signaling;
+  const usable = signaling
+    .filter((url) => !usesNamedOnly || signalingUrls.includes(url))
+    .filter((url) => !isSealed || !url.startsWith("lan:"));
   const servers = usable.filter((url) => url !== MANUAL_URL);
   return servers.length > 0 ? servers : usable;
 }
-
-/** Chosen by us: a direct path is often found right after the relay, which has shown nothing then. */
-const WATCH_AFTER_MS = 250;
 
 /** Chosen by us: how long an answer may be on its way after the search has ended. Two round trips of slow signaling. */
 const LATE_ANSWER_MS = 3000;

@@ -1,6 +1,6 @@
 /**
  * Watches what the paths of a connection deliver, and has it moved back to the relay if a direct path delivers less. Carries
- * out what {@linkcode stepPathChoice} decides. Loaded once a relay carries a connection.
+ * out what {@linkcode stepPathChoice} decides.
  *
  * @module
  */
@@ -13,37 +13,29 @@ import { INITIAL_PATH_CHOICE, type PathChoiceEvent, stepPathChoice } from "./pat
 /** Watches one connection until it ends. */
 export class PathChoice {
   readonly #connection: PeerConnection;
-  readonly #onSlow: () => void;
   readonly #logger: Logger | undefined;
   readonly #timer = new ResettableTimer(() => this.#look());
   #state = INITIAL_PATH_CHOICE;
 
-  /** @param onSlow called when the direct path in use delivers less than the relay before it did */
-  constructor(connection: PeerConnection, onSlow: () => void, logger: Logger | undefined) {
+  constructor(connection: PeerConnection, logger: Logger | undefined) {
     this.#connection = connection;
-    this.#onSlow = onSlow;
     this.#logger = logger;
     const end = () => this.#timer.clear();
     connection.finished.then(end, end);
     this.#timer.isReferenced = false;
-    this.onPath();
-    this.#timer.set(LOOK_MS);
-  }
-
-  /** The connection has moved to a path, or lost it. */
-  onPath(): void {
-    const { hasPath, path } = this.#connection;
-    const kind = hasPath ? path.relayed ? "relayed" : "direct" : "none";
-    this.#dispatch({ kind: "path", path: kind, bytes: this.#bytes });
-  }
-
-  get #bytes(): number {
-    return this.#connection.receivedBytes + this.#connection.deliveredBytes;
+    this.#look();
   }
 
   #look(): void {
     this.#timer.set(LOOK_MS);
-    this.#dispatch({ kind: "delivered", bytes: this.#bytes });
+    const { hasPath, path: { relayed }, receivedBytes, deliveredBytes } = this.#connection;
+    const bytes = receivedBytes + deliveredBytes;
+    this.#dispatch({
+      kind: "path",
+      path: hasPath ? relayed ? "relayed" : "direct" : "none",
+      bytes,
+    });
+    this.#dispatch({ kind: "delivered", bytes });
   }
 
   #dispatch(event: PathChoiceEvent): void {
@@ -52,7 +44,7 @@ export class PathChoice {
     for (const { direct, relayed } of actions) {
       const rates = `${direct.toFixed(0)} KB/s instead of ${relayed.toFixed(0)}`;
       this.#logger?.debug(`connect: the direct path delivers less than the relay: ${rates}`);
-      this.#onSlow();
+      this.#connection.slow();
     }
   }
 }

@@ -16,6 +16,7 @@ import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
+import { PathChoice } from "./path_choice.ts";
 import { decodeRecall, encodeRecall } from "./recall_message.ts";
 
 /** What is seen of this host's network. */
@@ -41,6 +42,7 @@ export class Roaming {
   /** Follows a connection until it or the peer has ended. */
   async follow(connection: PeerConnection, signal: AbortSignal): Promise<void> {
     if (!connection.mayMove || !this.#connections.has(connection)) return;
+    if (connection.isControlling) new PathChoice(connection, this.#context.logger);
     const listening = connection.isControlling ? listenForRecalls(this.#context, connection) : null;
     if (!this.#isWatching) {
       this.#isWatching = true;
