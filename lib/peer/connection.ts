@@ -12,6 +12,8 @@ import { formatTransportAddress } from "../net/address.ts";
 import type { PunchRole } from "../punch/punch.ts";
 import type { WindowBudget } from "../session/receive_stream.ts";
 import { Session } from "../session/session.ts";
+import type { PeerOptions } from "./options.ts";
+import { MTU_FINDING, MtuHoleMemory } from "./path_check.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
 
 /** What a connection runs over. */
@@ -66,6 +68,8 @@ export interface PeerConnectionOptions {
   readonly onPath: (isRelayed: boolean) => void;
   /** Called when it has lost its path and waits for another; `wasUsed` if the other side was ever heard over it. */
   readonly onLost: (wasUsed: boolean) => void;
+  /** Told when a direct path by TCP swallows long packets. */
+  readonly onProgress?: PeerOptions["onProgress"];
 }
 
 /**
@@ -79,6 +83,8 @@ export class PeerConnection extends Session {
   readonly protocol: string;
   /** @ignore the number of the ticket that it was made with, if that is on a list */
   readonly ticketNumber: number | undefined;
+  /** @ignore what is known of MTU holes in direct paths by TCP */
+  readonly mtuHole: MtuHoleMemory;
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
   readonly #datagramsIn = new WaitQueue<Uint8Array>(MAX_DATAGRAMS);
@@ -111,6 +117,9 @@ export class PeerConnection extends Session {
     this.remoteKey = remoteKey;
     this.protocol = protocol;
     this.ticketNumber = options.ticketNumber;
+    this.mtuHole = new MtuHoleMemory(() => {
+      options.onProgress?.({ event: "finding", finding: MTU_FINDING });
+    });
     const onClosed = () => {
       if (this.#current !== undefined && !this.#hasPath) this.#abandonForGood(closed.reason);
     };

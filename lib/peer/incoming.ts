@@ -396,6 +396,7 @@ export class IncomingRequest {
       windows: context.windows,
       closed: context.closed,
       onPath: () => this.#dispatch({ kind: "path" }),
+      onProgress: context.onProgress,
       onLost: () => context.signaling.check(), // the other side will request the connection again
     });
     const ended = (reason?: unknown) => this.#dispatch({ kind: "ended", reason });
