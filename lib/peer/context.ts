@@ -9,6 +9,7 @@ import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
 import { discoverLocalIpv4 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
+import { withNat64 } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
 import { mapPort } from "../portmap/map_port.ts";
@@ -83,7 +84,8 @@ export function makeContext(
     & Pick<PeerContext, "staticKey" | "closed" | "inBackground">
     & Partial<Pick<PeerContext, "udp">>,
 ): PeerContext {
-  const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
+  const { logger, turn = [], mapPorts = true } = options;
+  const network = withNat64(options.network ?? systemNetwork);
   const { servers, report, relayOnly = false, onProgress } = options;
   const kinds = pathKindsOf((options.strategies ?? STRATEGIES).map(parseStrategy));
   const pathKinds = new Set([...kinds].filter((kind) => kind !== "relay"));
