@@ -13,7 +13,7 @@ import {
   type TransportAddress,
   unwrapIp,
 } from "./address.ts";
-import { discoverLocalIpv4, discoverNat64 } from "./local_address.ts";
+import { discoverLocalIpv4, discoverNat64, hasNoRoute, networkWith } from "./local_address.ts";
 import type {
   ConnectTcpOptions,
   Network,
@@ -21,7 +21,6 @@ import type {
   TcpListener,
   UdpSocket,
 } from "./network.ts";
-import { hasNoRoute, networkWith } from "./resolve.ts";
 
 /**
  * A network that reaches IPv4 addresses through a NAT64 where it does not reach them by itself. A host with IPv4 notices

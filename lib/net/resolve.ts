@@ -1,11 +1,12 @@
 /**
- * Names and addresses: one address of a name, and networks that resolve names in their own way.
+ * Names and addresses: one address of a name, and a network that resolves names in its own way.
  *
  * @module
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { type IpFamily, ipFamily, ipScope, isIp } from "./address.ts";
+import { type IpFamily, ipFamily, isIp } from "./address.ts";
+import { hasNoRoute, networkWith } from "./local_address.ts";
 import type { Network } from "./network.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -64,51 +65,6 @@ export function resolvingOnce(network: Network, freshMs: number): Network {
 }
 
 /**
- * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
- * only there).
- */
-export function withNat64(network: Network): Network {
-  let loaded: Network | undefined;
-  const load = async () => loaded ??= (await import("./nat64_network.ts")).nat64Network(network);
-  /** The network to open a socket of any IPv4 address with. */
-  const forSocket = async (ip: string): Promise<Network> => {
-    if (loaded !== undefined || ip !== "0.0.0.0") return loaded ?? network;
-    const listed = await network.localAddresses();
-    const hasIpv6Alone = listed !== undefined && listed.length > 0 &&
-      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
-    return hasIpv6Alone ? await load() : network;
-  };
-  const dial = async <T>(
-    ip: string,
-    signal: AbortSignal | undefined,
-    open: (network: Network) => Promise<T>,
-  ): Promise<T> => {
-    try {
-      return await open(loaded ?? network);
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (loaded !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
-      return await open(await load());
-    }
-  };
-  return networkWith(network, {
-    bindUdp: async (local, options) => await (await forSocket(local.ip)).bindUdp(local, options),
-    listenTcp: async (local, options) =>
-      await (await forSocket(local.ip)).listenTcp(local, options),
-    connectTcp: (remote, options) =>
-      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
-    connectTls: (remote, options) =>
-      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
-  });
-}
-
-/** Whether a dial failed because this host has no address or no route of the family. */
-export function hasNoRoute(error: unknown): boolean {
-  return error instanceof NetworkError &&
-    (error.reason === "unreachable" || error.reason === "address-not-available");
-}
-
-/**
  * Does something with the address of a host, given by name or IP address: its IPv4 address first, and if that cannot be
  * reached its IPv6 address.
  *
@@ -135,22 +91,4 @@ export async function withHostAddress<T>(
     }
     return await job(other);
   }
-}
-
-/** The network, except that some of it is done in another way. */
-export function networkWith(network: Network, changed: Partial<Network>): Network {
-  return {
-    bindUdp: (local, options) => network.bindUdp(local, options),
-    resolve: (hostname, family, options) => network.resolve(hostname, family, options),
-    connectTcp: (remote, options) => network.connectTcp(remote, options),
-    connectTls: (remote, options) => network.connectTls(remote, options),
-    listenTcp: (local, options) => network.listenTcp(local, options),
-    get canReusePort() {
-      return network.canReusePort;
-    },
-    localAddresses: () => network.localAddresses(),
-    ownsAddress: (ip) => network.ownsAddress(ip),
-    defaultGateways: () => network.defaultGateways(),
-    ...changed,
-  };
 }

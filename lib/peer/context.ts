@@ -7,9 +7,8 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
-import { discoverLocalIpv4 } from "../net/local_address.ts";
+import { discoverLocalIpv4, withNat64 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
-import { withNat64 } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
 import { mapPort } from "../portmap/map_port.ts";

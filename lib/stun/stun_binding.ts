@@ -6,9 +6,9 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { type IpFamily, ipFamily, isIp, synthesizeIp } from "../net/address.ts";
-import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
+import { discoverNat64, hasNoRoute, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
-import { hasNoRoute, resolveHost } from "../net/resolve.ts";
+import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import { requestBinding, type RequestBindingOptions, type StunBinding } from "./client.ts";
 import { parseStunServer } from "./uri.ts";
