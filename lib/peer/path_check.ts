@@ -13,6 +13,7 @@ import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import type { Finding } from "../nat/behavior.ts";
 import type { DirectPathKind } from "../punch/path_kinds.ts";
+import type { PunchRole } from "../punch/offer.ts";
 import {
   initialPathCheckState,
   PADDING_BYTES,
@@ -95,16 +96,20 @@ export class PathCheck {
    * Waits until the path has carried the padding both ways.
    *
    * @param moved resolves once the other side uses the path
-   * @param isMeasured whether the other side has answered over it; `undefined` if it has to in order to use it
+   * @param role the controlling side starts when the other side has answered
+   * @param user knows the round trip of the path once the other side has answered
    * @throws {MtuHoleError} if it swallows long packets; it is reset then
    * @throws {NetworkError} as `moved`, or if the path was lost
    */
-  async passed(moved: Promise<void>, isMeasured?: () => boolean): Promise<void> {
+  async passed(
+    moved: Promise<void>,
+    role: PunchRole,
+    user: { readonly rttMs: number | undefined },
+  ): Promise<void> {
+    const isAnswered = () => role === "controlling" || user.rttMs !== undefined;
     try {
       await Promise.race([moved, this.#judged.promise]);
-      while (isMeasured !== undefined && !isMeasured() && this.#state.verdict === "open") {
-        await delay(POLL_MS);
-      }
+      while (!isAnswered() && this.#state.verdict === "open") await delay(POLL_MS);
       if (this.#state.verdict === "open") this.#dispatch({ kind: "answered" });
       await this.#judged.promise;
     } catch (error) {

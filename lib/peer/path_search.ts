@@ -113,7 +113,11 @@ export async function searchPaths(
       remedy: "Leave `strategies` out, and `relayOnly`",
     });
   }
-  return await new PathSearch(context, options).run();
+  try {
+    return await new PathSearch(context, options).run();
+  } finally {
+    if (!session.isManual) context.baseSockets?.warm(); // only now: its dials would disturb the prediction of ports
+  }
 }
 
 class PathSearch {
@@ -254,11 +258,10 @@ class PathSearch {
 
   #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
     const { network, punchOptions } = this.#context;
-    const { session, role, signal } = this.#options;
-    const { mtuHole } = this.#options.connection;
+    const { session, role, signal, connection } = this.#options;
     return punchWithin(this.#budget, {
       ...punchOptions,
-      ...mtuHole.isKnown ? { pathKinds: UDP_ONLY } : {},
+      ...connection.mtuHole.isKnown ? { pathKinds: UDP_ONLY } : {},
       network,
       role,
       base,
@@ -424,8 +427,7 @@ class PathSearch {
     const { role, connection } = this.#options;
     try {
       const moved = connection.move(path);
-      const isMeasured = () => connection.rttMs !== undefined;
-      await (check?.passed(moved, role === "controlled" ? isMeasured : undefined) ?? moved);
+      await (check?.passed(moved, role, connection) ?? moved);
       return true;
     } catch (error) {
       if (error instanceof MtuHoleError) {

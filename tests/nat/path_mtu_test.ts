@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { measurePathMtu, mtuFinding } from "../../lib/nat/path_mtu.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { parseTransportAddress } from "../../lib/net/address.ts";
+import type { LinkBehavior } from "../simnet/link.ts";
 import { PRIMARY, withScene, withServer } from "../scenes/nat_scene.ts";
 
 const SERVER = parseTransportAddress(PRIMARY);
@@ -79,3 +80,15 @@ Deno.test("measurePathMtu() ends with what it knows on abort", async () => {
     assertEquals([found.answeredBytes, found.lostBytes], [1280, null]); // too early to tell
   });
 });
+
+for (const mtu of [1280, 1420]) {
+  Deno.test(`testNat() names an MTU hole of ${mtu} bytes, and takes no longer for it`, async () => {
+    const testWith = (link: LinkBehavior) =>
+      withServer({ link }, ({ test }) => test({ families: [4] }));
+    const [without, hole] = [await testWith({}), await testWith({ mtu })];
+    assertEquals(without.findings.map(({ kind }) => kind), []);
+    assertEquals(hole.findings.map(({ kind }) => kind), ["mtu"]);
+    assertEquals(Math.round(hole.elapsedMs), Math.round(without.elapsedMs));
+    assertEquals(hole.udp.ipv4!.reachable, true);
+  });
+}
