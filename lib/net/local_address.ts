@@ -12,7 +12,6 @@ import { optionalResolvers, SharedJob, TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import {
   formatIp,
-  ipFamily,
   ipScope,
   ipToBytes,
   ipv4After,
@@ -194,45 +193,6 @@ export function prefixOf(ip: string): Nat64Prefix | undefined {
   );
   if (bits === undefined) return undefined;
   return { ip: formatIp(bytes.map((byte, index) => index < bits / 8 ? byte : 0)), bits };
-}
-
-/**
- * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
- * only there).
- */
-export function withNat64(network: Network): Network {
-  let loaded: Network | undefined;
-  const load = async () => loaded ??= (await import("./nat64_network.ts")).nat64Network(network);
-  /** The network to open a socket of any IPv4 address with. */
-  const forSocket = async (ip: string): Promise<Network> => {
-    if (loaded !== undefined || ip !== "0.0.0.0") return loaded ?? network;
-    const listed = await network.localAddresses();
-    const hasIpv6Alone = listed !== undefined && listed.length > 0 &&
-      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
-    return hasIpv6Alone ? await load() : network;
-  };
-  const dial = async <T>(
-    ip: string,
-    signal: AbortSignal | undefined,
-    open: (network: Network) => Promise<T>,
-  ): Promise<T> => {
-    try {
-      return await open(loaded ?? network);
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (loaded !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
-      return await open(await load());
-    }
-  };
-  return networkWith(network, {
-    bindUdp: async (local, options) => await (await forSocket(local.ip)).bindUdp(local, options),
-    listenTcp: async (local, options) =>
-      await (await forSocket(local.ip)).listenTcp(local, options),
-    connectTcp: (remote, options) =>
-      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
-    connectTls: (remote, options) =>
-      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
-  });
 }
 
 /** Whether a dial failed because this host has no address or no route of the family. */

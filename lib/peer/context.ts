@@ -7,7 +7,8 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
-import { discoverLocalIpv4, withNat64 } from "../net/local_address.ts";
+import { ipFamily, ipScope } from "../net/address.ts";
+import { discoverLocalIpv4, hasNoRoute, networkWith } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
@@ -147,6 +148,46 @@ export function makeContext(
     logger,
     onProgress,
   };
+}
+
+/**
+ * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
+ * only there).
+ */
+function withNat64(network: Network): Network {
+  let loaded: Network | undefined;
+  const load = async () =>
+    loaded ??= (await import("../net/nat64_network.ts")).nat64Network(network);
+  /** The network to open a socket of any IPv4 address with. */
+  const forSocket = async (ip: string): Promise<Network> => {
+    if (loaded !== undefined || ip !== "0.0.0.0") return loaded ?? network;
+    const listed = await network.localAddresses();
+    const hasIpv6Alone = listed !== undefined && listed.length > 0 &&
+      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
+    return hasIpv6Alone ? await load() : network;
+  };
+  const dial = async <T>(
+    ip: string,
+    signal: AbortSignal | undefined,
+    open: (network: Network) => Promise<T>,
+  ): Promise<T> => {
+    try {
+      return await open(loaded ?? network);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (loaded !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
+      return await open(await load());
+    }
+  };
+  return networkWith(network, {
+    bindUdp: async (local, options) => await (await forSocket(local.ip)).bindUdp(local, options),
+    listenTcp: async (local, options) =>
+      await (await forSocket(local.ip)).listenTcp(local, options),
+    connectTcp: (remote, options) =>
+      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
+    connectTls: (remote, options) =>
+      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
+  });
 }
 
 /** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */

@@ -45,6 +45,8 @@ export type {
   BehaviorVerdict,
   FamilyDetails,
   FamilyReport,
+  Finding,
+  FindingKind,
   PortAllocation,
   PortAllocationDetails,
   UnsolicitedSyn,

@@ -195,10 +195,10 @@ function paddedConnection(
 }
 
 /** What an attempt says of such a path. */
-export const MTU_HOLE = "small messages pass, but long packets are swallowed (an MTU hole)";
+const MTU_HOLE = "small messages pass, but long packets are swallowed (an MTU hole)";
 
 /** What to do about it. */
-export const MTU_REMEDY =
+const MTU_REMEDY =
   'Lower the MTU of this machine\'s interface, the VPN or the router, or let ICMP "packet too big" through';
 
 /** What a person is told about it. */
