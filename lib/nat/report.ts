@@ -12,7 +12,7 @@ import {
 } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { runAll } from "../base/tasks.ts";
-import { Deadline } from "../base/timers.ts";
+import { Deadline, ResettableTimer } from "../base/timers.ts";
 import {
   formatTransportAddress,
   type IpFamily,
@@ -369,7 +369,16 @@ async function findMtuHole(
 ): Promise<Finding | undefined> {
   try {
     await abortable(answered, testsDone); // the first packets of a NAT test must not be mixed with others
-    return mtuFinding(await measurePathMtu({ network, server, signal: testsDone }));
+    const late = new AbortController(); // packets that are not answered are sent again, if there is a doubt
+    const timer = new ResettableTimer(() => late.abort());
+    const onDone = () => timer.set(MTU_DOUBT_MS);
+    testsDone.addEventListener("abort", onDone, { once: true });
+    try {
+      return mtuFinding(await measurePathMtu({ network, server, signal: late.signal }));
+    } finally {
+      testsDone.removeEventListener("abort", onDone);
+      timer.clear();
+    }
   } catch (error) {
     if (testsDone.aborted || error instanceof NetworkError) return undefined;
     throw error;
@@ -399,6 +408,9 @@ const RESOLVE_TIMEOUT_MS = 2000;
 
 /** Chosen by us: a shorter timeout cannot tell a slow path from a blocked one. */
 const ENOUGH_MS = 2000;
+
+/** Chosen by us: how much longer than the tests it may take to be sure of an MTU hole. */
+const MTU_DOUBT_MS = 300;
 
 /** Addresses that lead nowhere from the internet. */
 const LOCAL_SCOPES: ReadonlySet<string> = new Set(["private", "shared", "link-local"]);

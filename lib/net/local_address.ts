@@ -308,7 +308,7 @@ const LAST_PORT = 32_000;
 const MAX_ROW_ATTEMPTS = 5;
 
 /** RFC 7050 §8.1: has these IPv4 addresses and no IPv6 address, so each IPv6 address of it was synthesized. */
-const IPV4_ONLY_NAME = "ipv4only.arpa";
+export const IPV4_ONLY_NAME = "ipv4only.arpa";
 
 const IPV4_ONLY_IPS: readonly string[] = ["192.0.0.170", "192.0.0.171"];
 

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { NetworkError } from "../base/errors.ts";
 import {
   ipFamily,
   ipScope,
@@ -13,7 +14,14 @@ import {
   type TransportAddress,
   unwrapIp,
 } from "./address.ts";
-import { discoverLocalIpv4, discoverNat64, hasNoRoute, networkWith } from "./local_address.ts";
+import {
+  discoverLocalIpv4,
+  discoverNat64,
+  hasNoRoute,
+  IPV4_ONLY_NAME,
+  networkWith,
+  prefixOf,
+} from "./local_address.ts";
 import type {
   ConnectTcpOptions,
   Network,
@@ -47,7 +55,7 @@ export function nat64Network(network: Network): Network {
     } catch (error) {
       options.signal?.throwIfAborted();
       if (!hasNoRoute(error) || !isTranslated(remote.ip)) throw error;
-      const [prefix] = await discoverNat64(network, { signal: options.signal });
+      const prefix = await patiently(network, options.signal);
       if (prefix === undefined) throw error;
       const { local } = options;
       const connection = await dialOne({ ...remote, ip: synthesizeIp(remote.ip, prefix) }, {
@@ -86,7 +94,21 @@ async function findPrefix(network: Network): Promise<Nat64Prefix | undefined> {
     ? await discoverLocalIpv4(network) !== undefined
     : listed.some(({ ip }) => ipFamily(ip) === 4 && !isOfThisLink(ip));
   if (hasIpv4) return undefined;
-  return (await discoverNat64(network))[0];
+  return await patiently(network);
+}
+
+/** Nothing works without the prefix, so a resolver may take as long as for any other name. */
+async function patiently(network: Network, signal?: AbortSignal): Promise<Nat64Prefix | undefined> {
+  const [prefix] = await discoverNat64(network, { signal });
+  if (prefix !== undefined) return prefix;
+  try {
+    const ips = await network.resolve(IPV4_ONLY_NAME, 6, { signal });
+    return ips.flatMap((ip) => prefixOf(ip) ?? [])[0];
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof NetworkError) return undefined;
+    throw error;
+  }
 }
 
 function isOfThisLink(ip: string): boolean {

@@ -171,11 +171,12 @@ function withNat64(network: Network): Network {
     signal: AbortSignal | undefined,
     open: (network: Network) => Promise<T>,
   ): Promise<T> => {
+    const translating = loaded; // it may be loaded for another socket meanwhile
     try {
-      return await open(loaded ?? network);
+      return await open(translating ?? network);
     } catch (error) {
       signal?.throwIfAborted();
-      if (loaded !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
+      if (translating !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
       return await open(await load());
     }
   };

@@ -1,7 +1,7 @@
 // Two machines with a router between them that swallows the longer packets on the way from one to the other, on real
 // kernels; the way to the rendezvous and its relay, which runs on the router, has no hole:
 //
-//   alice, 203.0.113.2 ── a ─── 203.0.113.1, world, 198.51.100.1 ─── b ── bob, 198.51.100.2
+//   alice, 203.0.113.2 ── west ─ 203.0.113.1, world, 198.51.100.1 ─ east ── bob, 198.51.100.2
 //
 // TCP connects, and stalls. UDP has to carry the connection, or the relay where UDP is blocked, and both are told.
 
@@ -16,8 +16,8 @@ for (const bytes of [1280, 1420]) {
       await using world = await NetworkPlace.open("world");
       await using alice = await NetworkPlace.open("alice", world);
       await using bob = await NetworkPlace.open("bob", world);
-      await wire({ place: alice, name: "eth0" }, { place: world, name: "a" });
-      await wire({ place: bob, name: "eth0" }, { place: world, name: "b" });
+      await wire({ place: alice, name: "eth0" }, { place: world, name: "west" });
+      await wire({ place: bob, name: "eth0" }, { place: world, name: "east" });
       await alice.sh(
         "ip addr add 203.0.113.2/24 dev eth0; ip route add default via 203.0.113.1",
       );
@@ -25,8 +25,8 @@ for (const bytes of [1280, 1420]) {
         "ip addr add 198.51.100.2/24 dev eth0; ip route add default via 198.51.100.1",
       );
       await world.sh(`
-        ip addr add 203.0.113.1/24 dev a
-        ip addr add 198.51.100.1/24 dev b
+        ip addr add 203.0.113.1/24 dev west
+        ip addr add 198.51.100.1/24 dev east
         sysctl -qw net.ipv4.ip_forward=1
         nft -f - <<'END'
 table ip hole {

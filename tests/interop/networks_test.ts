@@ -156,7 +156,7 @@ const CASES: readonly NetworkCase[] = [
   {
     what: "a VPN has taken the route, and its tunnel is dead",
     home:
-      "ip link add tun0 type dummy; ip link set tun0 up; ip addr add 10.8.0.2/24 dev tun0; ip route replace default dev tun0",
+      "ip link add tun0 type veth peer name far; ip link set tun0 arp off up; ip link set far up; ip addr add 10.8.0.2/24 dev tun0; ip route replace default dev tun0",
     natTest: ["blocked", "blocked"],
     peer: "blocked",
   },
