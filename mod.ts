@@ -110,6 +110,7 @@ export {
   type PeerPath,
   type PeerProgress,
   type PeerTimings,
+  type ProxyOptions,
   type RelayServer,
   type Session,
   type SessionEvent,
