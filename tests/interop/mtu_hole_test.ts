@@ -80,6 +80,7 @@ END`);
         }
         await child.status;
       }
+      await Promise.all([caller.stdout.cancel(), listener.stdin.abort()]);
     });
   }
 }
