@@ -188,13 +188,21 @@ function withNat64(network: Network): Network {
   let loaded: Network | undefined;
   const load = async () =>
     loaded ??= (await import("../net/nat64_network.ts")).nat64Network(network);
-  /** The network to open a socket of any IPv4 address with. */
-  const forSocket = async (ip: string): Promise<Network> => {
-    if (loaded !== undefined || ip !== "0.0.0.0") return loaded ?? network;
-    const listed = await network.localAddresses();
-    const hasIpv6Alone = listed !== undefined && listed.length > 0 &&
+  /** Whether the interfaces have IPv6 alone, as far as that is known by now. */
+  let hasIpv6Alone: boolean | undefined;
+  const look = async (): Promise<void> => {
+    const listed = await network.localAddresses() ?? [];
+    hasIpv6Alone = listed.length > 0 &&
       listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
-    return hasIpv6Alone ? await load() : network;
+  };
+  let looking = look();
+  /** Opens a socket of any IPv4 address. It does not wait for what is known. */
+  const open = <T>(ip: string, on: (network: Network) => Promise<T>): Promise<T> => {
+    if (loaded !== undefined || ip !== "0.0.0.0") return on(loaded ?? network);
+    if (hasIpv6Alone === undefined) return looking.then(() => open(ip, on));
+    if (hasIpv6Alone) return load().then(on);
+    looking = look(); // this host may have moved to another network since
+    return on(network);
   };
   const dial = async <T>(
     ip: string,
@@ -211,9 +219,8 @@ function withNat64(network: Network): Network {
     }
   };
   return networkWith(network, {
-    bindUdp: async (local, options) => await (await forSocket(local.ip)).bindUdp(local, options),
-    listenTcp: async (local, options) =>
-      await (await forSocket(local.ip)).listenTcp(local, options),
+    bindUdp: (local, options) => open(local.ip, (network) => network.bindUdp(local, options)),
+    listenTcp: (local, options) => open(local.ip, (network) => network.listenTcp(local, options)),
     connectTcp: (remote, options) =>
       dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
     connectTls: (remote, options) =>
