@@ -53,8 +53,12 @@ export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
 export type * from "../net/network.ts";
 export type { SessionRole } from "../session/migration_engine.ts";
-export type { Session, SessionEvent, SessionOptions } from "../session/session.ts";
-export type { SessionTimings } from "../session/timings.ts";
+export type * from "../session/options.ts";
+export type { Session } from "../session/session.ts";
+export type { SessionStream, StreamOptions, StreamOwner } from "../session/stream.ts";
+export type { StreamEvent } from "../session/stream_engine.ts";
+export type { StreamSession, StreamSessionOptions } from "../session/stream_session.ts";
+export type { MultiplexerOptions } from "../session/multiplexer.ts";
 export type { Window, WindowSource } from "../session/receive_stream.ts";
 export type { SignalChannel } from "../signal/channel.ts";
 export type {

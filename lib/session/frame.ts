@@ -10,8 +10,8 @@ import { BufferedReader } from "../base/reader.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 
-/** The version of this protocol. */
-export const SESSION_VERSION = 1;
+/** The version of this protocol: 2 since streams share a session. */
+export const SESSION_VERSION = 2;
 
 /** The length of a DATA frame without its bytes of the stream. */
 export const DATA_HEADER_LENGTH = 3;

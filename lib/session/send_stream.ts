@@ -45,14 +45,28 @@ export class SendStream {
   readonly #waiting: WaitingWrite[] = [];
   #spare: Uint8Array[] = [];
   #failure: { readonly reason: unknown } | undefined;
+  readonly #onRoom: (() => void) | undefined;
 
   /**
    * @param maxWindowBytes how much may be in flight, even if the other side allows more
    * @param window where the memory for more than the least comes from
+   * @param onRoom called whenever there may be more room; it may write
    */
-  constructor(maxWindowBytes: number, window: Window = UNLIMITED_WINDOWS.open()) {
+  constructor(
+    maxWindowBytes: number,
+    window: Window = UNLIMITED_WINDOWS.open(),
+    onRoom?: () => void,
+  ) {
     this.#maxWindowBytes = maxWindowBytes;
     this.#window = window;
+    this.#onRoom = onRoom;
+  }
+
+  /** How many bytes a write takes at once. */
+  get room(): number {
+    const windowBytes = Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
+    const allowed = Math.min(this.#limit, this.#acknowledged + windowBytes) - this.#end;
+    return Math.max(0, Math.min(allowed, MAX_UNTAKEN - (this.#end - this.#position)));
   }
 
   /** Whether data was sent that the other side has not acknowledged. */
@@ -172,15 +186,9 @@ export class SendStream {
     return { bytes, onWritten: () => ending.resolve() };
   }
 
-  get #room(): number {
-    const windowBytes = Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
-    const allowed = Math.min(this.#limit, this.#acknowledged + windowBytes) - this.#end;
-    return Math.max(0, Math.min(allowed, MAX_UNTAKEN - (this.#end - this.#position)));
-  }
-
   /** Takes as much as there is room for, and returns the rest. */
   #append(data: Uint8Array): Uint8Array {
-    let rest = data.subarray(0, this.#room);
+    let rest = data.subarray(0, this.room);
     const left = data.subarray(rest.length);
     while (rest.length > 0) {
       const block = this.#lastBlock(rest.length);
@@ -200,6 +208,7 @@ export class SendStream {
       this.#waiting.shift();
       first.resolve();
     }
+    this.#onRoom?.();
   }
 
   /** The last block if it has room, otherwise a new one. */
