@@ -72,6 +72,7 @@ export class Multiplexer implements SessionLayer, StreamOwner {
   readonly #closing = new Map<SessionStream, number>();
   readonly #closingTimer = new ResettableTimer(() => this.#onClosingTime());
   readonly #idleTimer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
+  readonly #header = new Uint8Array(STREAM_DATA_HEADER_LENGTH);
   #state;
   #log!: SessionLog;
   #isPumping = false;
@@ -353,7 +354,8 @@ export class Multiplexer implements SessionLayer, StreamOwner {
       this.#writable.delete(stream);
       const room = this.#log.room() - STREAM_DATA_HEADER_LENGTH;
       const share = this.#writable.size > 0 ? FAIR_BYTES : MAX_STREAM_DATA_LENGTH;
-      if (stream.writeData(this.#log, Math.min(room, share))) this.#writable.add(stream);
+      const maxBytes = Math.min(room, share);
+      if (stream.writeData(this.#log, maxBytes, this.#header)) this.#writable.add(stream);
       return true;
     }
     return false;

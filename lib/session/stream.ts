@@ -12,7 +12,7 @@ import { checkResetCode } from "./frame.ts";
 import type { SessionLog } from "./options.ts";
 import type { ReceiveStream } from "./receive_stream.ts";
 import { OPEN_STREAM, stepStream, type StreamAction, type StreamEvent } from "./stream_engine.ts";
-import { encodeStreamFrame } from "./stream_frame.ts";
+import { encodeStreamFrame, writeStreamDataHeader } from "./stream_frame.ts";
 
 /** What a stream needs from what it shares with others. */
 export interface StreamOwner {
@@ -257,15 +257,17 @@ export class SessionStream implements DenoConn {
    * @ignore writes one DATA frame, or the end
    *
    * @param maxBytes of data
+   * @param header memory for a header
    * @returns whether there is more that may be written
    */
-  writeData(log: SessionLog, maxBytes: number): boolean {
+  writeData(log: SessionLog, maxBytes: number, header: Uint8Array): boolean {
     const [write] = this.#writes;
     if (write !== undefined) {
       const { id } = this;
       const bytes = write.rest.subarray(0, Math.min(maxBytes, this.#limit - this.#sentBytes));
       if (bytes.length === 0) return false;
-      log.append(encodeStreamFrame({ kind: "data", id, length: bytes.length }));
+      writeStreamDataHeader(header, id, bytes.length);
+      log.append(header);
       log.append(bytes);
       this.#sentBytes += bytes.length;
       write.rest = write.rest.subarray(bytes.length);

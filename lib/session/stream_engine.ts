@@ -89,7 +89,7 @@ export function stepStream(state: StreamState, event: StreamEvent): StreamStep {
         : { state: OVER, actions: giveUp(0) };
     case "data-received":
       if (state.receiving === "ended") throw malformed(WHAT, "data after END");
-      if (!state.isClosed) return { state, actions: [{ kind: "deliver" }] };
+      if (!state.isClosed) return { state, actions: DELIVER };
       return settle({ ...state, hasDiscarded: true }, []);
     case "end-received":
       if (state.receiving === "ended") throw malformed(WHAT, "a second END");
@@ -142,5 +142,8 @@ const OVER: StreamState = {
   isClosed: true,
   hasDiscarded: false,
 };
+
+/** Shared, since most steps are this one. */
+const DELIVER: readonly StreamAction[] = [{ kind: "deliver" }];
 
 const WHAT = "stream";

@@ -47,6 +47,17 @@ export function encodeStreamFrame(frame: StreamFrame): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+/** Writes the header of a DATA frame to the start of `target`: the same as encoding it, without an allocation. */
+export function writeStreamDataHeader(target: Uint8Array, id: number, length: number): void {
+  target[0] = TYPES.data;
+  target[1] = id >>> 24;
+  target[2] = id >>> 16;
+  target[3] = id >>> 8;
+  target[4] = id;
+  target[5] = length >> 8;
+  target[6] = length;
+}
+
 /**
  * Decodes the frame at the start of the bytes.
  *
@@ -95,7 +106,7 @@ export class StreamFrameReader {
   push(bytes: Uint8Array): void {
     for (let rest = bytes; rest.length > 0;) {
       if (this.#dataLeft === 0) {
-        rest = this.#takeFrame(rest);
+        rest = this.#takeDataHeader(rest) ?? this.#takeFrame(rest);
         continue;
       }
       const data = rest.subarray(0, this.#dataLeft);
@@ -103,6 +114,17 @@ export class StreamFrameReader {
       this.#dataLeft -= data.length;
       this.#onData(this.#dataId, data);
     }
+  }
+
+  /** What most frames begin with, if it is there as a whole. */
+  #takeDataHeader(bytes: Uint8Array): Uint8Array | undefined {
+    if (this.#partial !== undefined || bytes.length < STREAM_DATA_HEADER_LENGTH) return undefined;
+    if (bytes[0] !== TYPES.data) return undefined;
+    const length = bytes[5]! << 8 | bytes[6]!;
+    if (length === 0) return undefined; // an error
+    this.#dataId = (bytes[1]! << 24 | bytes[2]! << 16 | bytes[3]! << 8 | bytes[4]!) >>> 0;
+    this.#dataLeft = length;
+    return bytes.subarray(STREAM_DATA_HEADER_LENGTH);
   }
 
   #takeFrame(bytes: Uint8Array): Uint8Array {
