@@ -17,7 +17,7 @@ import { systemNetwork } from "../lib/net/system.ts";
 import { generateKeyPair, KeyPair } from "../lib/noise/handshake.ts";
 import { secureConnection } from "../lib/noise/secure_connection.ts";
 import type { SessionRole } from "../lib/session/migration_engine.ts";
-import { StreamSession } from "../lib/session/stream_session.ts";
+import { StreamSession } from "../lib/session/streams.ts";
 import { answerStream, compareBulk, compareRoundTrips, type Stream } from "./compare_streams.ts";
 
 /** The figures in `baselines/session.json`: session / connection below. */

@@ -11,7 +11,7 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { PunchRole } from "../punch/punch.ts";
 import type { WindowBudget } from "../session/receive_stream.ts";
-import { StreamSession } from "../session/stream_session.ts";
+import { StreamSession } from "../session/streams.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
 
 /** What a connection runs over. */

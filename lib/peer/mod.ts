@@ -57,9 +57,17 @@ export type * from "../session/options.ts";
 export type { Session } from "../session/session.ts";
 export type { SessionStream, StreamOptions, StreamOwner } from "../session/stream.ts";
 export type { StreamEvent } from "../session/stream_engine.ts";
-export type { StreamSession, StreamSessionOptions } from "../session/stream_session.ts";
-export type { MultiplexerOptions } from "../session/multiplexer.ts";
-export type { Window, WindowSource } from "../session/receive_stream.ts";
+export type {
+  MultiplexerOptions,
+  StreamSession,
+  StreamSessionOptions,
+} from "../session/streams.ts";
+export type {
+  ReceiveStream,
+  ReceiveStreamOptions,
+  Window,
+  WindowSource,
+} from "../session/receive_stream.ts";
 export type { SignalChannel } from "../signal/channel.ts";
 export type {
   OpenSignalingOptions,

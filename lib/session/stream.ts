@@ -6,13 +6,14 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { optionalResolvers } from "../base/tasks.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, type NetAddress, toDenoConn, toNetAddress } from "../net/deno_conn.ts";
 import { checkResetCode } from "./frame.ts";
 import type { SessionLog } from "./options.ts";
 import type { ReceiveStream } from "./receive_stream.ts";
 import { OPEN_STREAM, stepStream, type StreamAction, type StreamEvent } from "./stream_engine.ts";
-import { encodeStreamFrame, writeStreamDataHeader } from "./stream_frame.ts";
+import { encodeStreamFrame, writeStreamDataHeader } from "./frame.ts";
 
 /** What a stream needs from what it shares with others. */
 export interface StreamOwner {
@@ -22,8 +23,6 @@ export interface StreamOwner {
   onControl(stream: SessionStream): void;
   /** The stream has data to write, or its end. */
   onWritable(stream: SessionStream): void;
-  /** This side has closed the stream, and the other side has to end it as well. */
-  onClosed(stream: SessionStream): void;
   /** Both directions have ended. */
   onOver(stream: SessionStream): void;
 }
@@ -58,6 +57,8 @@ export class SessionStream implements DenoConn {
   #dueResetCode: number | undefined;
   #failure: { readonly reason: unknown } | undefined;
   #resetCode: number | undefined;
+  /** Set while this side has closed it, and the other side has to end it as well. */
+  #closeTimer: ResettableTimer | undefined;
   #conn: DenoConn | undefined;
   #over: PromiseWithResolvers<void> | undefined;
 
@@ -227,6 +228,7 @@ export class SessionStream implements DenoConn {
     this.#rejectWrites(this.#failure.reason);
     this.#ending.reject(this.#failure.reason);
     this.#receiving.fail(this.#failure.reason);
+    this.#closeTimer?.clear();
     this.#over?.resolve();
   }
 
@@ -309,7 +311,7 @@ export class SessionStream implements DenoConn {
       case "fail":
         return this.#onReset(action.code);
       case "start-timer":
-        return this.#owner.onClosed(this);
+        return this.#startTimer();
       case "over":
         return this.#onOver();
     }
@@ -329,8 +331,15 @@ export class SessionStream implements DenoConn {
     this.#rejectWrites(reason);
     this.#ending.reject(reason); // unless the end was sent
     if (!this.#receiving.isFinished) this.#receiving.fail(reason);
+    this.#closeTimer?.clear();
     this.#over?.resolve();
     this.#owner.onOver(this);
+  }
+
+  #startTimer(): void {
+    this.#closeTimer = new ResettableTimer(() => this.#step({ kind: "time-up" }));
+    this.#closeTimer.isReferenced = false;
+    this.#closeTimer.set(CLOSE_MS);
   }
 
   #updateWindow(): void {
@@ -362,3 +371,6 @@ interface PendingWrite {
 function closed(): NetworkError {
   return new NetworkError("Cannot use the stream: it is closed", "closed");
 }
+
+/** How long the other side may take to end a stream that this side has closed. Chosen by us, as for a session. */
+const CLOSE_MS = 30_000;

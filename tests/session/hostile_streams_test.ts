@@ -10,13 +10,9 @@ import { concat } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 import { encodeSessionFrame, writeDataHeader } from "../../lib/session/frame.ts";
-import { TOO_MANY_STREAMS } from "../../lib/session/multiplexer.ts";
-import {
-  decodeStreamFrame,
-  encodeStreamFrame,
-  type StreamFrame,
-} from "../../lib/session/stream_frame.ts";
-import { StreamSession } from "../../lib/session/stream_session.ts";
+import { TOO_MANY_STREAMS } from "../../lib/session/streams.ts";
+import { decodeStreamFrame, encodeStreamFrame, type StreamFrame } from "../../lib/session/frame.ts";
+import { StreamSession } from "../../lib/session/streams.ts";
 import { inVirtualTime } from "./fixtures.ts";
 import { type TestPath, testPathPair } from "./test_path.ts";
 

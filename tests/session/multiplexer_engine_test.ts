@@ -8,7 +8,7 @@ import {
   multiplexerWakeAtMs,
   stepMultiplexer,
   wasOpened,
-} from "../../lib/session/multiplexer_engine.ts";
+} from "../../lib/session/stream_engine.ts";
 
 const LIMITS = { maxStreams: 2, idleMs: 100 };
 const OPEN: MultiplexerEvent = { kind: "open" };

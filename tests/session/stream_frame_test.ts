@@ -7,7 +7,7 @@ import {
   encodeStreamFrame,
   type StreamFrame,
   StreamFrameReader,
-} from "../../lib/session/stream_frame.ts";
+} from "../../lib/session/frame.ts";
 
 const GOLDEN: readonly [StreamFrame, string][] = [
   [{ kind: "open", id: 1 }, "0100000001"],

@@ -12,7 +12,7 @@
 import { malformed, NetworkError } from "../base/errors.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
-import { INITIAL_LIMIT } from "./frame.ts";
+import { type DenoConn, toDenoConn, WrappedConnection } from "../net/deno_conn.ts";
 import type { SessionRole } from "./migration_engine.ts";
 import {
   initialMultiplexerState,
@@ -22,19 +22,117 @@ import {
   multiplexerWakeAtMs,
   stepMultiplexer,
   wasOpened,
-} from "./multiplexer_engine.ts";
-import type { SessionLayer, SessionLog } from "./options.ts";
+} from "./stream_engine.ts";
+import type { SessionLayer, SessionLog, SessionOptions } from "./options.ts";
 import { ReceiveStream, UNLIMITED_WINDOWS, type WindowSource } from "./receive_stream.ts";
+import { Session } from "./session.ts";
 import { SessionStream, type StreamOwner } from "./stream.ts";
 import {
   encodeStreamFrame,
   FIRST_STREAM,
+  INITIAL_LIMIT,
   MAX_STREAM_DATA_LENGTH,
   MAX_STREAM_FRAME_LENGTH,
   STREAM_DATA_HEADER_LENGTH,
   type StreamFrame,
   StreamFrameReader,
-} from "./stream_frame.ts";
+} from "./frame.ts";
+
+/** The options of a {@linkcode StreamSession}. */
+export type StreamSessionOptions = SessionOptions & MultiplexerOptions;
+
+/**
+ * A session with as many streams as its two sides like. It is a `Deno.Conn` itself: `read()`, `write()` and `closeWrite()`
+ * are those of its first stream, which ends without the others. `close()`, `reset()` and disposal end the session with all
+ * streams: what was written to any of them is delivered by `close()`, those that are open are then reset.
+ *
+ * If no other stream was ever used, it ends as a TCP connection does: once both sides have ended the first stream, or one
+ * has reset it. Otherwise it ends when there have been neither streams nor anybody who waits for them for a while.
+ */
+export class StreamSession extends Session {
+  readonly #multiplexer: Multiplexer;
+  #first: DenoConn | undefined;
+
+  /**
+   * Opens a session without a path.
+   *
+   * @throws {RangeError} if `windowBytes` is less than 64 KiB
+   */
+  constructor(options: StreamSessionOptions) {
+    const multiplexer = new Multiplexer(options);
+    super(options, multiplexer);
+    this.#multiplexer = multiplexer;
+  }
+
+  /** The bytes of the first stream, until the other side finishes it. Cancelling it closes the first stream. */
+  override get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    return this.#conn.readable;
+  }
+
+  /** Takes bytes for the first stream. Closing it calls `closeWrite()`, aborting it resets the first stream. */
+  override get writable(): WritableStream<Uint8Array> {
+    return this.#conn.writable;
+  }
+
+  /** The streams that the other side opens, until the connection ends. Each goes to one reader. */
+  get streams(): AsyncIterable<SessionStream> {
+    return { [Symbol.asyncIterator]: () => this.#multiplexer.accept() };
+  }
+
+  /**
+   * Opens a stream. It costs no round trip: data can be written at once, and the other side learns of the stream with it.
+   *
+   * @param options.signal resets the stream when it is aborted
+   * @throws {NetworkError} if 1,024 streams of this side are open, or the connection has ended
+   * @throws the signal's reason on abort
+   */
+  // deno-lint-ignore require-await -- failures reject the promise
+  async openStream(options: { readonly signal?: AbortSignal } = {}): Promise<SessionStream> {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const stream = this.#multiplexer.openStream();
+    if (signal !== undefined) {
+      const onAbort = () => stream.abort(signal.reason);
+      signal.addEventListener("abort", onAbort, { once: true });
+      stream.over.then(() => signal.removeEventListener("abort", onAbort));
+    }
+    return stream;
+  }
+
+  /** How many streams are open, the first included. */
+  get openStreams(): number {
+    return this.#multiplexer.size;
+  }
+
+  /** @ignore keeps the session open without a stream, until the result is disposed of */
+  hold(): Disposable {
+    return this.#multiplexer.hold();
+  }
+
+  /** How many bytes of the first stream were received so far. */
+  override get receivedBytes(): number {
+    return this.#multiplexer.first.receivedBytes;
+  }
+
+  /** As {@linkcode Session.read}, from the first stream. */
+  override read(buffer: Uint8Array): Promise<number | null> {
+    return this.#multiplexer.first.read(buffer);
+  }
+
+  /** As {@linkcode Session.write}, to the first stream. */
+  override write(data: Uint8Array): Promise<number> {
+    return this.#multiplexer.first.write(data);
+  }
+
+  /** Finishes this direction of the first stream. Resolves once everything written and the end were sent. */
+  override closeWrite(): Promise<void> {
+    return this.#multiplexer.first.closeWrite();
+  }
+
+  get #conn(): DenoConn {
+    return this.#first ??= toDenoConn(new FirstStream(this, this.#multiplexer));
+  }
+}
 
 /** The options of a {@linkcode Multiplexer}. */
 export interface MultiplexerOptions {
@@ -50,7 +148,7 @@ export interface MultiplexerOptions {
 }
 
 /** The streams of a session. */
-export class Multiplexer implements SessionLayer, StreamOwner {
+class Multiplexer implements SessionLayer, StreamOwner {
   /** The stream that is there from the start. */
   readonly first: SessionStream;
   readonly #windowBytes: number;
@@ -68,9 +166,6 @@ export class Multiplexer implements SessionLayer, StreamOwner {
   readonly #writable = new Set<SessionStream>();
   /** Streams that were one too many, and are to be reset. */
   readonly #refused: number[] = [];
-  /** Those that the other side has to end as well, and until when. */
-  readonly #closing = new Map<SessionStream, number>();
-  readonly #closingTimer = new ResettableTimer(() => this.#onClosingTime());
   readonly #idleTimer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #header = new Uint8Array(STREAM_DATA_HEADER_LENGTH);
   #state;
@@ -82,7 +177,8 @@ export class Multiplexer implements SessionLayer, StreamOwner {
   #closed: NetworkError | undefined;
   /** Why the session is over. */
   #failure: unknown;
-  #hasDiscarded = false;
+  /** As {@linkcode SessionLayer.hasDiscarded}. */
+  hasDiscarded = false;
 
   constructor(options: MultiplexerOptions) {
     const { role, windowBytes = WINDOW_BYTES, windows = UNLIMITED_WINDOWS } = options;
@@ -93,12 +189,7 @@ export class Multiplexer implements SessionLayer, StreamOwner {
     this.#state = initialMultiplexerState(role);
     this.#accepted = new WaitQueue(maxStreams);
     this.first = this.#makeStream(FIRST_STREAM, false);
-    this.#idleTimer.isReferenced = this.#closingTimer.isReferenced = false;
-  }
-
-  /** As {@linkcode SessionLayer.hasDiscarded}. */
-  get hasDiscarded(): boolean {
-    return this.#hasDiscarded;
+    this.#idleTimer.isReferenced = false;
   }
 
   /** As {@linkcode StreamOwner.addresses}. */
@@ -139,7 +230,7 @@ export class Multiplexer implements SessionLayer, StreamOwner {
     this.#dispatch({ kind: "held" });
     try {
       for (;;) {
-        const stream = await this.#accepted.next().catch(ended);
+        const stream = await this.#accepted.next().catch(() => undefined); // the session has ended
         if (stream === undefined) return;
         yield stream;
       }
@@ -198,7 +289,7 @@ export class Multiplexer implements SessionLayer, StreamOwner {
   close(reason: NetworkError): void {
     this.#closed = reason;
     for (const stream of this.#streams.values()) {
-      this.#hasDiscarded ||= stream.isUnread;
+      this.hasDiscarded ||= stream.isUnread;
       stream.stop(reason);
     }
     this.#accepted.close(reason);
@@ -217,12 +308,10 @@ export class Multiplexer implements SessionLayer, StreamOwner {
     this.#failure = reason;
     this.#dispatch({ kind: "close" });
     this.#idleTimer.clear();
-    this.#closingTimer.clear();
     for (const stream of this.#streams.values()) stream.cut(reason);
     this.#streams.clear();
     this.#controls.clear();
     this.#writable.clear();
-    this.#closing.clear();
     this.#accepted.close(reason);
   }
 
@@ -238,17 +327,10 @@ export class Multiplexer implements SessionLayer, StreamOwner {
     this.#send();
   }
 
-  /** As {@linkcode StreamOwner.onClosed}. */
-  onClosed(stream: SessionStream): void {
-    this.#closing.set(stream, performance.now() + CLOSE_MS);
-    if (!this.#closingTimer.isSet) this.#closingTimer.set(CLOSE_MS);
-  }
-
   /** As {@linkcode StreamOwner.onOver}. */
   onOver(stream: SessionStream): void {
     if (!this.#streams.delete(stream.id)) return;
     this.#accepted.remove(stream);
-    this.#closing.delete(stream);
     this.#dispatch({ kind: "over", id: stream.id });
   }
 
@@ -276,7 +358,7 @@ export class Multiplexer implements SessionLayer, StreamOwner {
     const stream = this.#find(id);
     if (stream === undefined) return;
     if (this.#closed === undefined) stream.receive({ kind: "data-received" }, data);
-    else this.#hasDiscarded ||= stream.isReceiving;
+    else this.hasDiscarded ||= stream.isReceiving;
   }
 
   /** `undefined` if the stream is over on this side: the other side may not know yet. */
@@ -366,27 +448,34 @@ export class Multiplexer implements SessionLayer, StreamOwner {
     if (this.#refused.length > 0 || this.#controls.size > 0) return true;
     return [...this.#writable].some((stream) => stream.hasFrames);
   }
-
-  #onClosingTime(): void {
-    const nowMs = performance.now();
-    for (const [stream, deadlineMs] of this.#closing) {
-      if (deadlineMs > nowMs) return this.#closingTimer.set(deadlineMs - nowMs);
-      this.#closing.delete(stream);
-      stream.receive({ kind: "time-up" });
-    }
-  }
 }
 
 /** The code of a stream that was opened although its side had as many as it may. From 0xff00: this library's. */
 export const TOO_MANY_STREAMS = 0xff02;
 
+/** The first stream alone, or the whole session as long as there is nothing else in it. */
+class FirstStream extends WrappedConnection {
+  readonly #multiplexer: Multiplexer;
+
+  constructor(session: StreamSession, multiplexer: Multiplexer) {
+    super(session);
+    this.#multiplexer = multiplexer;
+  }
+
+  override close(): void {
+    if (this.#multiplexer.isUsed) this.#multiplexer.first.close();
+    else super.close();
+  }
+
+  override reset(): void {
+    if (this.#multiplexer.isUsed) this.#multiplexer.first.reset();
+    else super.reset();
+  }
+}
+
 function tooMany({ maxStreams }: MultiplexerLimits): NetworkError {
   const message = `Cannot open a stream: ${maxStreams} are open already`;
   return new NetworkError(message, "other", { remedy: "Close streams that are no longer used" });
-}
-
-function ended(): undefined {
-  return undefined;
 }
 
 /** Chosen by us: as of a session. */
@@ -400,9 +489,6 @@ const MAX_STREAMS = 1024;
 
 /** Chosen by us. */
 const IDLE_MS = 30_000;
-
-/** How long the other side may take to end a stream that this side has closed. Chosen by us, as for a session. */
-const CLOSE_MS = 30_000;
 
 /** Chosen by us: a turn of one among several streams; a message waits for one turn of each other stream at most. */
 const FAIR_BYTES = 16_384;
