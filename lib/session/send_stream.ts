@@ -100,6 +100,18 @@ export class SendStream {
     return new Promise<void>((resolve, reject) => this.#waiting.push({ rest, resolve, reject }));
   }
 
+  /** Takes all of the data, for which there was {@linkcode SendStream.room} before the first of several calls. */
+  append(data: Uint8Array): void {
+    for (let rest = data; rest.length > 0;) {
+      const block = this.#lastBlock(rest.length);
+      const part = rest.subarray(0, block.room);
+      block.append(part);
+      this.#end += part.length;
+      rest = rest.subarray(part.length);
+    }
+    if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
+  }
+
   /** Ends the stream after everything written before. Resolves once the end was sent. */
   end(): Promise<void> {
     if (this.#ending === undefined) {
@@ -188,17 +200,9 @@ export class SendStream {
 
   /** Takes as much as there is room for, and returns the rest. */
   #append(data: Uint8Array): Uint8Array {
-    let rest = data.subarray(0, this.room);
-    const left = data.subarray(rest.length);
-    while (rest.length > 0) {
-      const block = this.#lastBlock(rest.length);
-      const part = rest.subarray(0, block.room);
-      block.append(part);
-      this.#end += part.length;
-      rest = rest.subarray(part.length);
-    }
-    if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
-    return left;
+    const part = data.subarray(0, this.room);
+    this.append(part);
+    return data.subarray(part.length);
   }
 
   #appendWaiting(): void {

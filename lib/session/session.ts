@@ -138,7 +138,7 @@ export class Session implements DenoConn, AsyncDisposable {
     this.finished = this.#finished.promise;
     layer?.open({
       room: () => this.#sending.room,
-      append: (bytes) => void this.#sending.write(bytes), // there is room for it
+      append: (bytes) => this.#sending.append(bytes),
       flush: () => this.#pump(),
       end: () => void this.#sending.end(),
       ref: (isReferenced) => this.#isReferenced = isReferenced,
