@@ -92,6 +92,8 @@ export interface SessionTimings {
   readonly deadAfterRoundTrips: number;
   /** Received data is acknowledged after this time at the latest. */
   readonly acknowledgeAfterMs: number;
+  /** The same if it is so much that a sender with little memory waits for it. */
+  readonly acknowledgeSoonMs: number;
   /** How long it may take until the stream runs over a new path. */
   readonly attachMs: number;
   /** How long `close()` continues in the background to deliver data and wait for the other side's end. */
@@ -110,6 +112,7 @@ export const DEFAULT_SESSION_TIMINGS: SessionTimings = {
   suspectAfterMs: 2000, // three times
   deadAfterRoundTrips: 4,
   acknowledgeAfterMs: 100,
+  acknowledgeSoonMs: 5, // two hundred times a second at most
   attachMs: 10_000,
   closeMs: 30_000,
   lingerMs: 5000,

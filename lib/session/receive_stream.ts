@@ -7,6 +7,7 @@
 
 import { malformed } from "../base/errors.ts";
 import { INITIAL_LIMIT } from "./frame.ts";
+import type { SessionTimings } from "./options.ts";
 
 /** Takes parts of the stream, and returns each byte once and in order. */
 export class ReceiveStream {
@@ -76,6 +77,16 @@ export class ReceiveStream {
   get isLimitDue(): boolean {
     if (this.#isOver || this.#sent.limit - this.#received > this.#granted * 0.75) return false;
     return this.#read + this.#windowBytes - this.#sent.limit >= this.#leastBytes / 4;
+  }
+
+  /** When to send the next acknowledgement: within this time, 0 for at once. */
+  acknowledgeWithinMs(
+    timings: Pick<SessionTimings, "acknowledgeAfterMs" | "acknowledgeSoonMs">,
+  ): number {
+    if (this.isFinished || this.isAcknowledgementUrgent) return 0;
+    // A sender without memory to spare has only the least window.
+    const isMuch = this.received - this.#sent.received >= INITIAL_LIMIT / 2;
+    return isMuch ? timings.acknowledgeSoonMs : timings.acknowledgeAfterMs;
   }
 
   /** What to acknowledge now; it counts as sent. */

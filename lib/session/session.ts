@@ -80,6 +80,7 @@ export class Session implements DenoConn, AsyncDisposable {
   /** Provides `readable` and `writable`. */
   #conn: DenoConn | undefined;
   #isAcknowledgementDue = false;
+  #acknowledgeWithinMs = 0;
   /** Why the last path was lost, while there is no other. */
   #lostPath: NetworkError | undefined;
   #isClosed = false;
@@ -372,9 +373,11 @@ export class Session implements DenoConn, AsyncDisposable {
 
   #onData(): void {
     if (this.#receiving.isFinished) this.#layer?.onEnd();
-    if (this.#receiving.isFinished || this.#receiving.isAcknowledgementUrgent) this.#acknowledge();
-    else if (!this.#acknowledgeTimer.isSet) {
-      this.#acknowledgeTimer.set(this.#timings.acknowledgeAfterMs);
+    const withinMs = this.#receiving.acknowledgeWithinMs(this.#timings);
+    if (withinMs === 0) this.#acknowledge();
+    else if (!this.#acknowledgeTimer.isSet || withinMs < this.#acknowledgeWithinMs) {
+      this.#acknowledgeTimer.set(withinMs);
+      this.#acknowledgeWithinMs = withinMs;
     }
     this.#onProgress();
   }

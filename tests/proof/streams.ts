@@ -11,6 +11,7 @@ import type { TcpConnection, TcpListener } from "../../lib/net/network.ts";
 import { generateKeyPair } from "../../lib/noise/handshake.ts";
 import { secureConnection } from "../../lib/noise/secure_connection.ts";
 import { WindowBudget } from "../../lib/session/receive_stream.ts";
+import type { SessionRole } from "../../lib/session/migration_engine.ts";
 import type { SessionStream } from "../../lib/session/stream.ts";
 import { StreamSession } from "../../lib/session/streams.ts";
 import { seededRandom } from "./random.ts";
@@ -48,10 +49,11 @@ export async function measureStreams(
   const residentBefore = Deno.memoryUsage().rss;
   const startMs = performance.now();
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
-  const budget = new WindowBudget();
-  const options = { timeoutMs: 60_000, windows: budget.of("peer") };
-  await using one = new StreamSession({ role: "controlling", ...options });
-  await using other = new StreamSession({ role: "controlled", ...options });
+  const [budget, otherBudget] = [new WindowBudget(), new WindowBudget()];
+  const open = (role: SessionRole, windows: WindowBudget) =>
+    new StreamSession({ role, timeoutMs: 60_000, windows: windows.of("peer") });
+  await using one = open("controlling", budget);
+  await using other = open("controlled", otherBudget);
   const counts = { whole: 0, equal: 0, reset: 0, told: 0, cuts: 0, bytes: 0 };
   let [started, moved, mostOpen, residentPeak] = [0, 0, 0, residentBefore];
   let path = await move(listener, one, other);
@@ -88,7 +90,7 @@ export async function measureStreams(
   const { whole, equal, reset, told, cuts, bytes } = counts;
   return {
     ...{ whole, equal, reset, told, moves: moved, cuts, mostOpen, leftStreams },
-    leftBytes: budget.heldBytes,
+    leftBytes: budget.heldBytes + otherBudget.heldBytes,
     residentBefore,
     residentPeak,
     residentAfter: Deno.memoryUsage().rss,
