@@ -7,10 +7,8 @@
  * // One side listens, and shows its ticket.
  * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
  * console.log(peer.ticket);
- * for await (const incoming of peer) {
- *   using conn = await incoming.accept();
- *   await conn.readable.pipeTo(conn.writable);
- * }
+ * const server = peer.serve((conn) => conn.readable.pipeTo(conn.writable));
+ * await server.finished;
  *
  * // The other side connects.
  * await using other = await Peer.open({ listen: false });
@@ -99,6 +97,12 @@ export {
 } from "./options.ts";
 export type { PathReport } from "./path_search.ts";
 export { Peer } from "./peer.ts";
+export {
+  type ConnectionHandler,
+  type ConnectionServer,
+  type ServeOptions,
+  type VisitorSource,
+} from "./server.ts";
 export { REJECTION_CODES } from "./rejection.ts";
 export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";
 export type { TicketOptions } from "./tickets.ts";

@@ -7,7 +7,6 @@
 
 import { malformed } from "../base/errors.ts";
 import { INITIAL_LIMIT } from "./frame.ts";
-import type { SessionTimings } from "./options.ts";
 
 /** Takes parts of the stream, and returns each byte once and in order. */
 export class ReceiveStream {
@@ -29,6 +28,8 @@ export class ReceiveStream {
   #hasDiscarded = false;
 
   /**
+   * Opens a stream.
+   *
    * @param maxWindowBytes how much is kept for a reader that is slower than the sender, at most
    * @param window where the memory for more than the least comes from
    */
@@ -81,7 +82,7 @@ export class ReceiveStream {
 
   /** When to send the next acknowledgement: within this time, 0 for at once. */
   acknowledgeWithinMs(
-    timings: Pick<SessionTimings, "acknowledgeAfterMs" | "acknowledgeSoonMs">,
+    timings: { readonly acknowledgeAfterMs: number; readonly acknowledgeSoonMs: number },
   ): number {
     if (this.isFinished || this.isAcknowledgementUrgent) return 0;
     // A sender without memory to spare has only the least window.

@@ -355,6 +355,7 @@ export class SessionStream implements DenoConn {
 
 /** How a stream begins. */
 export interface StreamOptions {
+  /** Its receiving half. */
   readonly receiving: ReceiveStream;
   /** How much this side may send before the other side says more. */
   readonly limit: number;

@@ -13,7 +13,6 @@ import { malformed, NetworkError } from "../base/errors.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { type DenoConn, toDenoConn, WrappedConnection } from "../net/deno_conn.ts";
-import type { SessionRole } from "./migration_engine.ts";
 import {
   initialMultiplexerState,
   type MultiplexerAction,
@@ -136,7 +135,6 @@ export class StreamSession extends Session {
 
 /** The options of a {@linkcode Multiplexer}. */
 export interface MultiplexerOptions {
-  readonly role: SessionRole;
   /** The most data to keep for the reader of a stream. Default: 4 MiB. */
   readonly windowBytes?: number;
   /** Where the memory comes from that is kept beyond the least of each stream. Default: there is always enough. */
@@ -180,7 +178,7 @@ class Multiplexer implements SessionLayer, StreamOwner {
   /** As {@linkcode SessionLayer.hasDiscarded}. */
   hasDiscarded = false;
 
-  constructor(options: MultiplexerOptions) {
+  constructor(options: StreamSessionOptions) {
     const { role, windowBytes = WINDOW_BYTES, windows = UNLIMITED_WINDOWS } = options;
     const { maxStreams = MAX_STREAMS, idleMs = IDLE_MS } = options;
     this.#windowBytes = windowBytes;

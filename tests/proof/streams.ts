@@ -159,10 +159,15 @@ async function answer(stream: SessionStream, seed: number): Promise<void> {
 }
 
 /** The code with which the other side saw the stream of this number reset. */
-function resetSeen(number: number, seed: number): Promise<number | undefined> {
-  // A stream that is reset before its number has arrived is known to nobody but its opener.
-  const timeout = new Promise<number>((resolve) => setTimeout(resolve, 500, 1 + number % 60_000));
-  return Promise.race([waitersOf(number, seed).promise, timeout]);
+async function resetSeen(number: number, seed: number): Promise<number | undefined> {
+  // A stream that is reset before its number has arrived is known to its opener alone.
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const timer = setTimeout(() => resolve(1 + number % 60_000), 500);
+  try {
+    return await Promise.race([waitersOf(number, seed).promise, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function waitersOf(number: number, seed: number): PromiseWithResolvers<number | undefined> {
