@@ -47,6 +47,7 @@ export class SessionStream implements DenoConn {
   readonly #receiving: ReceiveStream;
   readonly #writes: PendingWrite[] = [];
   readonly #ending: PromiseWithResolvers<void> = optionalResolvers();
+  readonly #finished: PromiseWithResolvers<void> = optionalResolvers();
   #state = OPEN_STREAM;
   #sentBytes = 0;
   #limit: number;
@@ -60,7 +61,7 @@ export class SessionStream implements DenoConn {
   /** Set while this side has closed it, and the other side has to end it as well. */
   #closeTimer: ResettableTimer | undefined;
   #conn: DenoConn | undefined;
-  #over: PromiseWithResolvers<void> | undefined;
+  #wasReset = false;
 
   /** @ignore made by a connection */
   constructor(id: number, owner: StreamOwner, options: StreamOptions) {
@@ -71,9 +72,9 @@ export class SessionStream implements DenoConn {
     this.#isOpenDue = options.isOpening;
   }
 
-  /** @ignore resolves once both directions have ended */
-  get over(): Promise<void> {
-    return (this.#over ??= Promise.withResolvers<void>()).promise;
+  /** Resolves once both directions have ended; rejects if the stream or its connection ends before. */
+  get finished(): Promise<void> {
+    return this.#finished.promise;
   }
 
   /** This side's address of the connection's path. */
@@ -229,7 +230,7 @@ export class SessionStream implements DenoConn {
     this.#ending.reject(this.#failure.reason);
     this.#receiving.fail(this.#failure.reason);
     this.#closeTimer?.clear();
-    this.#over?.resolve();
+    this.#finished.reject(this.#failure.reason); // unless it is over
   }
 
   /** @ignore the connection is closed by this side: what has arrived is not read any more, nor what waits written */
@@ -306,6 +307,7 @@ export class SessionStream implements DenoConn {
         this.#isEndDue = true;
         return this.#owner.onWritable(this);
       case "write-reset":
+        this.#wasReset = true;
         this.#dueResetCode = action.code;
         return this.#owner.onControl(this);
       case "fail":
@@ -318,6 +320,7 @@ export class SessionStream implements DenoConn {
   }
 
   #onReset(code: number): void {
+    this.#wasReset = true;
     this.#resetCode = code;
     const why = code === 0 ? "" : ` with code ${code}`;
     const reason = new NetworkError(`Cannot continue: the stream was reset${why}`, "reset");
@@ -332,7 +335,8 @@ export class SessionStream implements DenoConn {
     this.#ending.reject(reason); // unless the end was sent
     if (!this.#receiving.isFinished) this.#receiving.fail(reason);
     this.#closeTimer?.clear();
-    this.#over?.resolve();
+    if (this.#wasReset) this.#finished.reject(reason);
+    else this.#finished.resolve();
     this.#owner.onOver(this);
   }
 

@@ -93,7 +93,8 @@ export class StreamSession extends Session {
     if (signal !== undefined) {
       const onAbort = () => stream.abort(signal.reason);
       signal.addEventListener("abort", onAbort, { once: true });
-      stream.over.then(() => signal.removeEventListener("abort", onAbort));
+      const onOver = () => signal.removeEventListener("abort", onAbort);
+      stream.finished.then(onOver, onOver);
     }
     return stream;
   }
