@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError, RefusedError } from "../base/errors.ts";
+import { messageOf, RefusedError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { Shortage, TcpConnection, TcpListener } from "../net/network.ts";
 import { shortageLogger } from "../net/shortage.ts";
@@ -206,7 +206,7 @@ async function forwardSocks(
     await forward(connection, kept, { dial, onDialled, signal });
   } catch (error) {
     if (!isDialled && !signal.aborted) {
-      const isRefused = error instanceof NetworkError && error.reason === "refused";
+      const isRefused = error instanceof RefusedError && error.code === FORWARD_CODES.notOffered;
       await replyToSocks(local, isRefused ? SOCKS_REPLIES.notAllowed : SOCKS_REPLIES.refused);
       await local.closeWrite();
     }
@@ -255,7 +255,7 @@ class SharedConnection {
         this.#connection = connection;
         this.#on.onConnected(connection);
         resolve(connection);
-        const reason = await connection.finished.then(() => undefined, messageOfEnd);
+        const reason = await connection.finished.then(() => undefined, messageOf);
         hold[Symbol.dispose]();
         this.#current = this.#connection = undefined;
         if (!signal.aborted) this.#on.onEnded(reason);
@@ -326,25 +326,15 @@ function report(
     if (isVerbose) events.print(event === "opened" ? `Opened ${name}` : `Closed ${name}`);
     return;
   }
-  const end = isService ? "client" : "service";
-  if (broken === "peer" || isBroken(error)) {
-    events.print(`Closed: the ${end} at the other side broke the connection off`);
-  } else if (broken === undefined && error instanceof Error) {
-    events.print(isService ? error.message : `Closed: ${reasonOf(error)}`);
-  }
-}
-
-function reasonOf(error: Error): string {
-  return error.message.replace(/^Cannot forward: /, "");
-}
-
-/** Whether the connection at the other end of a stream broke. */
-function isBroken(error: unknown): boolean {
-  return error instanceof NetworkError && error.message.includes(`code ${FORWARD_CODES.broken}`);
-}
-
-function messageOfEnd(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (isService) {
+    if (broken === undefined) events.print(messageOf(error));
+    else if (broken === "peer") {
+      events.print("Closed: the client at the other side broke the connection off");
+    }
+  } else if (error instanceof RefusedError) {
+    const hint = error.code === FORWARD_CODES.unreachable ? "; check that it runs" : "";
+    events.print(`Closed: ${error.message.replace("Cannot forward: ", "")}${hint}`);
+  } else if (isVerbose) events.print(`Closed: ${messageOf(error)}`);
 }
 
 function withRemedy(error: unknown): unknown {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError, PunchlineError } from "../base/errors.ts";
+import { NetworkError, PunchlineError, RefusedError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
@@ -94,7 +94,9 @@ export interface ForwardEvent {
  * ```
  *
  * @param local owned by this call
- * @throws {NetworkError} if the other side does not offer the target, cannot connect to it, or one of the ends breaks
+ * @throws {RefusedError} with one of {@linkcode FORWARD_CODES}: the other side does not offer the target, cannot connect to
+ * it, or its connection broke
+ * @throws {NetworkError} if this side's connection breaks, or the one to the peer
  * @throws {RangeError} if the name of the target is too long
  * @throws the signal's reason on abort
  */
@@ -366,26 +368,30 @@ function broken(which: "peer" | "local"): NetworkError {
 }
 
 /** Why the other side has reset the stream, if it said so. */
-function explained(error: unknown, { resetCode }: SessionStream): unknown {
-  switch (resetCode) {
-    case FORWARD_CODES.notOffered:
-      return new NetworkError("Cannot forward: the peer does not offer that", "refused", {
-        cause: error,
-        remedy: "Ask for a port that the other side's `listen` offers",
-      });
-    case FORWARD_CODES.unreachable:
-      return new NetworkError(
-        "Cannot forward: the peer cannot connect to its own service",
-        "refused",
-        {
-          cause: error,
-          remedy: "Check that the service runs at the other side",
-        },
-      );
-    default:
-      return error;
-  }
+function explained(cause: unknown, { resetCode }: SessionStream): unknown {
+  const known = REFUSALS.find(({ code }) => code === resetCode);
+  if (known === undefined) return cause;
+  const { message, code, remedy } = known;
+  return new RefusedError(`Cannot forward: ${message}`, code, { cause, remedy });
 }
+
+const REFUSALS = [
+  {
+    code: FORWARD_CODES.notOffered,
+    message: "the peer does not offer that",
+    remedy: "Ask for a port or a host that the other side's `listen` names",
+  },
+  {
+    code: FORWARD_CODES.unreachable,
+    message: "the peer cannot connect to its own service",
+    remedy: "Check that the service runs at the other side",
+  },
+  {
+    code: FORWARD_CODES.broken,
+    message: "the service at the other side broke the connection off",
+    remedy: "Look at what the service at the other side says",
+  },
+];
 
 /** Chosen by us: the request is in the first record of its stream. */
 const REQUEST_MS = 10_000;

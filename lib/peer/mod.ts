@@ -48,7 +48,13 @@ export type {
   UnsolicitedSyn,
 } from "../nat/behavior.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
-export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
+export type {
+  ByteStream,
+  DenoAddress,
+  DenoConn,
+  DenoConnLike,
+  NetAddress,
+} from "../net/deno_conn.ts";
 export type * from "../net/network.ts";
 export type { SessionRole } from "../session/migration_engine.ts";
 export type * from "../session/options.ts";
@@ -82,6 +88,15 @@ export {
   type PeerEvent,
   type PeerPath,
 } from "./connection.ts";
+export {
+  forward,
+  FORWARD_CODES,
+  type ForwardEvent,
+  type ForwardOptions,
+  type ForwardTarget,
+  serveForwards,
+  type ServeForwardsOptions,
+} from "./forward.ts";
 export { IncomingConnection } from "./incoming.ts";
 export {
   type AllowUrl,
