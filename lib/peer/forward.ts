@@ -357,7 +357,7 @@ async function copy({ from, to, onBroken, names: [source, target] }: {
 class NotOfferedError extends PunchlineError {
   constructor(target: string) {
     super(`Cannot forward to ${target === "" ? "anything" : target}: it is not offered`, {
-      remedy: "Offer it with `--tcp` or `--allow-to`, or ask for what is offered",
+      remedy: "Ask for what is offered, or start `listen` with `--tcp` or `--allow-to` for it",
     });
   }
 }
@@ -389,7 +389,7 @@ const REFUSALS = [
   {
     code: FORWARD_CODES.broken,
     message: "the service at the other side broke the connection off",
-    remedy: "Look at what the service at the other side says",
+    remedy: "Check what the service at the other side says",
   },
 ];
 
