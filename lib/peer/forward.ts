@@ -101,7 +101,7 @@ export interface ForwardEvent {
  * @throws the signal's reason on abort
  */
 export async function forward(
-  connection: PeerConnection,
+  connection: Pick<PeerConnection, "openStream">,
   local: ByteStream,
   options: ForwardOptions = {},
 ): Promise<void> {
@@ -143,7 +143,7 @@ export async function forward(
  * @throws {TypeError} if a host in `allow` is invalid
  */
 export async function serveForwards(
-  connection: PeerConnection,
+  connection: Pick<PeerConnection, "streams">,
   options: ServeForwardsOptions = {},
 ): Promise<void> {
   const { network = systemNetwork, signal, onEvent = () => {} } = options;
