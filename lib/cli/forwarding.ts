@@ -144,7 +144,7 @@ export async function forwardPorts(
   for (const [index, listener] of listeners.entries()) {
     tasks.run(async (signal) => {
       for (;;) {
-        const local = new ReadAhead(await listener.accept({ signal }));
+        const local = await listener.accept({ signal });
         tasks.run((signal) =>
           forwardOne(local, ports[index]!, { shared, waiting, events, isVerbose, signal })
         );
@@ -161,7 +161,7 @@ export async function forwardPorts(
 }
 
 async function forwardOne(
-  local: ReadAhead,
+  accepted: TcpConnection,
   { port, target, isSocks }: LocalPort,
   { shared, waiting, events, isVerbose, signal }: {
     readonly shared: SharedConnection;
@@ -172,11 +172,16 @@ async function forwardOne(
   },
 ): Promise<void> {
   const name = target ?? `${port}`;
+  let [local, connection] = [accepted, shared.connection];
   try {
-    const connection = await waiting.through(
-      local,
-      (givenUp) => abortable(shared.get(), AbortSignal.any([signal, givenUp])),
-    );
+    if (connection === undefined) {
+      const reading = new ReadAhead(accepted);
+      local = reading;
+      connection = await waiting.through(
+        reading,
+        (givenUp) => abortable(shared.get(), AbortSignal.any([signal, givenUp])),
+      );
+    }
     if (isVerbose) {
       report({ event: "opened", target: name }, events, { isVerbose, isService: false });
     }
@@ -231,6 +236,11 @@ class SharedConnection {
     this.#connect = connect;
     this.#tasks = tasks;
     this.#on = on;
+  }
+
+  /** The connection, if there is one already. */
+  get connection(): PeerConnection | undefined {
+    return this.#connection;
   }
 
   get(): Promise<PeerConnection> {
