@@ -113,7 +113,7 @@ export async function forwardPorts(
     ports.map(({ port }) => `127.0.0.1:${port}`).join(", ")
   }`;
   const listeners: TcpListener[] = [];
-  for (const { port, isSocks } of ports) {
+  for (const { port } of ports) {
     const address = { ip: "127.0.0.1", port };
     const note = shortageLogger(address, { warn: (text) => io.err(`punchline: ${text}`) });
     const onShortage = (shortage: Shortage) => {
@@ -121,6 +121,8 @@ export async function forwardPorts(
       waiting.note(shortage);
     };
     listeners.push(stack.use(await systemNetwork.listenTcp(address, { onShortage })));
+  }
+  for (const { port, isSocks } of ports) {
     events.emit({ event: "listening", local: `127.0.0.1:${port}` });
     events.print(`Forwarding 127.0.0.1:${port}${isSocks ? " (SOCKS5)" : ""} to the peer`);
   }
