@@ -22,6 +22,7 @@ import {
   rulesOutDirect,
 } from "./peer_options.ts";
 import { pipeThrough, RESET_CODES } from "./pipe.ts";
+import { showTypedBelow } from "./stdin_lines.ts";
 import { readTarget, ticketOf } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
 
@@ -66,6 +67,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     const { text, timeoutMs } = prompt?.waiting ??
       { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
     events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
+    showTypedBelow(io, input.stdin);
   }
   try {
     const ticket = await ticketOf(target, peer, events, io);

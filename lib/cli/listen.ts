@@ -32,7 +32,7 @@ import {
 import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import { limitText } from "./status_engine.ts";
-import type { StdinLines } from "./stdin_lines.ts";
+import { showTypedBelow, type StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
 /** Runs the command; returns its exit code. */
@@ -77,6 +77,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
   if (offers === undefined) {
+    if (!flags.has("qr")) showTypedBelow(io, input.stdin); // a QR code needs the row
     return await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code });
   }
   return await forwardAll(peer, events, io, async (connection, signal) => {

@@ -21,6 +21,7 @@
 
 export {
   type Attempt,
+  type CandidatePair,
   type ConnectionAttempt,
   MalformedMessageError,
   NetworkError,
