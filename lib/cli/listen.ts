@@ -53,7 +53,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     isRelayOnly: rulesOutDirect(given),
   });
   const input = openPeerInput(io);
-  const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
+  const prompt = openManualPrompt(given, io, events, {
+    port: offers === undefined ? undefined : port ?? 0,
+    stdin: input.stdin,
+  });
   const options = await readPeerOptions(given, input, prompt);
   events.waitFor("Opening ways to meet");
   await using watch = new NetworkWatch(events, options.signaling);
