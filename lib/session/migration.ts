@@ -159,7 +159,7 @@ export class PathMigration implements PathOwner {
   #onHello(path: SessionPath, hello: HelloFrame): void {
     const { version, pathNumber } = hello;
     if (version !== SESSION_VERSION && this.#options.role === "controlled") {
-      // Before RESET, so that both sides can say which of them is older.
+      // Before the path is closed, so that both sides can say which of them is older.
       path.send({ kind: "hello", version: SESSION_VERSION, pathNumber, received: 0, limit: 0 });
     }
     this.#handle({ kind: "hello", id: path.id, version, pathNumber }, { hello });

@@ -163,6 +163,21 @@ Deno.test("a path with a used number is rejected, and the current path stays", a
   });
 });
 
+Deno.test("a session of another version is told ours, so that both sides know which of them to update", async () => {
+  await inVirtualTime(async () => {
+    const { session, other, attaching } = open("controlled");
+    await other.write(HELLO.with(1, 1));
+    const error = await assertRejects(() => session.finished, MalformedMessageError, "version 1");
+    assertEquals(error.remedy, "Update Punchline on the other side");
+    const told = new Uint8Array(100);
+    assertEquals(await other.read(told), HELLO.length);
+    assertEquals([told[0], told[1]], [HELLO[0], 2]);
+    assertEquals(await other.read(told), null);
+    await attaching;
+    other.close();
+  });
+});
+
 interface Opened {
   readonly session: Session;
   /** The other end of the path, which the test controls. */
