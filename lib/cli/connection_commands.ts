@@ -227,6 +227,11 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
         value: "PORT",
         help: "serve SOCKS5 on this port of this machine, for the hosts that the peer allows",
       }),
+      option("bind", {
+        value: "IP",
+        help: "listen for --tcp and --socks on this address, where others can connect to as well",
+        fallback: "127.0.0.1",
+      }),
       VERBOSE_OPTION,
       timeoutOption("how long to wait for the peer", "30s"),
       ...PEER_OPTIONS,

@@ -7,6 +7,7 @@
 
 import { messageOf, RefusedError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
+import { formatTransportAddress, isIp, parseIp } from "../net/address.ts";
 import type { Shortage, TcpConnection, TcpListener } from "../net/network.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -34,6 +35,8 @@ export interface Offers {
 
 /** A local port of `connect`. */
 export interface LocalPort {
+  /** The address to listen on. */
+  readonly ip: string;
   readonly port: number;
   /** What the other side calls the target; `undefined` for its first. */
   readonly target: string | undefined;
@@ -63,20 +66,26 @@ export function readOffers({ lists }: Pick<Arguments, "lists">): Offers | undefi
 export function readLocalPorts(
   { lists, values }: Pick<Arguments, "lists" | "values">,
 ): LocalPort[] {
+  const bind = values.get("bind") ?? LOOPBACK;
+  if (!isIp(bind)) throw new UsageError(`--bind takes an IP address, not ${bind}`);
+  const ip = parseIp(bind);
   const forwarded = lists.get("tcp")!.map((text): LocalPort => {
     const [local, ...rest] = text.split(":");
     const port = readInteger("tcp", local!, PORTS)!;
     const target = rest.length === 0 ? undefined : rest.join(":");
     if (target === "") throw new UsageError(`--tcp takes LOCAL[:REMOTE], not ${text}`);
-    return { port, target, isSocks: false };
+    return { ip, port, target, isSocks: false };
   });
   const socks = readInteger("socks", values.get("socks"), PORTS);
   const ports = socks === undefined
     ? forwarded
-    : [...forwarded, { port: socks, target: undefined, isSocks: true }];
+    : [...forwarded, { ip, port: socks, target: undefined, isSocks: true }];
   const twice = ports.find(({ port }, index) =>
     ports.findIndex((each) => each.port === port) < index
   );
+  if (values.has("bind") && ports.length === 0) {
+    throw new UsageError("--bind needs --tcp or --socks");
+  }
   if (twice !== undefined) throw new UsageError(`port ${twice.port} is named twice`);
   return ports;
 }
@@ -109,12 +118,9 @@ export async function forwardPorts(
 ): Promise<number> {
   await using stack = new AsyncDisposableStack();
   const waiting = new WaitingConnections(MAX_AT_ONCE);
-  const idle = `Waiting for connections to ${
-    ports.map(({ port }) => `127.0.0.1:${port}`).join(", ")
-  }`;
+  const idle = `Waiting for connections to ${ports.map(formatTransportAddress).join(", ")}`;
   const listeners: TcpListener[] = [];
-  for (const { port } of ports) {
-    const address = { ip: "127.0.0.1", port };
+  for (const address of ports) {
     const note = shortageLogger(address, { warn: (text) => io.err(`punchline: ${text}`) });
     const onShortage = (shortage: Shortage) => {
       note(shortage);
@@ -122,9 +128,15 @@ export async function forwardPorts(
     };
     listeners.push(stack.use(await systemNetwork.listenTcp(address, { onShortage })));
   }
-  for (const { port, isSocks } of ports) {
-    events.emit({ event: "listening", local: `127.0.0.1:${port}` });
-    events.print(`Forwarding 127.0.0.1:${port}${isSocks ? " (SOCKS5)" : ""} to the peer`);
+  for (const address of ports) {
+    const local = formatTransportAddress(address);
+    events.emit({ event: "listening", local });
+    events.print(`Forwarding ${local}${address.isSocks ? " (SOCKS5)" : ""} to the peer`);
+  }
+  if (ports[0]!.ip !== LOOPBACK) {
+    events.print(
+      `Warning: anyone who can connect to ${ports[0]!.ip} uses your connection to the peer`,
+    );
   }
   const ended = Promise.withResolvers<never>();
   const tasks = stack.use(new TaskGroup((error) => printError(error, io)));
@@ -356,6 +368,8 @@ function withRemedy(error: unknown): unknown {
     remedy: "Start `punchline listen --tcp PORT` at the other side",
   });
 }
+
+const LOOPBACK = "127.0.0.1";
 
 const PORTS = { min: 1, max: 65_535 };
 

@@ -53,6 +53,19 @@ Deno.test("connect --tcp to a listen that offers no port says so", () =>
     await endBoth(listener, connector);
   }));
 
+Deno.test("connect --bind listens on another address, and warns of it", () =>
+  withServers(async (servers) => {
+    await using one = serveText("one");
+    const [port] = freePorts();
+    const { listener, connector } = await startBoth(servers, {
+      listen: ["--tcp", `${one.port}`],
+      connect: ["--tcp", `${port}`, "--bind", "0.0.0.0"],
+    });
+    await connector.prints("Warning: anyone who can connect to 0.0.0.0 uses your connection");
+    assertEquals(await get(port), "one");
+    await endBoth(listener, connector);
+  }));
+
 Deno.test("connect without a forward gets the first port that listen offers", () =>
   withServers(async (servers) => {
     await using one = serveText("one");
