@@ -112,6 +112,7 @@ export {
   type PeerPath,
   type PeerProgress,
   type PeerTimings,
+  type ProxyOptions,
   type ReceiveStream,
   type ReceiveStreamOptions,
   type RelayServer,

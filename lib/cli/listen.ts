@@ -59,7 +59,9 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   });
   const options = await readPeerOptions(given, input, prompt);
   events.waitFor("Opening ways to meet");
-  await using watch = new NetworkWatch(events, options.signaling);
+  await using watch = new NetworkWatch(events, options.signaling, {
+    isProxied: options.proxy !== undefined,
+  });
   const tickets = await readTickets(given, options, "connection", io);
   await using peer = await watch.explaining(() =>
     openPeer({

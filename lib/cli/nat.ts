@@ -22,7 +22,11 @@ import { outputColumns, waitFor, waitOver } from "./screen.ts";
  * @throws the errors of {@linkcode testNat}
  */
 export async function natTest(args: readonly string[], io: CliIo): Promise<number> {
-  const { flags, values, lists } = readCommand("nat-test", args);
+  const given = readCommand("nat-test", args);
+  const { flags, values, lists } = given;
+  if (flags.has("servers")) {
+    return await (await import("./nat_servers.ts")).natTestServers(given, io);
+  }
   const transport = readChoice("transport", values.get("transport"), ["udp", "tcp"] as const);
   const family = readChoice("family", values.get("family"), ["4", "6"] as const);
   const timeoutMs = readTimeoutMs(values.get("timeout"), MAX_TIMEOUT_MS, { bareUnit: "ms" });

@@ -123,6 +123,10 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         value: SECONDS,
         help: "also measure how long idle mappings last, up to this long",
       }),
+      option("servers", {
+        help: "test no NAT: show which of the public servers that are used by default are alive, " +
+          "or of those of --server",
+      }),
       { name: "verbose", group: "Output", help: "print diagnostics on stderr" },
       JSON_OPTION,
     ],

@@ -57,6 +57,7 @@ export type {
   NetAddress,
 } from "../net/deno_conn.ts";
 export type * from "../net/network.ts";
+export type { ProxyOptions } from "../net/proxy/client.ts";
 export type { SessionRole } from "../session/migration_engine.ts";
 export type * from "../session/options.ts";
 export type { Session } from "../session/session.ts";
