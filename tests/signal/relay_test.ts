@@ -4,6 +4,7 @@ import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
+import { encodeUpgradeRequest } from "../../lib/signal/websocket/handshake.ts";
 import { type RendezvousPlace, withRendezvous } from "./rendezvous_fixtures.ts";
 
 const TOKEN = new Uint8Array(32).fill(7);
@@ -142,6 +143,19 @@ Deno.test("a client that sends no token is closed", async () => {
     assertEquals(message.kind === "close" && message.code, 1002);
     socket.close(1000, "");
     await socket.finish();
+  });
+});
+
+Deno.test("a message that is too long for a token ends the connection before it is there", async () => {
+  await withRendezvous(async ({ dial }) => {
+    using connection = await dial();
+    const key = "dGhlIHNhbXBsZSBub25jZQ==";
+    await writeAll(connection, encodeUpgradeRequest("server", "/relay/1", key));
+    const header = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]; // 64 KiB follow, never
+    await writeAll(connection, Uint8Array.from(header));
+    const received = await readBytes(connection);
+    const close = received.indexOf(0x88);
+    assertEquals(received.subarray(close + 2, close + 4), Uint8Array.of(1009 >> 8, 1009 & 0xff));
   });
 });
 

@@ -137,8 +137,8 @@ function isObject(value: unknown): value is object {
 
 const NOTHING = new Uint8Array(0);
 
-/** Chosen by us: small, because each of thousands of dials has one. */
-const MIN_BUFFER_BYTES = 4096;
+/** Chosen by us: small, because each of ten thousand clients of a server has one, and most of them are idle. */
+const MIN_BUFFER_BYTES = 512;
 
 /** Chosen by us: a read that fills the buffer makes the next one larger by this factor. */
 const BUFFER_GROWTH = 8;

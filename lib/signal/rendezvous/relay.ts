@@ -55,6 +55,10 @@ export interface RelaySocket {
   drained(maxBytes: number): Promise<void>;
   /** Starts to close, after what is queued. */
   close(code: number, reason: string): void;
+  /** From now on, messages may be so long. */
+  allow(maxMessageBytes: number): void;
+  /** Reads in larger pieces. Not while `receive()` waits. */
+  enlarge(readBytes: number): void;
 }
 
 /** The relay: all pairs of one server. */
@@ -95,6 +99,7 @@ export class RendezvousRelay {
     if (token === undefined) {
       return socket.close(RELAY_CLOSE_CODES.malformed, "the first message is a token");
     }
+    socket.allow(MAX_RELAYED_BYTES);
     const member = new RelayMember(socket, this.#limits);
     const joined = this.#pairs.join(token, member, ip);
     if (joined.kind === "refused") {
@@ -150,11 +155,13 @@ class RelayMember {
 
   /** Passes on what the connection sends, until it ends. */
   async passOn(delayMs: (cost: number, nowMs: number) => number): Promise<void> {
-    for (;;) {
+    for (let isLarge = false;;) {
       const message = await this.#socket.receive();
       if (message.kind === "close") return this.#socket.close(RELAY_CLOSE_CODES.normal, "");
       const joined = await this.#joined.promise;
       if (joined === undefined) return;
+      if (!isLarge) this.#socket.enlarge(this.#limits.maxRelayQueuedBytes);
+      isLarge = true;
       const { peer, pacer } = joined;
       const frame = frameFor(message);
       const cost = Math.max(frame?.length ?? 0, MIN_COST);

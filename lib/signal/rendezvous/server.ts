@@ -17,7 +17,7 @@ import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
 import { AccessKey } from "./access_key.ts";
 import { FairTurns, type TurnLimits } from "./fair_turns.ts";
 import { isTrustedProxy } from "./forwarded.ts";
-import { MAX_RELAYED_BYTES, RELAY_PATH, TOPICS_PATH } from "./message.ts";
+import { RELAY_PATH, TOPICS_PATH } from "./message.ts";
 import { type RelayLimits, RendezvousRelay } from "./relay.ts";
 import { RendezvousRooms, type RoomLimits, RoomMember } from "./rooms.ts";
 import {
@@ -321,7 +321,7 @@ class Server implements RendezvousServer {
 
   #relayFor({ ip }: ClientRequest): StreamHandler {
     return {
-      maxMessageBytes: MAX_RELAYED_BYTES,
+      maxMessageBytes: MAX_CONTROL_BYTES,
       maxQueuedBytes: this.#limits.maxRelayQueuedBytes + FRAME_BYTES,
       serve: (socket) => this.#relay.serve(socket, ip),
     };
@@ -359,6 +359,9 @@ const TLS_COST = 8;
 /** Chosen by us: so that a handshake that hangs is counted before the connection is closed. */
 const HANDSHAKE_SHARE = 0.8;
 
+/** What a client of the relay may send before its token, which is shorter: control frames (RFC 6455 §5.5). */
+const MAX_CONTROL_BYTES = 125;
+
 /** The longest frame without its payload, and a close frame. */
 const FRAME_BYTES = 256;
 
@@ -366,8 +369,8 @@ const FRAME_BYTES = 256;
 const TOO_MANY_REQUESTS = 429;
 
 /**
- * Chosen by us, for a small machine. A connection takes some 45 KiB with everything that the platform keeps for it:
- * 90 MiB for all of them, and three times that at worst, when no client reads.
+ * Chosen by us, for a small machine. A connection takes some 20 to 40 KiB with everything that the platform keeps for it:
+ * 80 MiB for all of them, and three times that at worst, when no client reads.
  */
 export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   maxConnections: 2048,

@@ -69,7 +69,7 @@ export interface MessageHandler {
 
 /** Handles all that a client sends by itself, at its own pace and without turns. */
 export interface StreamHandler {
-  /** The longest message that the client may send. */
+  /** The longest message that the client may send at first. */
   readonly maxMessageBytes: number;
   /** How much may be queued for the client. */
   readonly maxQueuedBytes: number;
@@ -192,7 +192,6 @@ export class RendezvousSession implements ClientSocket {
         },
       });
       this.#isStream = isStream(handler);
-      if (isStream(handler)) reader.enlarge(handler.maxQueuedBytes);
       // At once: what others send to this client from now on finds a socket.
       if (!isStream(handler)) handler.enter();
       return handler;
@@ -246,6 +245,8 @@ export class RendezvousSession implements ClientSocket {
       sendFrame: (frame) => socket.sendFrame(frame),
       drained: (maxBytes) => socket.drained(maxBytes),
       close: (code, reason) => socket.close(code, reason),
+      allow: (maxMessageBytes) => socket.allow(maxMessageBytes),
+      enlarge: (readBytes) => socket.enlarge(readBytes),
     };
   }
 
@@ -260,13 +261,29 @@ export class RendezvousSession implements ClientSocket {
       if (receivedMs - askedMs >= MOMENT_MS) caughtUpMs = receivedMs;
       const maxWaitMs = caughtUpMs + this.#limits.maxBehindMs - receivedMs;
       const hasRun = await this.#turns.run(this.#ip, () => {
-        const sent = this.#accept(socket, handler, message);
-        if (sent === "end") next = "end";
-        return sent === "end" ? 1 : 1 + sent;
+        const { cost, isOver } = this.#acceptSome(socket, handler, message);
+        if (isOver) next = "end";
+        return cost;
       }, maxWaitMs);
       if (!hasRun) return socket.close(CLOSE_CODES.policy, "too many messages");
       if (performance.now() - receivedMs < MOMENT_MS) caughtUpMs = receivedMs;
     }
+  }
+
+  /** Handles a message, and those that have arrived with it. */
+  #acceptSome(
+    socket: WebSocketConnection,
+    handler: MessageHandler,
+    first: WebSocketMessage,
+  ): { readonly cost: number; readonly isOver: boolean } {
+    let cost = 0;
+    for (let message: WebSocketMessage | undefined = first; message !== undefined;) {
+      const sent = this.#accept(socket, handler, message);
+      if (sent === "end") return { cost: cost + 1, isOver: true };
+      cost += 1 + sent;
+      message = cost < MAX_TURN_COST ? socket.receiveNow() : undefined;
+    }
+    return { cost, isOver: false };
   }
 
   /** Control frames count as messages too: a flood of pings is a flood. */
@@ -306,3 +323,6 @@ function isStream(handler: MessageHandler | StreamHandler): handler is StreamHan
 
 /** Chosen by us: messages that wait less have not waited, and a client that sends nothing for so long pauses. */
 const MOMENT_MS = 50;
+
+/** Chosen by us: what one turn may cost, and the last message of it on top. A turn takes 0.2 ms. */
+const MAX_TURN_COST = 32;

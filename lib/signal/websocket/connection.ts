@@ -20,6 +20,7 @@ import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "..
 import type { Network, TcpConnection } from "../../net/network.ts";
 import {
   decodeClose,
+  type DecodedWebSocketFrame,
   decodeText,
   decodeWebSocketFrame,
   encodeClose,
@@ -134,7 +135,7 @@ export class WebSocketConnection {
   readonly #connection: TcpConnection;
   readonly #reader: BufferedReader;
   readonly #role: "client" | "server";
-  readonly #limits: WebSocketLimits;
+  #limits: WebSocketLimits;
   /** Limits the control frames that a client handles. A server decides itself when it reads on. */
   readonly #controls: TokenBucket | undefined;
   readonly #queue: Uint8Array[] = [];
@@ -215,6 +216,29 @@ export class WebSocketConnection {
     }
   }
 
+  /**
+   * The next message if it has arrived already, as {@linkcode WebSocketConnection.receive} otherwise. For servers: the
+   * control frames of a client wait.
+   */
+  receiveNow(): WebSocketMessage | undefined {
+    while (true) {
+      const decoded = this.#decode();
+      if (decoded.kind === "incomplete") return undefined;
+      const message = this.#accept(decoded.frame);
+      if (message !== undefined) return message;
+    }
+  }
+
+  /** From now on, messages may be so long. */
+  allow(maxMessageBytes: number): void {
+    this.#limits = { ...this.#limits, maxMessageBytes };
+  }
+
+  /** Reads in larger pieces. Not while `receive()` waits. */
+  enlarge(readBytes: number): void {
+    this.#reader.enlarge(readBytes);
+  }
+
   /** Sends a close frame. The other side answers with a message of kind `close`, or is cut off soon. */
   close(code: number, reason: string): void {
     if (this.#isClosing) return;
@@ -277,8 +301,10 @@ export class WebSocketConnection {
   /** Never rejects: if the connection has failed, `receive()` does. */
   async #writeQueue(): Promise<void> {
     this.#isWriting = true;
+    await undefined; // what is sent at once goes out at once
     try {
-      for (let bytes = this.#queue.shift(); bytes !== undefined; bytes = this.#queue.shift()) {
+      while (this.#queue.length > 0) {
+        const bytes = takeTogether(this.#queue);
         await writeAll(this.#connection, bytes);
         this.#queuedBytes -= bytes.length;
         if (this.#queuedBytes <= (this.#drain?.maxBytes ?? -1)) this.#endDrain();
@@ -297,16 +323,19 @@ export class WebSocketConnection {
   }
 
   async #nextFrame(): Promise<WebSocketFrame> {
-    const { maxMessageBytes } = this.#limits;
     while (true) {
-      const decoded = decodeWebSocketFrame(this.#reader.unread, maxMessageBytes);
-      if (decoded.kind === "too-long") throw this.#tooLong(decoded.payloadLength);
-      if (decoded.kind === "frame") {
-        this.#reader.take(decoded.byteLength);
-        return decoded.frame;
-      }
+      const decoded = this.#decode();
+      if (decoded.kind === "frame") return decoded.frame;
       await fill(this.#reader, this.#connection, decoded.neededLength);
     }
+  }
+
+  /** Takes the next frame out of the reader, if it is there. */
+  #decode(): Exclude<DecodedWebSocketFrame, { kind: "too-long" }> {
+    const decoded = decodeWebSocketFrame(this.#reader.unread, this.#limits.maxMessageBytes);
+    if (decoded.kind === "too-long") throw this.#tooLong(decoded.payloadLength);
+    if (decoded.kind === "frame") this.#reader.take(decoded.byteLength);
+    return decoded;
   }
 
   /** The message that a frame completes, if it does. */
@@ -340,7 +369,7 @@ export class WebSocketConnection {
 
 /** A reader for {@linkcode readHead}, and for the WebSocket after it. */
 export function newHandshakeReader(connection: TcpConnection): BufferedReader {
-  return new BufferedReader(connection, { initialLength: READ_BYTES });
+  return new BufferedReader(connection, { initialLength: SHORT_BYTES, fullLength: READ_BYTES });
 }
 
 /**
@@ -401,6 +430,16 @@ async function fill(
   if (await reader.fill(needed)) return;
   const from = formatTransportAddress(connection.remote);
   throw new NetworkError(`Cannot read from ${from}: the connection was cut`, "reset");
+}
+
+/** The first bytes of a queue, and those after them as long as they are few: a write costs as much as ten short frames. */
+function takeTogether(queue: Uint8Array[]): Uint8Array {
+  let count = 0;
+  for (let length = 0; count < queue.length; count++) {
+    length += queue[count]!.length;
+    if (length > MAX_TOGETHER_BYTES) break;
+  }
+  return count <= 1 ? queue.shift()! : concat(...queue.splice(0, count));
 }
 
 /** The reader that has read the handshake. */
@@ -470,6 +509,12 @@ const MAX_DRAINED_BYTES = 65_536;
 
 /** Chosen by us: requests of browsers take less than 1 KiB without cookies. */
 const MAX_HEAD_BYTES = 4096;
+
+/** Chosen by us: most clients of a server wait, and have sent a request of 200 bytes and one short message. */
+const SHORT_BYTES = 512;
+
+/** Chosen by us: more is not copied. */
+const MAX_TOGETHER_BYTES = 4096;
 
 /** Chosen by us: the longest message of peers, its frame, and room for what follows. */
 const READ_BYTES = 4608;
