@@ -15,11 +15,13 @@ import type { Network, TcpConnection, TcpListener, TlsAcceptor } from "../../net
 import { shortageLogger } from "../../net/shortage.ts";
 import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
 import { AccessKey } from "./access_key.ts";
+import type { RendezvousBus } from "./bus.ts";
 import { FairTurns, type TurnLimits } from "./fair_turns.ts";
 import { isTrustedProxy } from "./forwarded.ts";
 import { RELAY_PATH, TOPICS_PATH } from "./message.ts";
 import { type RelayLimits, RendezvousRelay } from "./relay.ts";
-import { RendezvousRooms, type RoomLimits, RoomMember } from "./rooms.ts";
+import { RemoteRooms } from "./remote_rooms.ts";
+import { RendezvousRooms, type RoomLimits, RoomMember, type RoomPlace } from "./rooms.ts";
 import {
   type ClientRequest,
   type ClientSocket,
@@ -28,7 +30,7 @@ import {
   type SessionLimits,
   type StreamHandler,
 } from "./session.ts";
-import { RendezvousTopics, type TopicLimits, TopicSubscriber } from "./topics.ts";
+import { type TopicLimits, type TopicPlace, TopicSubscriber } from "./topics.ts";
 
 /** What a server spends on its clients; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
 export interface RendezvousLimits
@@ -59,6 +61,8 @@ export interface RendezvousOptions {
   readonly tls?: TlsAcceptor;
   /** Serves the clients on the port that speak STUN, each until it ends. Default: they get an HTTP error. */
   readonly serveStun?: (connection: TcpConnection) => Promise<void>;
+  /** Leads to the other nodes, if the rendezvous has several. Default: it has one. */
+  readonly bus?: RendezvousBus;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
   readonly logger?: Logger;
 }
@@ -137,7 +141,7 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     return isAdmitted;
   };
   const listener = await network.listenTcp(local, { onShortage, admits });
-  const { tls, serveStun } = options;
+  const { tls, serveStun, bus } = options;
   return new Server(listener, {
     proxies,
     limits,
@@ -146,6 +150,7 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     counters,
     tls,
     serveStun,
+    bus,
     logger,
   });
 }
@@ -159,8 +164,8 @@ class Server implements RendezvousServer {
   readonly #accessKey: AccessKey | undefined;
   readonly #counts: ConnectionCounts;
   readonly #turns: FairTurns;
-  readonly #rooms: RendezvousRooms<RoomMember>;
-  readonly #topics: RendezvousTopics<TopicSubscriber>;
+  readonly #rooms: RoomPlace;
+  readonly #topics: TopicPlace;
   readonly #relay: RendezvousRelay;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
   readonly #tls: TlsAcceptor | undefined;
@@ -181,8 +186,9 @@ class Server implements RendezvousServer {
     this.#accessKey = accessKey;
     this.#counts = new ConnectionCounts(limits);
     this.#turns = turns;
-    this.#rooms = new RendezvousRooms(limits);
-    this.#topics = new RendezvousTopics(limits);
+    const { bus } = parts;
+    this.#rooms = { rooms: new RendezvousRooms(limits), remote: bus && new RemoteRooms(bus) };
+    this.#topics = { topics: TopicSubscriber.topics(limits, bus), bus };
     this.#relay = new RendezvousRelay(limits, (why, from) => this.#countRefusal(why, from));
     this.finished = this.#serve();
   }
@@ -200,11 +206,11 @@ class Server implements RendezvousServer {
   }
 
   get rooms(): number {
-    return this.#rooms.size;
+    return this.#rooms.rooms.size;
   }
 
   get topics(): number {
-    return this.#topics.size;
+    return this.#topics.topics.size;
   }
 
   get relays(): number {
@@ -344,6 +350,7 @@ interface ServerParts {
   readonly logger: Logger | undefined;
   readonly tls: TlsAcceptor | undefined;
   readonly serveStun: RendezvousOptions["serveStun"];
+  readonly bus: RendezvousBus | undefined;
 }
 
 function countRefusal({ refusals }: RendezvousCounters, reason: string): void {

@@ -83,6 +83,8 @@ export interface ClientSocket {
   send(kind: "binary" | "text" | "pong", data: Uint8Array): void;
   /** As `send()`, for a frame that is already encoded. */
   sendFrame(frame: Uint8Array): void;
+  /** Starts to close. */
+  close(code: number, reason: string): void;
 }
 
 /** What a {@linkcode RendezvousSession} is made of. */
@@ -158,6 +160,10 @@ export class RendezvousSession implements ClientSocket {
 
   sendFrame(frame: Uint8Array): void {
     this.#socket?.sendFrame(frame);
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket?.close(code, reason);
   }
 
   /** The handler of an accepted client; `undefined` after a refusal. */
