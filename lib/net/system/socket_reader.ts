@@ -53,6 +53,13 @@ export class SocketReader {
     return new Promise((resolve, reject) => this.#waiting = { buffer, resolve, reject });
   }
 
+  /** Stops reading, and returns what was not read; `undefined` if a read waits, or reading has ended. */
+  detach(): Uint8Array<ArrayBuffer> | undefined {
+    const isOver = this.#isAtEnd || this.#failure !== undefined;
+    if (isOver || this.#waiting !== undefined) return undefined;
+    return this.#unread.slice();
+  }
+
   /** Rejects pending and future reads. Data that has arrived can still be read. */
   fail(reason: unknown): void {
     this.#failure ??= { reason };

@@ -15,7 +15,7 @@
 
 import { toBase64url } from "../../base/bytes.ts";
 import { Pacer } from "../../base/rate_limiter.ts";
-import type { WebSocketMessage } from "../websocket/connection.ts";
+import type { ReleasedConnection, WebSocketMessage } from "../websocket/connection.ts";
 import { encodeWebSocketFrame, prependHeader } from "../websocket/frame.ts";
 import {
   encodeNotice,
@@ -59,6 +59,28 @@ export interface RelaySocket {
   allow(maxMessageBytes: number): void;
   /** Reads in larger pieces. Not while `receive()` waits. */
   enlarge(readBytes: number): void;
+  /** As {@linkcode WebSocketConnection.release}. */
+  release(): Promise<ReleasedConnection>;
+}
+
+/** A client of the relay that has presented its token. */
+export interface RelayClient {
+  /** The token, in Base64url. */
+  readonly token: string;
+  /** The client's IP address. */
+  readonly ip: string;
+}
+
+/** Where pairs meet, if the server is one of several threads that clients cannot choose between. */
+export interface RelayPlaces {
+  /** Whether connections with this token meet here. */
+  isHere(token: string): boolean;
+  /**
+   * Takes a connection to where its token belongs; the frames of the client follow.
+   *
+   * @returns once this side has nothing more to do with it
+   */
+  take(connection: ReleasedConnection, client: RelayClient): Promise<void>;
 }
 
 /** The relay: all pairs of one server. */
@@ -68,10 +90,16 @@ export class RendezvousRelay {
   readonly #pacer: Pacer;
   readonly #members = new Set<RelayMember>();
   readonly #onRefused: (why: RelayRefusal, ip: string) => void;
+  readonly #places: RelayPlaces | undefined;
   #bytes = 0;
 
-  constructor(limits: RelayLimits, onRefused: (why: RelayRefusal, ip: string) => void = () => {}) {
+  constructor(
+    limits: RelayLimits,
+    onRefused: (why: RelayRefusal, ip: string) => void = () => {},
+    places?: RelayPlaces,
+  ) {
     this.#onRefused = onRefused;
+    this.#places = places;
     this.#limits = limits;
     this.#pairs = new RelayPairs(limits);
     const perSecond = limits.allRelaysBytesPerSecond;
@@ -99,6 +127,14 @@ export class RendezvousRelay {
     if (token === undefined) {
       return socket.close(RELAY_CLOSE_CODES.malformed, "the first message is a token");
     }
+    if (this.#places === undefined || this.#places.isHere(token)) {
+      return await this.join(socket, { token, ip });
+    }
+    await this.#places.take(await socket.release(), { token, ip });
+  }
+
+  /** Serves a connection that has presented its token. */
+  async join(socket: RelaySocket, { token, ip }: RelayClient): Promise<void> {
     socket.allow(MAX_RELAYED_BYTES);
     const member = new RelayMember(socket, this.#limits);
     const joined = this.#pairs.join(token, member, ip);

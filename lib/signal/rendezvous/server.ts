@@ -19,7 +19,7 @@ import type { RendezvousBus } from "./bus.ts";
 import { FairTurns, type TurnLimits } from "./fair_turns.ts";
 import { isTrustedProxy } from "./forwarded.ts";
 import { RELAY_PATH, TOPICS_PATH } from "./message.ts";
-import { type RelayLimits, RendezvousRelay } from "./relay.ts";
+import { type RelayClient, type RelayLimits, type RelayPlaces, RendezvousRelay } from "./relay.ts";
 import { RemoteRooms } from "./remote_rooms.ts";
 import { RendezvousRooms, type RoomLimits, RoomMember, type RoomPlace } from "./rooms.ts";
 import {
@@ -63,6 +63,10 @@ export interface RendezvousOptions {
   readonly serveStun?: (connection: TcpConnection) => Promise<void>;
   /** Leads to the other nodes, if the rendezvous has several. Default: it has one. */
   readonly bus?: RendezvousBus;
+  /** Where the relay's pairs meet, if other threads serve the same port. Default: here. */
+  readonly relayPlaces?: RelayPlaces;
+  /** Whether other servers of this program listen on the same port (SO_REUSEPORT). Default: `false`. */
+  readonly sharesPort?: boolean;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
   readonly logger?: Logger;
 }
@@ -94,6 +98,8 @@ export interface RendezvousServer extends AsyncDisposable {
    * @param timeoutMs how long to wait for the pairs
    */
   drain(timeoutMs: number): Promise<void>;
+  /** Serves a client of the relay that another thread has accepted. It has been counted there. */
+  adopt(connection: TcpConnection, client: RelayClient): void;
 }
 
 /** Events since the server started. */
@@ -140,8 +146,12 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     if (!isAdmitted) countRefusal(counters, "allowance");
     return isAdmitted;
   };
-  const listener = await network.listenTcp(local, { onShortage, admits });
-  const { tls, serveStun, bus } = options;
+  const listener = await network.listenTcp(local, {
+    onShortage,
+    admits,
+    reusePort: options.sharesPort,
+  });
+  const { tls, serveStun, bus, relayPlaces } = options;
   return new Server(listener, {
     proxies,
     limits,
@@ -151,6 +161,7 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     tls,
     serveStun,
     bus,
+    relayPlaces,
     logger,
   });
 }
@@ -189,7 +200,8 @@ class Server implements RendezvousServer {
     const { bus } = parts;
     this.#rooms = { rooms: new RendezvousRooms(limits), remote: bus && new RemoteRooms(bus) };
     this.#topics = { topics: TopicSubscriber.topics(limits, bus), bus };
-    this.#relay = new RendezvousRelay(limits, (why, from) => this.#countRefusal(why, from));
+    const onRefused = (why: string, from: string) => this.#countRefusal(why, from);
+    this.#relay = new RendezvousRelay(limits, onRefused, parts.relayPlaces);
     this.finished = this.#serve();
   }
 
@@ -228,6 +240,25 @@ class Server implements RendezvousServer {
     const timer = setTimeout(resolve, timeoutMs);
     await Promise.race([Promise.all(this.#sessions.values()), tooLate]);
     clearTimeout(timer);
+  }
+
+  adopt(connection: TcpConnection, client: RelayClient): void {
+    const release = this.#counts.admitUnknown();
+    if (release === undefined) {
+      this.#countRefusal("connections", client.ip);
+      return connection.reset();
+    }
+    const session = new RendezvousSession(connection, {
+      handleRequest: () => 404,
+      onRefused: () => {},
+      ...{ proxies: this.#proxies, turns: this.#turns, limits: this.#limits },
+    });
+    const handler = this.#relayHandler((socket) => this.#relay.join(socket, client));
+    const running = session.runUpgraded(handler).finally(() => {
+      this.#sessions.delete(session);
+      release();
+    });
+    this.#sessions.set(session, running);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -326,10 +357,14 @@ class Server implements RendezvousServer {
   }
 
   #relayFor({ ip }: ClientRequest): StreamHandler {
+    return this.#relayHandler((socket) => this.#relay.serve(socket, ip));
+  }
+
+  #relayHandler(serve: StreamHandler["serve"]): StreamHandler {
     return {
       maxMessageBytes: MAX_CONTROL_BYTES,
       maxQueuedBytes: this.#limits.maxRelayQueuedBytes + FRAME_BYTES,
-      serve: (socket) => this.#relay.serve(socket, ip),
+      serve,
     };
   }
 
@@ -351,6 +386,7 @@ interface ServerParts {
   readonly tls: TlsAcceptor | undefined;
   readonly serveStun: RendezvousOptions["serveStun"];
   readonly bus: RendezvousBus | undefined;
+  readonly relayPlaces: RelayPlaces | undefined;
 }
 
 function countRefusal({ refusals }: RendezvousCounters, reason: string): void {

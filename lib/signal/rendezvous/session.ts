@@ -143,6 +143,22 @@ export class RendezvousSession implements ClientSocket {
     }
   }
 
+  /** Serves a client that another node has upgraded, until either side ends the session. */
+  async runUpgraded(handler: StreamHandler): Promise<void> {
+    try {
+      this.#isStream = true;
+      const reader = newHandshakeReader(this.#connection);
+      const { maxMessageBytes, maxQueuedBytes } = handler;
+      const limits = { maxMessageBytes, maxQueuedBytes };
+      this.#socket = new WebSocketConnection(this.#connection, { role: "server", reader, limits });
+      await this.#serve(this.#socket, handler);
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error; // the client has gone
+    } finally {
+      this.#connection.close();
+    }
+  }
+
   /** Whether the client is at the relay, or on its way there. */
   get isStream(): boolean {
     return this.#isStream;
@@ -226,7 +242,7 @@ export class RendezvousSession implements ClientSocket {
   ): Promise<void> {
     const pinging = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
     try {
-      if (isStream(handler)) await handler.serve(this.#streamOf(socket));
+      if (isStream(handler)) await handler.serve(this.#streamOf(socket, pinging));
       else await this.#acceptAll(socket, handler);
     } catch (error) {
       if (error instanceof MalformedMessageError) socket.close(CLOSE_CODES.malformed, "malformed");
@@ -240,7 +256,7 @@ export class RendezvousSession implements ClientSocket {
   }
 
   /** The socket for a handler that reads by itself; every message shows that the client is alive. */
-  #streamOf(socket: WebSocketConnection): RelaySocket {
+  #streamOf(socket: WebSocketConnection, pinging: ReturnType<typeof setInterval>): RelaySocket {
     return {
       receive: async () => {
         const message = await socket.receive();
@@ -253,6 +269,10 @@ export class RendezvousSession implements ClientSocket {
       close: (code, reason) => socket.close(code, reason),
       allow: (maxMessageBytes) => socket.allow(maxMessageBytes),
       enlarge: (readBytes) => socket.enlarge(readBytes),
+      release: () => {
+        clearInterval(pinging);
+        return socket.release();
+      },
     };
   }
 

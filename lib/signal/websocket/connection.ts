@@ -5,13 +5,7 @@
  * @module
  */
 
-import { concat } from "../../base/bytes.ts";
-import {
-  malformed,
-  type MalformedMessageError,
-  NetworkError,
-  RefusedError,
-} from "../../base/errors.ts";
+import { NetworkError, RefusedError } from "../../base/errors.ts";
 import { withoutLogin } from "../../base/login.ts";
 import { type Rate, TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
@@ -19,14 +13,15 @@ import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import {
-  decodeClose,
   type DecodedWebSocketFrame,
-  decodeText,
   decodeWebSocketFrame,
   encodeClose,
   encodeWebSocketFrame,
   isControl,
+  MessageAssembler,
+  takeTogether,
   type WebSocketFrame,
+  type WebSocketMessage,
   type WebSocketOpcode,
 } from "./frame.ts";
 import {
@@ -37,12 +32,14 @@ import {
   judgeUpgradeResponse,
 } from "./handshake.ts";
 
-/** A message, or a control frame. */
-export type WebSocketMessage =
-  | { readonly kind: "binary"; readonly data: Uint8Array<ArrayBuffer> }
-  | { readonly kind: "text"; readonly text: string }
-  | { readonly kind: "ping" | "pong"; readonly data: Uint8Array<ArrayBuffer> }
-  | { readonly kind: "close"; readonly code: number; readonly reason: string };
+export type { WebSocketMessage } from "./frame.ts";
+
+/** A connection that a socket has given up. */
+export interface ReleasedConnection {
+  readonly connection: TcpConnection;
+  /** What was read from it, and not taken. */
+  readonly unread: Uint8Array<ArrayBuffer>;
+}
 
 /** How much memory a socket may take. */
 export interface WebSocketLimits {
@@ -146,8 +143,7 @@ export class WebSocketConnection {
   #tooLate: ReturnType<typeof setTimeout> | undefined;
   /** Waits until less is queued. */
   #drain: { readonly maxBytes: number; readonly resolve: () => void } | undefined;
-  /** The frames so far of a message that is not complete. */
-  #fragments: Fragments | undefined;
+  readonly #assembler: MessageAssembler;
 
   /** @param connection taken over */
   constructor(connection: TcpConnection, options: WebSocketConnectionOptions) {
@@ -155,6 +151,7 @@ export class WebSocketConnection {
     this.#reader = options.reader;
     this.#role = options.role;
     this.#limits = options.limits;
+    this.#assembler = new MessageAssembler(options.role === "server");
     if (options.role === "client") {
       this.#controls = new TokenBucket(CONTROL_FRAME_RATE, performance.now());
     }
@@ -211,7 +208,7 @@ export class WebSocketConnection {
       if (this.#controls !== undefined && isControl(frame.opcode)) {
         await waitForTokens(this.#controls);
       }
-      const message = this.#accept(frame);
+      const message = this.#assemble(frame);
       if (message !== undefined) return message;
     }
   }
@@ -224,7 +221,7 @@ export class WebSocketConnection {
     while (true) {
       const decoded = this.#decode();
       if (decoded.kind === "incomplete") return undefined;
-      const message = this.#accept(decoded.frame);
+      const message = this.#assemble(decoded.frame);
       if (message !== undefined) return message;
     }
   }
@@ -276,6 +273,18 @@ export class WebSocketConnection {
       clearTimeout(this.#tooLate);
       this.#connection.close();
     });
+  }
+
+  /**
+   * Gives up the socket once all is sent, for a caller who goes on with the frames that follow. Not while `receive()`
+   * waits.
+   */
+  async release(): Promise<ReleasedConnection> {
+    this.#isClosing = true;
+    this.#endDrain();
+    await this.#writing;
+    const unread = this.#reader.take(this.#reader.buffered).slice();
+    return { connection: this.#connection, unread };
   }
 
   /** Resets the connection. */
@@ -339,22 +348,10 @@ export class WebSocketConnection {
   }
 
   /** The message that a frame completes, if it does. */
-  #accept({ opcode, isFinal, isMasked, payload }: WebSocketFrame): WebSocketMessage | undefined {
-    if (isMasked !== (this.#role === "server")) {
-      throw invalid("clients mask their frames, and servers do not");
-    }
-    if (isControl(opcode)) return toControlMessage(opcode, payload);
-    if ((opcode === "continuation") !== (this.#fragments !== undefined)) {
-      throw invalid("continuation frames belong to a message that has begun and not ended");
-    }
-    const data = this.#fragments === undefined ? payload : concat(this.#fragments.data, payload);
-    if (data.length > this.#limits.maxMessageBytes) throw this.#tooLong(data.length);
-    const kind = this.#fragments?.kind ?? (opcode === "text" ? "text" : "binary");
-    const frames = (this.#fragments?.frames ?? 0) + 1;
-    if (frames > MAX_FRAMES) throw invalid(`a message has at most ${MAX_FRAMES} frames`);
-    this.#fragments = isFinal ? undefined : { kind, data, frames };
-    if (!isFinal) return undefined;
-    return kind === "text" ? { kind, text: decodeText(data) } : { kind, data };
+  #assemble(frame: WebSocketFrame): WebSocketMessage | undefined {
+    const length = this.#assembler.lengthWith(frame);
+    if (length > this.#limits.maxMessageBytes) throw this.#tooLong(length);
+    return this.#assembler.accept(frame);
   }
 
   #tooLong(length: number): RefusedError {
@@ -403,25 +400,6 @@ export const CLOSE_CODES = {
   tooLong: 1009,
 } as const;
 
-interface Fragments {
-  readonly kind: "binary" | "text";
-  readonly data: Uint8Array<ArrayBuffer>;
-  readonly frames: number;
-}
-
-function toControlMessage(
-  opcode: WebSocketOpcode,
-  payload: Uint8Array<ArrayBuffer>,
-): WebSocketMessage {
-  return opcode === "close"
-    ? { kind: "close", ...decodeClose(payload) }
-    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
-}
-
-function invalid(rule: string): MalformedMessageError {
-  return malformed("WebSocket message", rule);
-}
-
 async function fill(
   reader: BufferedReader,
   connection: TcpConnection,
@@ -430,16 +408,6 @@ async function fill(
   if (await reader.fill(needed)) return;
   const from = formatTransportAddress(connection.remote);
   throw new NetworkError(`Cannot read from ${from}: the connection was cut`, "reset");
-}
-
-/** The first bytes of a queue, and those after them as long as they are few: a write costs as much as ten short frames. */
-function takeTogether(queue: Uint8Array[]): Uint8Array {
-  let count = 0;
-  for (let length = 0; count < queue.length; count++) {
-    length += queue[count]!.length;
-    if (length > MAX_TOGETHER_BYTES) break;
-  }
-  return count <= 1 ? queue.shift()! : concat(...queue.splice(0, count));
 }
 
 /** The reader that has read the handshake. */
@@ -498,9 +466,6 @@ async function connect(
  */
 const CONTROL_FRAME_RATE: Rate = { burst: 1024, perSecond: 512 };
 
-/** Chosen by us: an endless message of empty frames would be an endless loop. */
-const MAX_FRAMES = 16;
-
 /** Chosen by us: how long the other side may take to answer a close frame. */
 const CLOSE_MS = 2000;
 
@@ -512,9 +477,6 @@ const MAX_HEAD_BYTES = 4096;
 
 /** Chosen by us: most clients of a server wait, and have sent a request of 200 bytes and one short message. */
 const SHORT_BYTES = 512;
-
-/** Chosen by us: more is not copied. */
-const MAX_TOGETHER_BYTES = 4096;
 
 /** Chosen by us: the longest message of peers, its frame, and room for what follows. */
 const READ_BYTES = 4608;
