@@ -225,6 +225,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         completes: "file",
         help: 'options from a JSON object, such as {"port": 443}; the command line comes first',
       }),
+      option("workers", {
+        value: "N",
+        help: "serve the rendezvous and its relay in so many threads, which share the limits",
+        fallback: "1",
+      }),
       option("drain", {
         value: DURATION,
         help: "on TERM, give relayed pairs this long to end",

@@ -19,13 +19,10 @@ import { readSmallFile } from "../net/system/private_input.ts";
 import type { FileTlsAcceptor } from "../net/system/tls_server.ts";
 import { lineLogger, LOG_FORMATS, LOG_LEVELS } from "../serve/log.ts";
 import { type MetricsServer, serveMetrics } from "../serve/metrics.ts";
+import type { RunningRendezvous } from "../serve/threads.ts";
 import { AccessKey } from "../signal/rendezvous/access_key.ts";
 import type { RelayLimits } from "../signal/rendezvous/relay.ts";
-import {
-  type RendezvousOptions,
-  type RendezvousServer,
-  serveRendezvous,
-} from "../signal/rendezvous/server.ts";
+import { type RendezvousOptions, serveRendezvous } from "../signal/rendezvous/server.ts";
 import {
   DEFAULT_SERVER_LIMITS,
   serveStun,
@@ -66,14 +63,14 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   const tls = await openTls(given, logger);
   if (tls !== undefined) stack.use(tls);
   const servers: StunServer[] = [];
-  const rendezvous: RendezvousServer[] = [];
+  const rendezvous: RunningRendezvous[] = [];
   for (const each of options) {
     const stun = stack.use(await startStun({ ...each, tls }, given, io));
     servers.push(stun);
     const local = { ip: each.address, port: ports.rendezvous };
     const serveStun = ports.isStunOnRendezvous ? stun.serveConnection.bind(stun) : undefined;
-    const parts = { network: systemNetwork, local, logger, tls, serveStun };
-    rendezvous.push(stack.use(await serveRendezvous({ ...parts, ...rendezvousOptions })));
+    const parts = { ...rendezvousOptions, local, logger, serveStun };
+    rendezvous.push(stack.use(await startRendezvous(parts, given, tls)));
   }
   const sources = { stun: servers, rendezvous, certificateExpiresMs: tls && (() => tls.expiresMs) };
   const metrics = metricsAddress &&
@@ -98,10 +95,27 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
 /** What runs. */
 interface Running {
   readonly servers: readonly StunServer[];
-  readonly rendezvous: readonly RendezvousServer[];
+  readonly rendezvous: readonly RunningRendezvous[];
   readonly ports: Ports;
   readonly metrics: MetricsServer | undefined;
   readonly hasTls: boolean;
+}
+
+/** With --workers, the program of several threads is loaded, and started. */
+async function startRendezvous(
+  options: Omit<RendezvousOptions, "network" | "tls"> & { readonly logger: Logger },
+  { values }: Arguments,
+  tls: FileTlsAcceptor | undefined,
+): Promise<RunningRendezvous> {
+  const count = readInteger("workers", values.get("workers"), { min: 1, max: MAX_WORKERS }) ?? 1;
+  if (count === 1) return await serveRendezvous({ ...options, network: systemNetwork, tls });
+  if (!systemNetwork.canReusePort) {
+    throw new UsageError("--workers: threads cannot share a port on this platform");
+  }
+  const { startWorkers } = await import("./serve_workers.ts");
+  const cert = values.get("cert");
+  const files = cert === undefined ? undefined : { cert, key: values.get("cert-key")! };
+  return await startWorkers(count, { ...options, files });
 }
 
 function announce(given: Arguments, io: CliIo, running: Running): void {
@@ -373,6 +387,9 @@ const RELAY_LIMITS = [
 
 /** Chosen by us: a key, and a line feed. */
 const MAX_KEY_FILE_BYTES = 256;
+
+/** Chosen by us: each thread has a port to each other one. */
+const MAX_WORKERS = 64;
 
 /** 0 lets the system choose. */
 const PORTS = { min: 0, max: 65_535 };
