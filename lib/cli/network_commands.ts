@@ -230,6 +230,20 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         help: "serve the rendezvous and its relay in so many threads, which share the limits",
         fallback: "1",
       }),
+      option("nats", {
+        value: "URL",
+        repeats: true,
+        help: "join other nodes behind the same name by this NATS server, as nats://HOST:PORT",
+      }),
+      option("nats-key", {
+        value: "FILE",
+        completes: "file",
+        help: "the secret that all nodes share, at least 16 characters, for --nats",
+      }),
+      option("node", {
+        value: "I/N",
+        help: "with --nats, which of how many nodes this is, such as 1/3",
+      }),
       option("drain", {
         value: DURATION,
         help: "on TERM, give relayed pairs this long to end",

@@ -25,7 +25,7 @@ const scope = globalThis as typeof globalThis & ThreadScope;
 /** Serves as long as the main thread wants. */
 async function serve({ index, ports, settings }: ThreadStart): Promise<AsyncDisposableStack> {
   const stack = new AsyncDisposableStack();
-  const { local, limits, trustedProxies, accessKey, files, hasStun } = settings;
+  const { local, limits, trustedProxies, accessKey, files, hasStun, nats } = settings;
   const logger = reportingLogger();
   const waiting: (() => void)[] = [];
   let server: RendezvousServer | undefined;
@@ -37,11 +37,13 @@ async function serve({ index, ports, settings }: ThreadStart): Promise<AsyncDisp
     },
   });
   const tls = files && (await import("../net/system/tls_server.ts"));
+  const bus = nats && (await import("../signal/nats/bus.ts"));
   server = await serveRendezvous({
     ...{ network: systemNetwork, local, limits, trustedProxies, accessKey, logger },
     tls: tls && stack.use(await tls.openTlsAcceptor({ ...files!, logger })),
     serveStun: hasStun ? serveStun : undefined,
-    bus: mesh,
+    bus: bus && stack.use(await bus.openNatsBus({ ...nats!, network: systemNetwork, logger })) ||
+      mesh,
     relayPlaces: mesh,
     sharesPort: ports.length > 1,
   });

@@ -8,7 +8,7 @@ import type { Logger } from "../base/logger.ts";
 import { readSmallFile } from "../net/system/private_input.ts";
 import { attachTcp } from "../net/system/tcp.ts";
 import type { CertificateFiles } from "../net/system/tls_server.ts";
-import { type RunningRendezvous, startThreads } from "../serve/threads.ts";
+import { type NatsSettings, type RunningRendezvous, startThreads } from "../serve/threads.ts";
 import type { RendezvousOptions } from "../signal/rendezvous/server.ts";
 import { UsageError } from "./io.ts";
 
@@ -17,6 +17,8 @@ export interface WorkerOptions extends Omit<RendezvousOptions, "network" | "tls"
   readonly logger: Logger;
   /** The certificate, if there is TLS. */
   readonly files: Pick<CertificateFiles, "cert" | "key"> | undefined;
+  /** The other nodes, if there are any. */
+  readonly nats: NatsSettings | undefined;
 }
 
 /**
@@ -27,13 +29,14 @@ export interface WorkerOptions extends Omit<RendezvousOptions, "network" | "tls"
  */
 export async function startWorkers(
   count: number,
-  { local, limits = {}, trustedProxies = [], accessKey, files, serveStun, logger }: WorkerOptions,
+  { local, limits = {}, trustedProxies = [], accessKey, files, nats, serveStun, logger }:
+    WorkerOptions,
 ): Promise<RunningRendezvous> {
   await requireProgram();
   const hasStun = serveStun !== undefined;
   return await startThreads({
     ...{ program: PROGRAM, count, attach: attachTcp, serveStun },
-    settings: { local, limits, trustedProxies, accessKey, files, hasStun },
+    settings: { local, limits, trustedProxies, accessKey, files, hasStun, nats },
     logger,
   });
 }

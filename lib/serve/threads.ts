@@ -21,6 +21,15 @@ import { type HandedConnection, takeOver } from "./hand_over.ts";
 /** A rendezvous, in one thread or in several. */
 export type RunningRendezvous = Omit<RendezvousServer, "adopt">;
 
+/** What joins several nodes, and which of them this is. */
+export interface NatsSettings {
+  readonly urls: readonly string[];
+  readonly key: string;
+  /** From 0. */
+  readonly index: number;
+  readonly count: number;
+}
+
 /** What each thread serves. */
 export interface ThreadSettings {
   readonly local: TransportAddress;
@@ -32,6 +41,8 @@ export interface ThreadSettings {
   readonly files: Pick<CertificateFiles, "cert" | "key"> | undefined;
   /** Whether clients may speak STUN on the port. */
   readonly hasStun: boolean;
+  /** The other nodes, if there are any. Then the threads meet there as well. */
+  readonly nats: NatsSettings | undefined;
 }
 
 /** What a thread is told first. */
@@ -96,7 +107,9 @@ export async function startThreads(options: StartThreadsOptions): Promise<Runnin
     for (let index = 0; index < count; index++) {
       const thread = new Thread(program, options);
       threads.push(thread);
-      const share = { ...limits, numberShare: { index, count } };
+      const { index: node, count: nodes } = settings.nats ?? { index: 0, count: 1 };
+      const numberShare = { index: node * count + index, count: nodes * count };
+      const share = { ...limits, numberShare };
       await thread.start({
         kind: "start",
         index,

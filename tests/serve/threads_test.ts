@@ -32,7 +32,7 @@ async function withThreads(
     ...{ program: PROGRAM, count: 3, logger: LOGGER, attach: attachTcp, serveStun: stun },
     settings: {
       ...{ local: { ...LOOPBACK, port }, limits: LIMITS, trustedProxies: [] },
-      ...{ accessKey: undefined, files, hasStun: stun !== undefined },
+      ...{ accessKey: undefined, files, hasStun: stun !== undefined, nats: undefined },
     },
   });
   try {

@@ -85,13 +85,18 @@ export async function openNatsBus(options: NatsBusOptions): Promise<NatsBus> {
 }
 
 /** A NATS server. */
-interface NatsServer {
+export interface NatsServer {
   readonly host: string;
   readonly port: number;
   readonly login: NatsLogin | undefined;
 }
 
-function parseNatsUrl(text: string): NatsServer {
+/**
+ * Reads `nats://HOST`, `nats://HOST:PORT` or `nats://USER:PASSWORD@HOST:PORT`.
+ *
+ * @throws {TypeError} if the URL has another form; the message does not show the login
+ */
+export function parseNatsUrl(text: string): NatsServer {
   const cannot = `Cannot use ${shownUrl(text)}`;
   const [, login, where] = /^nats:\/\/(?:([^@/]*)@)?([^@/]+)\/?$/.exec(text) ?? [];
   if (where === undefined) throw new TypeError(`${cannot}: it is not nats://HOST[:PORT]`);

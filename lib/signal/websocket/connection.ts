@@ -261,6 +261,7 @@ export class WebSocketConnection {
     } catch (error) {
       if (!(error instanceof NetworkError)) throw error; // the other side has gone
     } finally {
+      this.#isClosing = true; // from now on, close() does nothing
       clearTimeout(this.#tooLate);
       this.#connection.close();
     }
