@@ -27,18 +27,14 @@ async function serve({ index, ports, settings }: ThreadStart): Promise<AsyncDisp
   const stack = new AsyncDisposableStack();
   const { local, limits, trustedProxies, accessKey, files, hasStun, nats } = settings;
   const logger = reportingLogger();
-  const waiting: (() => void)[] = [];
-  let server: RendezvousServer | undefined;
+  const { promise: serving, resolve } = Promise.withResolvers<RendezvousServer>();
   const mesh = new ThreadMesh({ index, ports }, {
     attach: attachTcp,
-    onClient: (connection, client) => {
-      if (server !== undefined) server.adopt(connection, client);
-      else waiting.push(() => server!.adopt(connection, client));
-    },
+    onClient: async (connection, client) => (await serving).adopt(connection, client),
   });
   const tls = files && (await import("../net/system/tls_server.ts"));
   const bus = nats && (await import("../signal/nats/bus.ts"));
-  server = await serveRendezvous({
+  const server = await serveRendezvous({
     ...{ network: systemNetwork, local, limits, trustedProxies, accessKey, logger },
     tls: tls && stack.use(await tls.openTlsAcceptor({ ...files!, logger })),
     serveStun: hasStun ? serveStun : undefined,
@@ -49,7 +45,7 @@ async function serve({ index, ports, settings }: ThreadStart): Promise<AsyncDisp
   });
   stack.use(server);
   stack.defer(() => mesh.close());
-  for (const adopt of waiting) adopt();
+  resolve(server);
   const timer = setInterval(() => reportFigures(server), FIGURES_MS);
   stack.defer(() => clearInterval(timer));
   server.finished.catch(reportFailure);
@@ -79,8 +75,8 @@ function reportingLogger(): Logger {
 }
 
 function reportFailure(error: unknown): void {
-  const reason = error instanceof NetworkError ? error.reason : undefined;
-  scope.postMessage({ kind: "failed", message: messageOf(error), reason });
+  const { reason, remedy } = error instanceof NetworkError ? error : {};
+  scope.postMessage({ kind: "failed", message: messageOf(error), reason, remedy });
 }
 
 let current: RendezvousServer | undefined;

@@ -153,8 +153,10 @@ export class PortConnection implements TcpConnection {
   }
 
   #failure(reason: "closed" | "reset"): NetworkError {
-    const why = reason === "closed" ? "the connection is closed" : "connection reset";
-    return new NetworkError(`Cannot use a connection of another thread: ${why}`, reason);
+    const cannot = "Cannot use a connection of another thread";
+    return reason === "closed"
+      ? new NetworkError(`${cannot}: the connection is closed`, "closed")
+      : new NetworkError(`${cannot}: connection reset`, "reset");
   }
 }
 

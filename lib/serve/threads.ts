@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError } from "../base/errors.ts";
+import { NetworkError, type NetworkErrorReason } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
@@ -76,7 +76,13 @@ export type ThreadReport =
   | { readonly kind: "log"; readonly level: keyof Logger; readonly message: string }
   | { readonly kind: "stun"; readonly handed: HandedConnection }
   | { readonly kind: "drained" | "stopped" }
-  | { readonly kind: "failed"; readonly message: string; readonly reason: string | undefined };
+  | {
+    readonly kind: "failed";
+    readonly message: string;
+    /** Of a {@linkcode NetworkError}. */
+    readonly reason: NetworkErrorReason | undefined;
+    readonly remedy: string | undefined;
+  };
 
 /** How to start threads. */
 export interface StartThreadsOptions {
@@ -228,11 +234,9 @@ class Thread {
         break;
       }
       case "failed": {
-        const { message, reason } = report;
+        const { message, reason, remedy } = report;
         this.#finished.reject(
-          reason === undefined
-            ? new Error(message)
-            : new NetworkError(message, reason as NetworkError["reason"]),
+          reason === undefined ? new Error(message) : new NetworkError(message, reason, { remedy }),
         );
       }
     }

@@ -55,6 +55,33 @@ Deno.test("a pair is held to its rate", async () => {
   }, { relayBytesPerSecond: 100_000 });
 });
 
+Deno.test("a pair that sends little does not wait for those that use up the rate of all", async () => {
+  await withRendezvous(async (place) => {
+    const floods = await Promise.all(Array.from({ length: 8 }, async (_, i) => {
+      const token = TOKEN.map((byte, at) => at === 0 ? 100 + i : byte);
+      return [await open(place, token), await open(place, token)] as const;
+    }));
+    const flooding = floods.map(async ([from, to]) => {
+      const reading = readBytes(to);
+      await writeAll(from, new Uint8Array(800_000));
+      await from.closeWrite();
+      await reading;
+    });
+    using a = await open(place);
+    using b = await open(place);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    for (let i = 0; i < 5; i++) {
+      const startedMs = performance.now();
+      await writeAll(a, new Uint8Array(1000));
+      await b.read(new Uint8Array(1000));
+      assertEquals(performance.now() - startedMs < 30, true); // 20 ms on the way
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    await Promise.all(flooding);
+    for (const each of floods.flat()) each.close();
+  }, { allRelaysBytesPerSecond: 1_000_000 });
+});
+
 Deno.test("a connection without its other half ends after ten seconds", async () => {
   await withRendezvous(async (place) => {
     using a = await open(place);
@@ -203,9 +230,9 @@ Deno.test("a pair that has ended leaves no timer behind", async () => {
   }, { relayBytesPerSecond: 100_000 });
 });
 
-function open(place: RendezvousPlace): Promise<TcpConnection> {
+function open(place: RendezvousPlace, token: Uint8Array = TOKEN): Promise<TcpConnection> {
   const { network } = place.newHost();
-  return openRelayConnection(place.server.url, { network, token: TOKEN });
+  return openRelayConnection(place.server.url, { network, token });
 }
 
 function bytes(text: string): Uint8Array {

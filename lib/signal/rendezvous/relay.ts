@@ -147,7 +147,7 @@ export class RendezvousRelay {
     else for (const each of joined.ousted) each.end("no-peer");
     this.#members.add(member);
     try {
-      await member.passOn((cost, nowMs) => this.#delayMs(cost, nowMs));
+      await member.passOn((cost, nowMs, share) => this.#delayMs(cost, nowMs, share));
     } finally {
       this.#pairs.leave(member)?.end("peer-gone");
       this.#members.delete(member);
@@ -160,9 +160,14 @@ export class RendezvousRelay {
     for (const member of this.#members) member.stop();
   }
 
-  #delayMs(cost: number, nowMs: number): number {
+  /** A pair that sends less than its share of what all may send does not wait for those that send more. */
+  #delayMs(cost: number, nowMs: number, share: Pacer): number {
     this.#bytes += cost;
-    return this.#pacer.delayMs(cost, nowMs);
+    const perSecond = this.#limits.allRelaysBytesPerSecond / Math.max(1, this.#pairs.size);
+    share.change({ burst: MAX_RELAYED_BYTES, perSecond });
+    const shareMs = share.delayMs(cost, nowMs);
+    const allMs = this.#pacer.delayMs(cost, nowMs);
+    return shareMs > 0 ? allMs : 0;
   }
 }
 
@@ -185,12 +190,13 @@ class RelayMember {
   static join(one: RelayMember, other: RelayMember): void {
     const perSecond = one.#limits.relayBytesPerSecond;
     const pacer = new Pacer({ burst: Math.max(perSecond * BURST_S, MAX_RELAYED_BYTES), perSecond });
-    one.#onJoined({ peer: other, pacer });
-    other.#onJoined({ peer: one, pacer });
+    const share = new Pacer({ burst: MAX_RELAYED_BYTES, perSecond });
+    one.#onJoined({ peer: other, pacer, share });
+    other.#onJoined({ peer: one, pacer, share });
   }
 
   /** Passes on what the connection sends, until it ends. */
-  async passOn(delayMs: (cost: number, nowMs: number) => number): Promise<void> {
+  async passOn(delayMs: (cost: number, nowMs: number, share: Pacer) => number): Promise<void> {
     for (let isLarge = false;;) {
       const message = await this.#socket.receive();
       if (message.kind === "close") return this.#socket.close(RELAY_CLOSE_CODES.normal, "");
@@ -198,11 +204,11 @@ class RelayMember {
       if (joined === undefined) return;
       if (!isLarge) this.#socket.enlarge(this.#limits.maxRelayQueuedBytes);
       isLarge = true;
-      const { peer, pacer } = joined;
+      const { peer, pacer, share } = joined;
       const frame = frameFor(message);
       const cost = Math.max(frame?.length ?? 0, MIN_COST);
       const nowMs = performance.now();
-      const waitMs = Math.max(pacer.delayMs(cost, nowMs), delayMs(cost, nowMs));
+      const waitMs = Math.max(pacer.delayMs(cost, nowMs), delayMs(cost, nowMs, share));
       if (waitMs >= 1) await delay(waitMs);
       if (frame === undefined) continue;
       this.#restartIdle();
@@ -245,8 +251,10 @@ class RelayMember {
 
 interface Joined {
   readonly peer: RelayMember;
-  /** For both directions. */
+  /** For both directions, at the rate of a pair. */
   readonly pacer: Pacer;
+  /** The same, at its share of the rate of all pairs. */
+  readonly share: Pacer;
 }
 
 /** The token, as text; `undefined` if the first message is something else, or does not come in time. */

@@ -112,7 +112,7 @@ export interface RendezvousCounters {
   upgrades: number;
   /**
    * Refusals by reason: `allowance` (the source has cost too much), `connections` (too many, in all or of one source),
-   * `tls` (a handshake failed or took too long), an HTTP status such as `404`, and of the relay `token-used`,
+   * `tls` (a handshake failed or took too long), `silent` (ended for another one, having asked for nothing yet), an HTTP status such as `404`, and of the relay `token-used`,
    * `source-full` and `relay-full`.
    */
   readonly refusals: { [reason: string]: number };
@@ -179,6 +179,8 @@ class Server implements RendezvousServer {
   readonly #topics: TopicPlace;
   readonly #relay: RendezvousRelay;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
+  /** Those that have not asked for anything yet, the oldest first, and what ends the counting of each. */
+  readonly #pending = new Map<RendezvousSession, () => void>();
   readonly #tls: TlsAcceptor | undefined;
   readonly #logger: Logger | undefined;
   readonly #serveStun: RendezvousOptions["serveStun"];
@@ -281,6 +283,7 @@ class Server implements RendezvousServer {
       this.#countRefusal("allowance", ip);
       return connection.reset();
     }
+    if (this.#counts.isFullOfOthers(ip)) this.#makeRoom();
     const release = isProxied ? this.#counts.admitUnknown() : this.#counts.admit(ip);
     if (release === undefined) {
       this.#countRefusal("connections", ip);
@@ -295,6 +298,7 @@ class Server implements RendezvousServer {
         releases.push(releaseSource);
         if (!this.#turns.charge(request.ip, CONNECTION_COST)) return TOO_MANY_REQUESTS;
       }
+      this.#pending.delete(session);
       const handler = this.#handlerFor(request, client);
       if (typeof handler !== "number") this.counters.upgrades++;
       return handler;
@@ -311,11 +315,25 @@ class Server implements RendezvousServer {
       turns: this.#turns,
       limits,
     });
+    const releaseAll = () => {
+      this.#pending.delete(session);
+      for (const each of releases.splice(0)) each();
+    };
+    this.#pending.set(session, releaseAll);
     const running = this.#start(session, ip).finally(() => {
       this.#sessions.delete(session);
-      for (const each of releases) each();
+      releaseAll();
     });
     this.#sessions.set(session, running);
+  }
+
+  /** Ends the connection that has asked for nothing for longest: many of them may not keep others out. */
+  #makeRoom(): void {
+    for (const [session, releaseAll] of this.#pending) {
+      countRefusal(this.counters, "silent");
+      session.end();
+      return releaseAll();
+    }
   }
 
   #countRefusal(reason: string, ip: string): void {
@@ -432,7 +450,7 @@ export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   sourcePerSecond: 256,
   maxRelays: 64,
   maxRelaysPerSource: 4,
-  maxRelayHalves: 256,
+  maxRelayHalves: 1024, // most of a half-open flood, so that it takes seconds to oust an honest half
   relayBytesPerSecond: 2_500_000, // 20 Mbit/s
   allRelaysBytesPerSecond: 12_500_000, // 100 Mbit/s, the uplink of a small server
   relayHalfMs: 10_000, // both sides dial at about the same time
