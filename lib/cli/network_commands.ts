@@ -240,6 +240,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         completes: "file",
         help: "the secret that all nodes share, at least 16 characters, for --nats",
       }),
+      option("node-host", {
+        value: "HOST[:PORT]",
+        help: "with --nats, where peers reach this node alone: a name below that of all nodes",
+        fallback: "none, and pairs of the relay that come to different nodes do not meet",
+      }),
       option("node", {
         value: "I/N",
         help: "with --nats, which of how many nodes this is, such as 1/3",

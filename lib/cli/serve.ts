@@ -119,7 +119,8 @@ async function startRendezvous(
     const { logger } = options;
     const bus = nats && stack.use(await openNats({ ...nats, network, logger }));
     const limits = { ...options.limits, ...numberShareOf(nats) };
-    return await serveRendezvous({ ...options, network, tls, bus, limits });
+    const nodeHost = nats?.host;
+    return await serveRendezvous({ ...options, network, tls, bus, nodeHost, limits });
   }
   if (!systemNetwork.canReusePort) {
     throw new UsageError("--workers: threads cannot share a port on this platform");
@@ -141,9 +142,11 @@ interface RendezvousParts {
 async function readNats({ values, lists }: Arguments): Promise<NatsSettings | undefined> {
   const urls = lists.get("nats")!;
   const [path, node] = [values.get("nats-key"), values.get("node")];
+  const host = values.get("node-host");
   if (urls.length === 0) {
     if (path !== undefined) throw new UsageError("--nats-key needs --nats");
     if (node !== undefined) throw new UsageError("--node needs --nats");
+    if (host !== undefined) throw new UsageError("--node-host needs --nats");
     return undefined;
   }
   if (path === undefined) throw new UsageError("--nats needs --nats-key");
@@ -153,9 +156,10 @@ async function readNats({ values, lists }: Arguments): Promise<NatsSettings | un
   }
   const { parseNatsUrl } = await import("../signal/nats/bus.ts");
   for (const url of urls) readWith(() => parseNatsUrl(url), "--nats");
+  if (host !== undefined) readWith(() => parseHostPort(host, 1), "--node-host");
   const key = await readSecretFile("nats-key", path);
   if (key.length < 16) throw new UsageError(`--nats-key ${path}: it has fewer than 16 characters`);
-  return { urls, key, index: Number(index) - 1, count: Number(count) };
+  return { urls, key, host, index: Number(index) - 1, count: Number(count) };
 }
 
 async function openNats(options: NatsBusOptions): Promise<NatsBus> {

@@ -41,6 +41,7 @@ async function serve({ index, ports, settings }: ThreadStart): Promise<AsyncDisp
     bus: bus && stack.use(await bus.openNatsBus({ ...nats!, network: systemNetwork, logger })) ||
       mesh,
     relayPlaces: mesh,
+    nodeHost: nats?.host,
     sharesPort: ports.length > 1,
   });
   stack.use(server);

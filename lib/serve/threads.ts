@@ -25,6 +25,8 @@ export type RunningRendezvous = Omit<RendezvousServer, "adopt">;
 export interface NatsSettings {
   readonly urls: readonly string[];
   readonly key: string;
+  /** Where clients reach this node alone. */
+  readonly host: string | undefined;
   /** From 0. */
   readonly index: number;
   readonly count: number;

@@ -10,6 +10,8 @@ import {
   type RoomNodeMessage,
   stepRemotePeer,
 } from "../../lib/signal/rendezvous/remote_peer.ts";
+import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
+import { urlOfNode } from "../../lib/signal/rendezvous/relay_nodes.ts";
 import { type RendezvousServer, serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import type { Host } from "../simnet/host.ts";
@@ -159,6 +161,63 @@ Deno.test("a newcomer takes the place of a peer whose node was killed", async ()
     assertEquals((await received)[0]! >= 2, true);
     for (const server of servers) await server[Symbol.asyncDispose]();
   });
+});
+
+Deno.test("a pair of the relay meets at one node, whichever each half came to first", async () => {
+  await simulate(async ({ internet }) => {
+    const buses = memoryBuses(2);
+    const servers: RendezvousServer[] = [];
+    // One name, two ports: what a name with two addresses is in this internet.
+    const { network, addresses } = internet.host("nodes");
+    for (const [i, bus] of buses.entries()) {
+      const local = { ip: addresses[0]!, port: 3480 + i };
+      const nodeHost = `${addresses[0]}:${3480 + i}`;
+      servers.push(await serveRendezvous({ network, local, bus, nodeHost }));
+    }
+    for (const order of [[0, 1], [1, 0]]) {
+      const token = crypto.getRandomValues(new Uint8Array(32));
+      const open = (node: number) =>
+        openRelayConnection(servers[node]!.url, {
+          network: internet.host(`${order} ${node}`).network,
+          token,
+        });
+      using a = await open(order[0]!);
+      await a.write(Uint8Array.of(1, 2));
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      using b = await open(order[1]!);
+      await b.write(Uint8Array.of(3));
+      const buffers = [new Uint8Array(9), new Uint8Array(9)] as const;
+      const read = Promise.all([a.read(buffers[0]), b.read(buffers[1])]);
+      assertEquals(await read, [1, 2]);
+      assertEquals([buffers[0][0], buffers[1][0], buffers[1][1]], [3, 1, 2]);
+      await a.write(Uint8Array.of(4));
+      await b.read(buffers[1]);
+      assertEquals(buffers[1][0], 4);
+      assertEquals(servers.map(({ relays }) => relays), [1, 0]);
+      a.close();
+      await b.read(buffers[1]).catch(() => {}); // its end
+    }
+    for (const server of servers) await server[Symbol.asyncDispose]();
+  });
+});
+
+Deno.test("a node may send clients to names below its own only, and to ports of its host", () => {
+  const rows: [string, string, string | undefined][] = [
+    ["wss://meet.example/KEY/relay/1", "n1.meet.example", "wss://n1.meet.example/KEY/relay/1"],
+    ["wss://meet.example/relay/1", "n1.meet.example:8443", "wss://n1.meet.example:8443/relay/1"],
+    ["ws://192.0.2.1:1/relay/1", "192.0.2.1:2", "ws://192.0.2.1:2/relay/1"],
+    ["wss://meet.example/relay/1", "meet.example:22", "wss://meet.example:22/relay/1"],
+    ["wss://meet.example/relay/1", "evil.example", undefined],
+    ["wss://meet.example/relay/1", "notmeet.example", undefined],
+    ["ws://192.0.2.1/relay/1", "9.192.0.2.1", undefined],
+    ["ws://192.0.2.1/relay/1", "192.0.2.2", undefined],
+    ["wss://meet.example/relay/1", "n1.meet.example/other", undefined],
+    ["wss://meet.example/relay/1", "a@n1.meet.example", undefined],
+    ["wss://meet.example/relay/1", "", undefined],
+  ];
+  for (const [url, host, expected] of rows) {
+    assertEquals(urlOfNode(url, host)?.href, expected, host);
+  }
 });
 
 function from(who: string, kind: "hello" | "welcome" | "full" | "check" | "bye"): RemotePeerEvent {

@@ -19,8 +19,8 @@ export interface RendezvousBus {
   publish(subject: string, message: Uint8Array<ArrayBuffer>): void;
 }
 
-/** The subject of a topic or a room. It does not tell its name, as whatever carries it need not know that. */
-export function subjectOf(kind: "topic" | "room", name: string): string {
+/** The subject of a topic, a room or a token of the relay. It does not tell its name, as whatever carries it need not know that. */
+export function subjectOf(kind: "topic" | "room" | "relay", name: string): string {
   const digest = hash("sha256", new TextEncoder().encode(`punchline ${kind} ${name}`));
   return toBase64url(digest.subarray(0, SUBJECT_BYTES));
 }

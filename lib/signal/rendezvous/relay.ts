@@ -25,6 +25,7 @@ import {
   RELAY_END,
   RELAY_TOKEN_BYTES,
 } from "./message.ts";
+import type { RelayNodes } from "./relay_nodes.ts";
 import { type RelayJoinResult, type RelayPairLimits, RelayPairs } from "./relay_pairs.ts";
 import { delay } from "@std/async/delay";
 
@@ -91,15 +92,17 @@ export class RendezvousRelay {
   readonly #members = new Set<RelayMember>();
   readonly #onRefused: (why: RelayRefusal, ip: string) => void;
   readonly #places: RelayPlaces | undefined;
+  readonly #nodes: RelayNodes | undefined;
   #bytes = 0;
 
   constructor(
     limits: RelayLimits,
     onRefused: (why: RelayRefusal, ip: string) => void = () => {},
-    places?: RelayPlaces,
+    { places, nodes }: { places?: RelayPlaces; nodes?: RelayNodes } = {},
   ) {
     this.#onRefused = onRefused;
     this.#places = places;
+    this.#nodes = nodes;
     this.#limits = limits;
     this.#pairs = new RelayPairs(limits);
     const perSecond = limits.allRelaysBytesPerSecond;
@@ -143,12 +146,18 @@ export class RendezvousRelay {
       this.#onRefused(joined.why, ip);
       return socket.close(RELAY_CLOSE_CODES[joined.why], REASONS[joined.why]);
     }
-    if (joined.kind === "joined") RelayMember.join(member, joined.peer);
-    else for (const each of joined.ousted) each.end("no-peer");
+    if (joined.kind === "joined") {
+      this.#nodes?.forget(token);
+      RelayMember.join(member, joined.peer);
+    } else {
+      for (const each of joined.ousted) each.end("no-peer");
+      this.#nodes?.wait(token, (host) => member.move(host));
+    }
     this.#members.add(member);
     try {
       await member.passOn((cost, nowMs, share) => this.#delayMs(cost, nowMs, share));
     } finally {
+      if (member.isWaiting) this.#nodes?.forget(token);
       this.#pairs.leave(member)?.end("peer-gone");
       this.#members.delete(member);
       member.stop();
@@ -179,6 +188,7 @@ class RelayMember {
   /** Ends a half that waits too long, and a pair that is idle. */
   #timer: ReturnType<typeof setTimeout>;
   #isOver = false;
+  #isWaiting = true;
 
   constructor(socket: RelaySocket, limits: RelayLimits) {
     this.#socket = socket;
@@ -223,6 +233,17 @@ class RelayMember {
     this.#socket.close(RELAY_CLOSE_CODES[why], REASONS[why]);
   }
 
+  /** Tells the client to come to another node. */
+  move(host: string): void {
+    this.#joined.resolve(undefined);
+    this.#socket.close(RELAY_CLOSE_CODES.moved, host);
+  }
+
+  /** Whether the other half has not come. */
+  get isWaiting(): boolean {
+    return this.#isWaiting;
+  }
+
   /** Clears the timer for good: the other half may still pass on what it has received. */
   stop(): void {
     this.#isOver = true;
@@ -231,6 +252,7 @@ class RelayMember {
   }
 
   #onJoined(joined: Joined): void {
+    this.#isWaiting = false;
     this.#restartIdle();
     const notice = new TextEncoder().encode(encodeNotice({ kind: "peer", isPresent: true }));
     this.#socket.sendFrame(encodeWebSocketFrame("text", notice));

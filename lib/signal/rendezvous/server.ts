@@ -20,6 +20,7 @@ import { FairTurns, type TurnLimits } from "./fair_turns.ts";
 import { isTrustedProxy } from "./forwarded.ts";
 import { RELAY_PATH, TOPICS_PATH } from "./message.ts";
 import { type RelayClient, type RelayLimits, type RelayPlaces, RendezvousRelay } from "./relay.ts";
+import { RelayNodes } from "./relay_nodes.ts";
 import { RemoteRooms } from "./remote_rooms.ts";
 import { RendezvousRooms, type RoomLimits, RoomMember, type RoomPlace } from "./rooms.ts";
 import {
@@ -63,6 +64,11 @@ export interface RendezvousOptions {
   readonly serveStun?: (connection: TcpConnection) => Promise<void>;
   /** Leads to the other nodes, if the rendezvous has several. Default: it has one. */
   readonly bus?: RendezvousBus;
+  /**
+   * Where clients reach this node alone, `HOST` or `HOST:PORT`: on the host of the rendezvous, or a name below its. With a
+   * bus, pairs of the relay can then meet that came to different nodes. Default: they do not.
+   */
+  readonly nodeHost?: string;
   /** Where the relay's pairs meet, if other threads serve the same port. Default: here. */
   readonly relayPlaces?: RelayPlaces;
   /** Whether other servers of this program listen on the same port (SO_REUSEPORT). Default: `false`. */
@@ -121,7 +127,7 @@ export interface RendezvousCounters {
 /**
  * Starts a rendezvous server.
  *
- * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix, or the access key is not one
+ * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix, or the access key or `nodeHost` is not one
  * @throws {NetworkError} as {@linkcode Network.listenTcp}
  *
  * @example
@@ -136,6 +142,9 @@ export interface RendezvousCounters {
 export async function serveRendezvous(options: RendezvousOptions): Promise<RendezvousServer> {
   const { network, local, logger } = options;
   const proxies = (options.trustedProxies ?? []).map(parseIpPrefix);
+  const nodes = options.bus && options.nodeHost !== undefined
+    ? new RelayNodes(options.bus, options.nodeHost)
+    : undefined;
   const onShortage = logger && shortageLogger(local, logger);
   const accessKey = options.accessKey === undefined ? undefined : new AccessKey(options.accessKey);
   const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits };
@@ -162,6 +171,7 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     serveStun,
     bus,
     relayPlaces,
+    nodes,
     logger,
   });
 }
@@ -203,7 +213,8 @@ class Server implements RendezvousServer {
     this.#rooms = { rooms: new RendezvousRooms(limits), remote: bus && new RemoteRooms(bus) };
     this.#topics = { topics: TopicSubscriber.topics(limits, bus), bus };
     const onRefused = (why: string, from: string) => this.#countRefusal(why, from);
-    this.#relay = new RendezvousRelay(limits, onRefused, parts.relayPlaces);
+    const { relayPlaces: places, nodes } = parts;
+    this.#relay = new RendezvousRelay(limits, onRefused, { places, nodes });
     this.finished = this.#serve();
   }
 
@@ -405,6 +416,7 @@ interface ServerParts {
   readonly serveStun: RendezvousOptions["serveStun"];
   readonly bus: RendezvousBus | undefined;
   readonly relayPlaces: RelayPlaces | undefined;
+  readonly nodes: RelayNodes | undefined;
 }
 
 function countRefusal({ refusals }: RendezvousCounters, reason: string): void {
