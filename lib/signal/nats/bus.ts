@@ -335,7 +335,9 @@ class Link {
   }
 
   async #greet(login: NatsLogin | undefined): Promise<void> {
-    if (decodeNatsLine(await this.#line()).kind !== "info") {
+    const greeting = decodeNatsLine(await this.#line());
+    if (greeting.kind === "error") throw refused(greeting.reason);
+    if (greeting.kind !== "info") {
       throw new MalformedMessageError("Cannot open a bus: the server does not speak NATS");
     }
     await writeAll(this.#connection, encodeNatsConnect(login));
