@@ -56,6 +56,7 @@
 
 export {
   type Attempt,
+  type CandidatePair,
   type ConnectionAttempt,
   MalformedMessageError,
   NetworkError,

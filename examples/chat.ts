@@ -30,7 +30,7 @@ async function chat(): Promise<void> {
   if (listen) console.log(`Your friend's ticket: ${peer.ticket}`);
   await using conn = listen
     ? await (await peer.nextIncoming()).accept()
-    : await peer.connect(ticket);
+    : await waiting("Connecting to your friend", peer.connect(ticket));
   console.log(`Connected (${conn.path.kind}). Type a message; Ctrl-D ends the chat.`);
 
   showEvents(conn);
@@ -50,5 +50,18 @@ async function chat(): Promise<void> {
 async function showEvents({ events }: PeerConnection): Promise<void> {
   for await (const { event } of events) {
     console.log(event === "lost" ? "(connection lost, looking for another path)" : "(reconnected)");
+  }
+}
+
+/** Says what is waited for if it takes a second, and with a dot each second after that. */
+async function waiting<T>(what: string, job: Promise<T>): Promise<T> {
+  const say = (text: string) => Deno.stderr.writeSync(new TextEncoder().encode(text));
+  let seconds = 0;
+  const timer = setInterval(() => say(seconds++ === 0 ? what : "."), 1000);
+  try {
+    return await job;
+  } finally {
+    clearInterval(timer);
+    if (seconds > 0) say("\n");
   }
 }

@@ -54,7 +54,7 @@ await using peer = await Peer.open({
 greetAll();
 acceptAll();
 if (ticket === undefined) console.log(`The room's ticket: ${peer.ticket}`);
-else await join(ticket).catch(fail);
+else await waiting("Joining the room", join(ticket)).catch(fail);
 
 for await (const line of lines(Deno.stdin.readable)) {
   if (line === "/who") console.log([name, ...namesOf(members.values())].join(", "));
@@ -67,6 +67,19 @@ Deno.exit();
 function fail({ message }: Error): never {
   console.error(message);
   Deno.exit(1);
+}
+
+/** Says what is waited for if it takes a second, and with a dot each second after that. */
+async function waiting<T>(what: string, job: Promise<T>): Promise<T> {
+  const say = (text: string) => Deno.stderr.writeSync(new TextEncoder().encode(text));
+  let seconds = 0;
+  const timer = setInterval(() => say(seconds++ === 0 ? what : "."), 1000);
+  try {
+    return await job;
+  } finally {
+    clearInterval(timer);
+    if (seconds > 0) say("\n");
+  }
 }
 
 /** Accepts every peer that has a member's ticket. */

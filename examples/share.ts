@@ -37,7 +37,8 @@ console.log("Done.");
 async function share(first: string): Promise<void> {
   await using peer = await Peer.open({ signaling, listen: !isReceiver, protocol: "share/1" });
   if (isReceiver) {
-    const next = ({ signal }: { signal: AbortSignal }) => peer.connect(first, { signal });
+    const next = ({ signal }: { signal: AbortSignal }) =>
+      waiting("Connecting to your friend", peer.connect(first, { signal }));
     const onOffer = ({ files, bytes }: { files: number; bytes: number }) =>
       isAgreed || confirm(`Receive ${files} files, ${bytes} bytes?`);
     await receiveFiles(next, ".", { onOffer, onFile });
@@ -48,5 +49,18 @@ async function share(first: string): Promise<void> {
       return await incoming.accept({ signal });
     };
     await sendFiles(next, [first, ...rest], { onFile });
+  }
+}
+
+/** Says what is waited for if it takes a second, and with a dot each second after that. */
+async function waiting<T>(what: string, job: Promise<T>): Promise<T> {
+  const say = (text: string) => Deno.stderr.writeSync(new TextEncoder().encode(text));
+  let seconds = 0;
+  const timer = setInterval(() => say(seconds++ === 0 ? what : "."), 1000);
+  try {
+    return await job;
+  } finally {
+    clearInterval(timer);
+    if (seconds > 0) say("\n");
   }
 }

@@ -168,8 +168,23 @@ export interface Attempt {
   readonly remedy?: string;
 }
 
+/** Two addresses between which a connection was tried (RFC 8445 §2.2). */
+export interface CandidatePair {
+  /** The transport protocol. */
+  readonly transport: "tcp" | "udp";
+  /** The address on this side, `192.0.2.1:4000`; `null` if it is not known, because the system chose it. */
+  readonly local: string | null;
+  /** The address on the other side, or the URL of a relay. */
+  readonly remote: string;
+}
+
 /** One attempt to connect to a peer, and how it ended. */
 export interface ConnectionAttempt extends Attempt {
+  /**
+   * The pairs of addresses that were tried, in the order in which they were: none if the attempt ended before the first. Of
+   * an attempt at many ports, the first 32.
+   */
+  readonly candidates: readonly CandidatePair[];
   /** The kind of path that it tried. */
   readonly kind: PathKind;
   /** How it tried to get through the filters of both sides; `null` unless `kind` is `"punch-tcp"` or `"punch-udp"`. */

@@ -31,7 +31,7 @@ export type Accept = (
  *
  * @param accept its signal is aborted when another connection gets through or takes its place
  * @throws what `accept` throws
- * @throws the signal's reason, unless one of those that came before gets through
+ * @throws the signal's reason on abort, once none of the attempts runs any more
  */
 export async function acceptFirst(
   source: IncomingSource,
@@ -42,7 +42,7 @@ export async function acceptFirst(
     readonly turnAway?: (connection: PeerConnection) => void;
   },
 ): Promise<PeerConnection> {
-  return await new Attempts(accept, turnAway).run(source, signal);
+  return await new Attempts(accept, turnAway, signal).run(source);
 }
 
 /** Ends a connection for which there is no place. */
@@ -89,6 +89,8 @@ export async function acceptOrReport(
 class Attempts {
   readonly #accept: Accept;
   readonly #turnAway: (connection: PeerConnection) => void;
+  /** The caller's. */
+  readonly #signal: AbortSignal;
   readonly #first = Promise.withResolvers<PeerConnection>();
   /** Takes connections from the source. Stopped when the race is decided. */
   readonly #taking = new TaskGroup((error) => this.#decide(() => this.#first.reject(error)));
@@ -96,18 +98,23 @@ class Attempts {
   readonly #current = new Map<string, AbortController>();
   readonly #running = new Set<Promise<void>>();
 
-  constructor(accept: Accept, turnAway: (connection: PeerConnection) => void) {
+  constructor(
+    accept: Accept,
+    turnAway: (connection: PeerConnection) => void,
+    signal: AbortSignal,
+  ) {
     this.#accept = accept;
     this.#turnAway = turnAway;
+    this.#signal = signal;
   }
 
-  async run(source: IncomingSource, signal: AbortSignal): Promise<PeerConnection> {
+  async run(source: IncomingSource): Promise<PeerConnection> {
     this.#taking.run(async (decided) => {
-      const open = AbortSignal.any([signal, decided]);
+      const open = AbortSignal.any([this.#signal, decided]);
       try {
         for (;;) this.#begin(await source.nextIncoming({ signal: open }));
       } catch (error) {
-        await Promise.all(this.#running); // one of them may still get through
+        await Promise.all(this.#running); // if the source is closed, one of them may still get through
         throw error;
       }
     });
@@ -125,14 +132,15 @@ class Attempts {
     const { remoteId } = incoming;
     const replaced = this.#replace(remoteId);
     try {
-      const signal = AbortSignal.any([decided, replaced.signal]);
+      const signal = AbortSignal.any([this.#signal, decided, replaced.signal]);
       const connection = await this.#accept(incoming, signal);
       if (connection === undefined) return;
-      if (replaced.signal.aborted) return connection.reset();
-      if (signal.aborted) return this.#turnAway(connection);
+      if (this.#signal.aborted || replaced.signal.aborted) return connection.reset();
+      if (decided.aborted) return this.#turnAway(connection);
       this.#decide(() => this.#first.resolve(connection));
     } catch (error) {
-      if (!replaced.signal.aborted) this.#decide(() => this.#first.reject(error));
+      if (this.#signal.aborted || replaced.signal.aborted) return; // `run` or the new attempt goes on
+      this.#decide(() => this.#first.reject(error));
     } finally {
       if (this.#current.get(remoteId) === replaced) this.#current.delete(remoteId);
     }

@@ -28,6 +28,7 @@ import {
   rulesOutDirect,
 } from "./peer_options.ts";
 import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
+import { showTypedBelow } from "./stdin_lines.ts";
 import { readTarget, ticketOf } from "./target.ts";
 import { isNotAllowed, TicketUrls } from "./ticket_urls.ts";
 import { ReadAhead, WaitingConnections } from "./waiting_connections.ts";
@@ -70,6 +71,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     const { text, timeoutMs } = prompt?.waiting ??
       { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
     events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
+    showTypedBelow(io, input.stdin);
   }
   try {
     const ticket = await ticketOf(target, peer, events, io);

@@ -36,7 +36,7 @@ export class ConnectionSlot {
   /** Decides about newcomers, once there was a connection. */
   readonly #deciding: TaskGroup;
   readonly #io: CliIo;
-  readonly #turnAway: (connection: PeerConnection) => void;
+  readonly #turnAway: TurnAway;
   #state = EMPTY_SLOT;
   #arrived = 0;
   #holder: PeerConnection | undefined;
@@ -44,16 +44,14 @@ export class ConnectionSlot {
   #further: Promise<PeerConnection> | undefined;
 
   /** @param turnAway tells a peer that got through too late. Default: its connection is reset, with the reason */
-  constructor(
-    peer: Peer,
-    accept: Accept,
-    io: CliIo,
-    turnAway: (connection: PeerConnection) => void = sayBusy,
-  ) {
+  constructor(peer: Peer, accept: Accept, io: CliIo, turnAway: TurnAway = sayBusy) {
     this.#peer = peer;
     this.#accept = accept;
     this.#io = io;
-    this.#turnAway = turnAway;
+    // After an interruption it is not too late: there is nothing to have.
+    this.#turnAway = (connection) => {
+      return io.signal.aborted ? connection.reset() : turnAway(connection);
+    };
     this.#deciding = new TaskGroup((error) => printError(error, io));
     io.signal.addEventListener("abort", () => this.#holder?.reset(), { once: true });
   }
@@ -98,11 +96,12 @@ export class ConnectionSlot {
     this.#dispatch({ kind: "assigned" });
   }
 
-  /** Waits until the last connection is closed, and all newcomers are refused. */
+  /** Waits until the last connection is closed, and all newcomers are told. */
   async close(): Promise<void> {
     this.#dispatch({ kind: "closed" });
     await this.#holder?.[Symbol.asyncDispose]();
     await this.#deciding.stop();
+    await Promise.allSettled([this.#further]);
     await delay(0); // a refusal is sent in the next turn of the event loop
   }
 
@@ -131,7 +130,7 @@ export class ConnectionSlot {
 
   /** Goes on after the caller's abort: the connection may be wanted after a break. */
   #acceptFurther(): Promise<PeerConnection> {
-    const { signal } = this.#io;
+    const signal = AbortSignal.any([this.#io.signal, this.#deciding.signal]);
     const turnAway = this.#turnAway;
     const further = acceptFirst(this.#keptNewcomers, this.#accept, { signal, turnAway });
     further.then(() => this.#dispatch({ kind: "connected" }), () => this.#further = undefined);
@@ -166,7 +165,7 @@ export class ConnectionSlot {
       case "turn-away": {
         const further = this.#further!;
         this.#further = undefined;
-        return void further.then(this.#turnAway);
+        return this.#deciding.run(async () => await this.#turnAway(await further));
       }
     }
   }
@@ -187,6 +186,9 @@ export class ConnectionSlot {
     return incoming;
   }
 }
+
+/** Tells a peer that got through too late; resolves once it knows, or cannot be told. */
+type TurnAway = (connection: PeerConnection) => void | Promise<void>;
 
 const TAKEN_OVER = "Cannot use the connection: the peer does not answer, and another takes over";
 

@@ -32,7 +32,7 @@ import {
 import { endOfForwarding, forward, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readCodeExpiry, ShownCode } from "./shown_code.ts";
 import { limitText } from "./status_engine.ts";
-import type { StdinLines } from "./stdin_lines.ts";
+import { showTypedBelow, type StdinLines } from "./stdin_lines.ts";
 import { readTickets } from "./ticket.ts";
 
 /** Runs the command; returns its exit code. */
@@ -73,6 +73,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
+  if (port === undefined && !flags.has("qr")) showTypedBelow(io, input.stdin); // a QR code needs the row
   return port === undefined
     ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
     : await forwardAll(peer, port, events, io);

@@ -50,7 +50,7 @@ async function withAttempts<T>(
     return await run();
   } catch (error) {
     if (error instanceof NoMappingError && !args.includes("--json")) {
-      for (const attempt of error.attempts) io.err(attemptText(attempt));
+      for (const line of attemptsText(error.attempts, error.remedy)) io.err(line);
     }
     throw error;
   }
@@ -195,9 +195,38 @@ export function eventText(event: MappingEvent, verdict?: MappingVerdict): string
   }
 }
 
-/** Formats one failed attempt. */
-function attemptText({ strategy, remote, reason, remedy }: MappingAttempt): string {
-  return `  ${PROTOCOL_NAMES[strategy]} at ${remote}: ${reason}. ${remedy}`;
+/**
+ * Formats the failed attempts: each reason once, with the protocols and gateways that it is about, and each remedy once.
+ *
+ * @param saidLater the remedy that is printed below them
+ */
+export function attemptsText(
+  attempts: readonly MappingAttempt[],
+  saidLater: string | undefined,
+): string[] {
+  const said = new Set([saidLater]);
+  const groups = Map.groupBy(attempts, ({ reason, remedy }) => `${why(reason)}\n${remedy}`);
+  return Array.from(groups.values(), (group) => {
+    const [{ reason, remedy }] = group as [MappingAttempt];
+    const advice = said.has(remedy) ? "" : `. ${remedy}`;
+    said.add(remedy);
+    const protocols = enumerated(group.map(({ strategy }) => PROTOCOL_NAMES[strategy]));
+    const gateways = enumerated(group.map(({ remote }) => remote));
+    return `  ${protocols} at ${gateways}: ${why(reason)}${advice}`;
+  });
+}
+
+/** Without what failed, which the line begins with, and without the address of a permission, which its flag covers. */
+function why(reason: string): string {
+  return reason.replace(/^Cannot .*?: (?=\D)/, "").replace(
+    / to \S+ is not granted/,
+    " is not granted",
+  );
+}
+
+function enumerated(words: readonly string[]): string {
+  const [last, ...others] = [...new Set(words)].reverse();
+  return others.length === 0 ? last! : `${others.reverse().join(", ")} and ${last}`;
 }
 
 /** Formats the gateways' mapping tables, for a terminal that is so wide. */

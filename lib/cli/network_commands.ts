@@ -301,10 +301,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       repeats: true,
       choices: [
         ...["verdicts", "loss", "times", "adverse", "punch", "figures", "udp", "udp-matrix"],
-        ...["peers", "transfer", "outages"],
+        ...["peers", "reach", "again", "transfer", "outages"],
       ],
-      help: "verdicts, loss, times, adverse, punch, figures, udp, udp-matrix, peers, transfer or " +
-        "outages; without any, all of them",
+      help:
+        "verdicts, loss, times, adverse, punch, figures, udp, udp-matrix, peers, reach, again, " +
+        "transfer or outages; without any, all of them",
     }],
     options: [
       option("runs", { value: "N", help: "how many runs of each kind" }),

@@ -153,6 +153,7 @@ export class ConnectionEvents {
         transport: attempt.transport,
         local: attempt.local,
         remote: attempt.remote,
+        candidates: attempt.candidates,
         outcome: attempt.outcome,
         reason: attempt.reason ?? null,
         remedy: remedy ?? null,

@@ -23,11 +23,12 @@ import { looksLikeCode } from "../peer/ticket.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
-import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
+import { type CliIo, EXIT, failureOf, printFailure, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
 import { readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
+import { showTypedBelow, StdinLines } from "./stdin_lines.ts";
 import { openPool, sayLooking } from "./target.ts";
 import { limitText, wayName } from "./status_engine.ts";
 
@@ -58,6 +59,8 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   await using channel = await enterRoom(url, room, events, io.signal);
   events.signaling(withoutLogin(url), "open");
   events.waitFor("Waiting for the other side", timeoutMs);
+  const stdin = new StdinLines(io);
+  showTypedBelow(io, stdin);
   if (!channel.isPeerPresent && named !== undefined) {
     events.print(`Waiting in room ${room} at ${shownUrl(url)} for the other side`);
   }
@@ -81,14 +84,16 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
       (conn) => conn.close(),
     );
     events.connected(reportOf(conn));
-    await pipeThrough(conn, io);
+    await pipeThrough(conn, io, stdin.rest());
     events.closed();
     return EXIT.ok;
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error;
     events.waitOver();
     events.attempts(error.attempts);
-    printError(error, io);
+    const failure = failureOf(error);
+    const isRelay = error.remedy?.includes("`turn`") ?? false; // this command has none
+    printFailure(isRelay ? { ...failure, remedy: WITHOUT_RELAY } : failure, io);
     return EXIT.failure;
   }
 }
@@ -234,3 +239,6 @@ const MAPPING_MS = 30_000;
 
 /** Chosen by us: an hour. */
 const MAX_TIMEOUT_MS = 3_600_000;
+
+const WITHOUT_RELAY =
+  "Forward a port on one side's router, or connect by `punchline listen` and its ticket, which may use a relay";

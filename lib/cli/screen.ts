@@ -1,6 +1,7 @@
 /**
  * The terminal of a command: lines are laid out to its width, and below them a status line says what is waited for. The
- * status line is redrawn in place every second, is removed before anything else is printed, and is back after it.
+ * status line is redrawn in place every second, is removed before anything else is printed, and is back after it. Where
+ * stdin is data, it has an empty line below it, in which the terminal shows what is typed.
  *
  * @module
  */
@@ -77,6 +78,7 @@ export class Screen implements StatusLine {
   #drawn = "";
   #drawnColumns = 0;
   #isHeld = false;
+  #isAboveTyping = false;
 
   constructor(line: StatusLine) {
     this.#line = line;
@@ -132,6 +134,25 @@ export class Screen implements StatusLine {
     this.#draw();
   }
 
+  /** What is typed from now on is shown below the status line. */
+  expectTyping(): void {
+    this.#erase();
+    this.#isAboveTyping = true;
+    this.#draw();
+  }
+
+  /** The terminal has shown this text, lines that Enter has ended among it: they stay, and the status line goes below them. */
+  typed(text: string): void {
+    const lines = text.split("\n").slice(0, -1);
+    if (this.#drawn === "" || lines.length === 0) return;
+    const rows = lines.reduce((sum, line) => sum + this.#rowsOf(line), 0);
+    if (rows + 1 < (this.rows ?? Infinity)) {
+      this.#line.write(`\r${up(rows + 1)}${DELETE_LINE}${down(rows)}`);
+    }
+    this.#drawn = "";
+    this.#draw();
+  }
+
   /** Prints above the status line. */
   above(print: () => void): void {
     this.#erase();
@@ -163,7 +184,7 @@ export class Screen implements StatusLine {
       this.#erase();
       return this.#timer.clear();
     }
-    if (text !== this.#drawn) this.#line.write(`\r${text}${this.#clearRest()}\r`);
+    if (text !== this.#drawn) this.#line.write(this.#redrawn(text));
     this.#drawn = text;
     this.#drawnColumns = this.#line.columns;
     this.#timer.set(REDRAW_MS);
@@ -185,8 +206,30 @@ export class Screen implements StatusLine {
 
   #erase(): void {
     if (this.#drawn === "" || this.isDumb) return;
+    const erased = this.#erased();
     this.#drawn = "";
-    this.#line.write(`\r${this.#clearRest()}`);
+    this.#line.write(erased);
+  }
+
+  #redrawn(text: string): string {
+    if (!this.#isAboveTyping) return `\r${text}${this.#clearRest()}\r`;
+    const isWrapped = this.#line.columns < this.#drawnColumns;
+    if (this.#drawn !== "" && !isWrapped) {
+      return `${SAVE_CURSOR}\r${up(1)}${text}${CLEAR_LINE}${RESTORE_CURSOR}`;
+    }
+    return `${this.#drawn === "" ? "\r" : this.#erased()}${text}${CLEAR_LINE}\n`;
+  }
+
+  #erased(): string {
+    if (!this.#isAboveTyping) return `\r${this.#clearRest()}`;
+    const rows = this.#rowsOf(this.#drawn.replaceAll(STYLE, ""));
+    if (rows === 1) return `\r${CLEAR_LINE}${up(1)}${CLEAR_LINE}`;
+    return `\r${up(rows)}${CLEAR_BELOW}`;
+  }
+
+  /** How many rows of the terminal a line takes. */
+  #rowsOf(line: string): number {
+    return Math.max(1, Math.ceil(textWidth(line) / this.#line.columns));
   }
 
   /** The cursor waits at the start of the line: a terminal that is narrower now has wrapped what was drawn below it. */
@@ -227,6 +270,19 @@ function printLaidOut(
 const CLEAR_LINE = "\u001b[K";
 const CLEAR_BELOW = "\u001b[J";
 
+/** Cursor up and down, and delete line (ECMA-48 CUU, CUD, DL). */
+function up(rows: number): string {
+  return `\u001b[${rows}A`;
+}
+function down(rows: number): string {
+  return `\u001b[${rows}B`;
+}
+const DELETE_LINE = "\u001b[M";
+
+/** DECSC and DECRC, which every terminal since the VT100 has. */
+const SAVE_CURSOR = "\u001b7";
+const RESTORE_CURSOR = "\u001b8";
+
 /** Select graphic rendition (ECMA-48 SGR): green, red, faint. */
 const TONES: Readonly<Record<StatusPart["tone"], number | undefined>> = {
   plain: undefined,
@@ -234,6 +290,9 @@ const TONES: Readonly<Record<StatusPart["tone"], number | undefined>> = {
   bad: 31,
   faint: 2,
 };
+
+// deno-lint-ignore no-control-regex -- the escape sequences above
+const STYLE = /\u001b\[[\d;]*m/g;
 
 /** Chosen by us: the seconds count, so the line shows that the command is alive. */
 const REDRAW_MS = 1000;

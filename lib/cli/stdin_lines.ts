@@ -7,6 +7,7 @@
 import { concat } from "../base/bytes.ts";
 import { Deadline } from "../base/timers.ts";
 import type { CliIo } from "./io.ts";
+import { screenOf } from "./screen.ts";
 import { abortable } from "@std/async/abortable";
 
 /**
@@ -23,6 +24,7 @@ export class StdinLines implements AsyncIterable<string> {
   #asked: Promise<unknown> | undefined;
   #isLines = true;
   #hasEnded = false;
+  #onTyped: ((text: string) => void) | undefined;
 
   constructor(io: Pick<CliIo, "stdin" | "setRaw">) {
     this.#io = io;
@@ -91,6 +93,14 @@ export class StdinLines implements AsyncIterable<string> {
     }
   }
 
+  /** Passes on what is typed as it arrives. Until the rest is taken it is read ahead, as much as a line may have. */
+  async watch(onTyped: (text: string) => void): Promise<void> {
+    this.#onTyped = onTyped;
+    while (this.#isLines && !this.#hasEnded && this.#buffer.length < MAX_LINE_BYTES) {
+      await this.#fill();
+    }
+  }
+
   /** All bytes from now on; there are no more lines. */
   rest(): ReadableStream<Uint8Array> {
     this.#isLines = false;
@@ -141,7 +151,10 @@ export class StdinLines implements AsyncIterable<string> {
     this.#reader ??= this.#io.stdin.getReader();
     const { done, value } = await this.#reader.read();
     if (done) this.#hasEnded = true;
-    else this.#buffer = this.#buffer.length === 0 ? value : concat(this.#buffer, value);
+    else {
+      this.#buffer = this.#buffer.length === 0 ? value : concat(this.#buffer, value);
+      this.#onTyped?.(new TextDecoder().decode(value));
+    }
   }
 
   /** The next line, or what there is of it if stdin has ended or the line is too long. */
@@ -158,6 +171,17 @@ export class StdinLines implements AsyncIterable<string> {
     this.#buffer = this.#buffer.subarray(length);
     return taken;
   }
+}
+
+/** Shows what is typed on a terminal below the status line, before it is used. */
+export function showTypedBelow(
+  io: Pick<CliIo, "status" | "isInputTerminal">,
+  stdin: StdinLines,
+): void {
+  const screen = screenOf(io);
+  if (screen === undefined || screen.isDumb || !io.isInputTerminal) return;
+  screen.expectTyping();
+  void stdin.watch((text) => screen.typed(text)).catch(() => {}); // whoever uses stdin is told
 }
 
 function decode(line: Uint8Array): string {

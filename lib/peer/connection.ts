@@ -40,14 +40,11 @@ export type PeerEvent =
   | { readonly event: "lost"; readonly reason: string };
 
 /** A connection of a peer that comes or goes. */
-export interface ConnectionEvent {
-  /** `"opened"`: there is a connection, requested by either side. `"ended"`: it is over. */
-  readonly event: "opened" | "ended";
-  /** The connection. */
-  readonly connection: PeerConnection;
-  /** Why it ended, if it ended before both sides had finished. */
-  readonly error?: unknown;
-}
+export type ConnectionEvent =
+  /** There is a connection, requested by either side. */
+  | { readonly event: "opened"; readonly connection: PeerConnection }
+  /** It is over. `error` says why, and is `undefined` if both sides had finished. */
+  | { readonly event: "ended"; readonly connection: PeerConnection; readonly error: unknown };
 
 /** How to make a connection. */
 export interface PeerConnectionOptions {

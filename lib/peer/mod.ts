@@ -23,6 +23,7 @@
 
 export {
   type Attempt,
+  type CandidatePair,
   type ConnectionAttempt,
   MalformedMessageError,
   NetworkError,

@@ -8,12 +8,7 @@
  */
 
 import { toHex } from "../base/bytes.ts";
-import {
-  type ConnectionAttempt,
-  messageOf,
-  RefusedError,
-  UnreachableError,
-} from "../base/errors.ts";
+import { type ConnectionAttempt, messageOf, UnreachableError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
@@ -32,7 +27,7 @@ import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts"
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
 import { openRelayPath } from "./relay_path.ts";
-import { lostError } from "./search_failure.ts";
+import { lostError, remedyWithoutRelay, searchError } from "./search_failure.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
 import { datagramKeys, pathKeys } from "./ticket.ts";
@@ -109,7 +104,11 @@ export async function searchPaths(
       remedy: "Leave `strategies` out, and `relayOnly`",
     });
   }
-  return await new PathSearch(context, options).run();
+  try {
+    return await new PathSearch(context, options).run();
+  } finally {
+    if (!session.isManual) context.baseSockets?.warm(); // only now: its dials would disturb the prediction of ports
+  }
 }
 
 class PathSearch {
@@ -155,9 +154,10 @@ class PathSearch {
     this.#base = baseSockets?.take(signal);
     const { remoteKey } = options.connection;
     this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
-    this.#udp = this.#base === undefined || session.isManual ? undefined : context.udp?.race({
+    this.#udp = this.#base === undefined ? undefined : context.udp?.race({
       network: context.network,
       role: options.role,
+      isManual: session.isManual,
       pathKinds: context.punchOptions.pathKinds ?? new Set(),
       budget: this.#budget,
       onPath: (path) => void this.#useUdp(path),
@@ -202,12 +202,9 @@ class PathSearch {
 
   #failure(results: readonly PromiseSettledResult<void>[]): unknown {
     const reasons = results.flatMap((each) => each.status === "rejected" ? [each.reason] : []);
-    const unexpected = reasons.find((reason) => !(reason instanceof UnreachableError));
-    if (unexpected !== undefined) return unexpected;
-    const why = reasons.map((reason) => (reason as Error).message.replace(/^Cannot \w+: /, ""));
-    const cause = reasons.find(({ cause }) => cause instanceof RefusedError) ?? reasons[0];
-    const message = `Cannot connect: ${[...new Set(why)].join("; ")}`;
-    return new UnreachableError(message, this.#attempts, { cause });
+    const { session: { isManual } } = this.#options;
+    const remedy = this.#mayRelay ? undefined : remedyWithoutRelay({ ...this.#context, isManual });
+    return searchError(reasons, this.#attempts, remedy);
   }
 
   /** A path may die before it carries a byte: only one over which the other side was heard ends the search for others. */

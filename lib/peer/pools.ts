@@ -6,7 +6,7 @@
  */
 
 import { Semaphore } from "../base/tasks.ts";
-import { Deadline } from "../base/timers.ts";
+import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { NoMappingError } from "../portmap/mapper.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
 import type { BaseSocket } from "../punch/punch.ts";
@@ -28,7 +28,7 @@ export interface BaseSocketPoolOptions {
   ) => Promise<PortMapping | undefined>;
 }
 
-/** Keeps one base socket ready. */
+/** Keeps one base socket ready, once it was asked to. */
 export class BaseSocketPool implements AsyncDisposable {
   readonly #options: BaseSocketPoolOptions;
   /** Aborted when the pool is disposed of. */
@@ -43,7 +43,7 @@ export class BaseSocketPool implements AsyncDisposable {
 
   /** Prepares a base socket, unless there is one. A failure is thrown by the `take()` that follows. */
   warm(): void {
-    if (this.#ready !== undefined) return;
+    if (this.#ready !== undefined || this.#disposed.signal.aborted) return;
     this.#ready = this.#prepare(this.#disposed.signal);
     this.#ready.catch(() => {}); // perhaps no take() follows
   }
@@ -155,7 +155,7 @@ export interface SignalingLease extends AsyncDisposable {
   readonly signaling: Promise<SignalingConnection>;
 }
 
-/** Shares signaling connections, and closes each when its last lease is given back. */
+/** Shares signaling connections, and closes each a while after its last lease was given back: another may follow. */
 export class SignalingPool implements AsyncDisposable {
   readonly #open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>;
   readonly #entries = new Map<string, Entry>();
@@ -169,6 +169,10 @@ export class SignalingPool implements AsyncDisposable {
   /** A lease of the connection to this URL, which is opened if necessary. */
   lease(url: string): SignalingLease {
     const entry = this.#entries.get(url) ?? this.#enter(url);
+    if (entry.idleTimer.isSet) {
+      entry.idleTimer.clear();
+      entry.opened?.check?.(); // it was left alone for a while
+    }
     entry.leases++;
     let isReturned = false;
     return {
@@ -176,7 +180,9 @@ export class SignalingPool implements AsyncDisposable {
       [Symbol.asyncDispose]: async () => {
         if (isReturned) return;
         isReturned = true;
-        if (--entry.leases === 0) await this.#close(url, entry);
+        if (--entry.leases > 0 || this.#entries.get(url) !== entry) return; // or it is closed
+        if (entry.opened === undefined) return await this.#close(url, entry); // it may never open
+        entry.idleTimer.set(KEPT_MS);
       },
     };
   }
@@ -203,9 +209,12 @@ export class SignalingPool implements AsyncDisposable {
   #enter(url: string): Entry {
     // Ends the opening of this connection only, when its last lease is given back.
     const controller = new AbortController();
-    const entry: Entry = { signaling: this.#open(url, controller.signal), controller, leases: 0 };
+    const signaling = this.#open(url, controller.signal);
+    const idleTimer = new ResettableTimer(() => void this.#close(url, entry));
+    const entry: Entry = { signaling, controller, idleTimer, leases: 0 };
     this.#entries.set(url, entry);
     const forget = () => {
+      entry.idleTimer.clear();
       if (this.#entries.get(url) === entry) this.#entries.delete(url);
     };
     // A connection that has ended is not leased again; its present users find out when they use it.
@@ -214,6 +223,7 @@ export class SignalingPool implements AsyncDisposable {
   }
 
   async #close(url: string, entry: Entry): Promise<void> {
+    entry.idleTimer.clear();
     if (this.#entries.get(url) === entry) this.#entries.delete(url);
     entry.controller.abort(new DOMException("The connection is not needed any more", "AbortError"));
     const closing = entry.signaling.then((signaling) => signaling[Symbol.asyncDispose](), () => {})
@@ -226,6 +236,8 @@ export class SignalingPool implements AsyncDisposable {
 interface Entry {
   readonly signaling: Promise<SignalingConnection>;
   readonly controller: AbortController;
+  /** Set while nothing uses it. */
+  readonly idleTimer: ResettableTimer;
   leases: number;
   /** Once it is open. */
   opened?: SignalingConnection;
@@ -282,3 +294,9 @@ export class TopicSubscriptions {
 
 /** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. What takes longer is added when it comes. */
 const MAPPING_TIMEOUT_MS = 300;
+
+/**
+ * How long a signaling connection stays open without a user. Chosen by us: a program that connects to several peers, or to
+ * one again, spares two round trips each time, and a server has to keep few.
+ */
+const KEPT_MS = 30_000;

@@ -223,6 +223,7 @@ class RelayPath {
   /** Opens one of this side's relays, and accepts the connections that arrive there. */
   async #serve(id: number, opener: RelayOpener): Promise<void> {
     const own: OwnRelay = { attempt: this.#startAttempt(opener.url), relayed: null, unanswered: 0 };
+    own.attempt.addCandidate(opener.url, null);
     this.#own.set(id, own);
     try {
       const relay = await opener.open(this.#signal);
@@ -301,7 +302,7 @@ class RelayPath {
     const rendezvous = this.#rendezvous.get(id)!;
     const attempt = this.#dials.get(id) ?? this.#startAttempt(rendezvous.url);
     this.#dials.set(id, attempt);
-    attempt.tries++;
+    attempt.tried(rendezvous.url);
     let isFinal = false;
     try {
       const token = this.#sharedSecret(`rendezvous ${id}`);
@@ -327,7 +328,7 @@ class RelayPath {
     if (!this.#options.budget.take(target, performance.now())) {
       return attempt.end("failed", null, "the limit of SYNs for this address is reached");
     }
-    attempt.tries++;
+    attempt.tried(address);
     try {
       const connection = await this.#options.network.connectTcp(to, {
         local: { ip: to.ip.includes(":") ? "::" : "0.0.0.0", port: 0 },
@@ -356,7 +357,7 @@ class RelayPath {
     const attempt = this.#startAttempt(formatTransportAddress(to));
     const whyNot = await this.#whyNotRelay(to);
     if (whyNot !== null) return attempt.end("failed", null, whyNot);
-    attempt.tries++;
+    attempt.tried(formatTransportAddress(to), formatTransportAddress(relay.relayed[0]));
     try {
       await this.#prove(await relay.connect(to, { signal: this.#signal }), attempt);
     } catch (error) {

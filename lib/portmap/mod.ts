@@ -56,6 +56,7 @@ export type { PortMappingEntry, PortMappingKey, PortMappingTarget } from "./upnp
 export { INTERACTIVE_WAITS_MS, RFC6886_WAITS_MS, RFC6887_WAITS_MS } from "./gateway.ts";
 export {
   type Attempt,
+  type CandidatePair,
   type ConnectionAttempt,
   MalformedMessageError,
   NetworkError,

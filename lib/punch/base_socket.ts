@@ -256,7 +256,10 @@ export class BaseSocket implements AsyncDisposable {
   keepAlive(): Disposable {
     const { punchPort } = this.#description;
     const timer = setInterval(() => this.#dialer.keepAlive(punchPort), KEEP_ALIVE_MS);
-    return { [Symbol.dispose]: () => clearInterval(timer) };
+    const stack = new DisposableStack();
+    stack.defer(() => clearInterval(timer));
+    if (this.udp !== undefined) stack.use(this.udp.keepAlive());
+    return stack;
   }
 
   /**

@@ -6,6 +6,7 @@
 
 import {
   formatIp,
+  formatTransportAddress,
   ipFamily,
   type IpScope,
   ipScope,
@@ -228,6 +229,17 @@ export function allowedTargets(
 export function hostIps({ candidates }: Pick<PunchDescription, "candidates">): string[] {
   const ips = candidates.filter(({ kind }) => kind === "host").map(({ address }) => address.ip);
   return [...new Set(ips)].sort();
+}
+
+/** The address that this host dials from, as far as it is known; `null` if it has several, or the system chooses the port. */
+export function localAddressTowards(
+  ip: string,
+  port: number,
+  local: Pick<PunchDescription, "candidates">,
+): string | null {
+  const isLoopback = ipScope(ip) === "loopback";
+  const own = isLoopback ? [ip] : hostIps(local).filter((each) => ipFamily(each) === ipFamily(ip));
+  return port === 0 || own.length !== 1 ? null : formatTransportAddress({ ip: own[0]!, port });
 }
 
 /** A peer listens on the port that it dials from, so it has no reason to name another port nearby. */

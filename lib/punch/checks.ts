@@ -25,6 +25,7 @@ import {
   isReset,
   stepChecks,
 } from "./check_engine.ts";
+import { localAddressTowards } from "./candidates.ts";
 import type { DialBudget, DialTarget, SessionBudget } from "./limits.ts";
 import { AttemptRecord } from "./nomination.ts";
 import type { ConnectionOrigin, NominationOutcome } from "./nomination_engine.ts";
@@ -140,7 +141,7 @@ export class ConnectivityChecks {
 
   async #dial(check: number): Promise<void> {
     const { entry, target, localPort } = this.#state.checks[check]!;
-    const { network, canListenBeside } = this.#options;
+    const { network, canListenBeside, context } = this.#options;
     const planned = this.#plan.dials[entry]!;
     const record = this.#recordOf(check);
     const dial = new BudgetedDial(this.#options.budget, this.#targetOf(target, planned));
@@ -150,7 +151,10 @@ export class ConnectivityChecks {
     try {
       if (session?.isOpen === false) throw NOTHING_LEFT;
       if (!dial.start(planned, this.#signalOf(entry))) throw NOTHING_LEFT;
-      record.tries++;
+      record.tried(
+        formatTransportAddress(target),
+        localAddressTowards(target.ip, localPort, context.local),
+      );
       if (this.#plan.method === "birthday" && ROOM_CHECKS.includes(++this.#sprayed)) {
         void this.#checkRoom();
       }

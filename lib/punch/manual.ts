@@ -11,17 +11,23 @@ import { dependsOnDestination } from "./nat_profile.ts";
 import type { PunchRole } from "./offer.ts";
 
 /**
- * The caps of a punch with manual signaling. The controlled side answers: it knows both offers first, and waits while
- * its answer is carried.
+ * The caps of a punch with manual signaling.
+ *
+ * @param limits the caps of one with other signaling
  */
-export function manualLimits(role: PunchRole): PunchLimits {
+export function manualLimits(role: PunchRole, limits: PunchLimits = PUNCH_LIMITS): PunchLimits {
   return {
-    ...PUNCH_LIMITS,
+    ...limits,
     // A birthday attempt must leave both sides within one second.
     maxSockets: 1,
     maxBirthdayPorts: 1,
-    timeoutMs: role === "controlled" ? ANSWER_MS : PUNCH_LIMITS.timeoutMs,
+    timeoutMs: Math.max(limits.timeoutMs, carryingMs(role)),
   };
+}
+
+/** How long the peer may start after this side. The controlled side knows both offers first: its answer is carried. */
+export function carryingMs(role: PunchRole): number {
+  return role === "controlled" ? ANSWER_MS : 0;
 }
 
 /** A description without the next ports of the NAT, and without the samples that they would be predicted from. */

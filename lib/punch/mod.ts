@@ -25,6 +25,7 @@
 
 export {
   type Attempt,
+  type CandidatePair,
   type ConnectionAttempt,
   PunchlineError,
   type PunchlineErrorOptions,

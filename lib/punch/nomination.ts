@@ -167,6 +167,8 @@ export class Nomination implements AsyncDisposable {
 export class AttemptRecord {
   /** SYNs, or probes by UDP, sent so far. */
   tries = 0;
+  /** This side's addresses, by those of the other side. */
+  readonly #candidates = new Map<string, string | null>();
   /** How many of them were reset. */
   resets = 0;
   readonly #kind: PathKind;
@@ -197,6 +199,19 @@ export class AttemptRecord {
     this.#method = method;
   }
 
+  /** Notes that a SYN or a probe is sent, and from where, as far as that is known. */
+  tried(remote: string, local: string | null = null): void {
+    this.tries++;
+    this.addCandidate(remote, local);
+  }
+
+  /** Notes between which addresses a connection is tried; of many, the first ones. */
+  addCandidate(remote: string, local: string | null): void {
+    const known = this.#candidates.get(remote);
+    if (known === undefined && this.#candidates.size >= MAX_CANDIDATE_PAIRS) return;
+    this.#candidates.set(remote, local ?? known ?? null);
+  }
+
   /**
    * Notes how a dial ended. The last dial decides, but a connection stays a connection.
    *
@@ -217,8 +232,13 @@ export class AttemptRecord {
   }
 
   /** Notes what the nomination decided about a connection. */
-  settle(outcome: NominationOutcome, { local }: Pick<TcpConnection, "local">): void {
-    this.end(OUTCOMES[outcome], formatTransportAddress(local));
+  settle(
+    outcome: NominationOutcome,
+    { local, remote }: Pick<TcpConnection, "local" | "remote">,
+  ): void {
+    const from = formatTransportAddress(local);
+    this.addCandidate(formatTransportAddress(remote), from);
+    this.end(OUTCOMES[outcome], from);
   }
 
   /** The record as data. */
@@ -229,6 +249,10 @@ export class AttemptRecord {
       transport: this.#transport,
       local: this.#local,
       remote: this.#remote,
+      candidates: Array.from(
+        this.#candidates,
+        ([remote, local]) => ({ transport: this.#transport, local, remote }),
+      ),
       outcome: this.#outcome,
       tries: this.tries,
       resets: this.resets,
@@ -327,6 +351,9 @@ function text(ascii: string): Uint8Array {
 
 const LETTERS = 0xb0;
 
+/** Chosen by us: what a person reads, and a program logs; a birthday attempt has a thousand. */
+const MAX_CANDIDATE_PAIRS = 32;
+
 const OUTCOMES: Readonly<Record<NominationOutcome, ConnectionAttempt["outcome"]>> = {
   "nominated": "connected",
   "not-nominated": "abandoned",
@@ -348,7 +375,7 @@ const ATTEMPT_REMEDIES: Readonly<Record<PathKind, string>> = {
   "ipv6": "Let the firewalls in front of both machines accept IPv6 connections",
   "direct": "Let the firewall in front of that address accept connections",
   "mapped": "Check the port mapping on the other side's router",
-  "punch-tcp": "Forward a port on one side's router, or name a TURN relay in `turn`",
-  "punch-udp": "Allow outgoing UDP in the firewall of each side, or name a TURN relay in `turn`",
+  "punch-tcp": "Forward a port on one side's router",
+  "punch-udp": "Allow outgoing UDP in the firewall of each side",
   "relay": "Check the relay's URL and login, and that its firewall lets both sides in",
 };

@@ -256,15 +256,16 @@ async function isPeerOnSameHost(
 /** What this side offers of its base socket. */
 function sourceOf({ base, pathKinds, channel, udp, beforeSpray }: RoundOptions): OfferSource {
   // It must be in every offer of a round or in none.
-  const hasUdp = udp !== undefined && base.udp !== undefined && !channel.isManual;
+  const hasUdp = udp !== undefined && base.udp !== undefined;
+  const lasting = channel.isManual ? withoutPredictions : (each: PunchDescription) => each;
   const relays = beforeSpray && !channel.isManual ? { relaysFirst: true } : {};
   return {
     get description() {
-      const description = { ...withPathKinds(base.description, pathKinds), ...relays };
-      return channel.isManual ? withoutPredictions(description) : description;
+      return lasting({ ...withPathKinds(base.description, pathKinds), ...relays });
     },
     get udp() {
-      return hasUdp ? withPathKinds(base.udp!.description, asTcpKinds(pathKinds)) : undefined;
+      if (!hasUdp) return undefined;
+      return lasting(withPathKinds(base.udp!.description, asTcpKinds(pathKinds)));
     },
     get sampleAgeMs() {
       return base.sampleAgeMs;

@@ -53,6 +53,9 @@ export class UdpBaseSocket implements AsyncDisposable {
   /** The owner, and the searches and the path that use the sockets. */
   #holders = 1;
   #isDisposed = false;
+  /** Those for whom the mapping is kept in use. */
+  #keepers = 0;
+  #keepAliveTimer: ReturnType<typeof setInterval> | undefined;
 
   private constructor(
     options: OpenUdpBaseSocketOptions,
@@ -137,6 +140,29 @@ export class UdpBaseSocket implements AsyncDisposable {
     this.#sampledAtMs = performance.now();
     const { profile } = this.#description;
     this.#description = { ...this.#description, profile: { ...profile, samples } };
+  }
+
+  /** Keeps the NAT's mapping, which the description names, in use until the result is disposed of. */
+  keepAlive(): Disposable {
+    const { servers: [server] } = this.#options;
+    const isMapped = this.#description.candidates.some(({ kind }) => kind === "reflexive");
+    if (server === undefined || !isMapped) return new DisposableStack();
+    const { stun } = this.#sockets[0]!;
+    const send = () => {
+      const transactionId = crypto.getRandomValues(new Uint8Array(12));
+      const spec = { socket: BASE, server: 0, test: "binding", to: server } as const;
+      const request = encodeProbe(spec, transactionId, { isRfc3489: false });
+      stun.send(request, server).catch(() => {}); // as good as lost: the next one follows
+    };
+    if (this.#keepers++ === 0) {
+      send();
+      this.#keepAliveTimer = setInterval(send, KEEP_ALIVE_MS);
+    }
+    const stack = new DisposableStack();
+    stack.defer(() => {
+      if (--this.#keepers === 0) clearInterval(this.#keepAliveTimer);
+    });
+    return stack;
   }
 
   /**
@@ -381,6 +407,9 @@ const TIMEOUT_MS = 1500;
 
 /** As for TCP. */
 const MAX_REFRESHES = 8;
+
+/** Chosen by us: half of the 30 s after which many NATs drop a mapping; RFC 4787 REQ-5 requires two minutes. */
+const KEEP_ALIVE_MS = 15_000;
 
 /** More than any datagram of a path. */
 const MAX_DATAGRAM_BYTES = 2048;

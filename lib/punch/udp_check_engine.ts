@@ -35,6 +35,8 @@ import {
 
 /** The checks before they start. */
 export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions): UdpChecksState {
+  const { carryingMs = 0 } = options;
+  const tries = carryingMs === 0 ? TRIES : OPENING_TRIES + Math.floor(carryingMs / KEEP_OPEN_MS);
   let fresh = FIRST_FRESH_SOCKET;
   const checks = plan.dials.flatMap((dials, entry) => {
     const { targets, perTarget, from, localPorts, startMs, spacingMs } = dials;
@@ -47,7 +49,7 @@ export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions
         localPort: localPorts?.[index] ?? 0,
         phase: "probing",
         dueMs: startMs + index * spacingMs,
-        maxTries: dials.maxTries === 1 ? 1 : TRIES,
+        maxTries: dials.maxTries === 1 ? 1 : tries,
         sentMs: [],
         isTriggered: false,
       } satisfies UdpCheck,
@@ -56,7 +58,7 @@ export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions
   return {
     options,
     startedAtMs: null,
-    endsAtMs: endsAtMs(plan),
+    endsAtMs: endsAtMs(plan, carryingMs),
     checks: checks.map(({ check }) => check),
     seen: new Set(),
     sent: 0,
@@ -70,9 +72,9 @@ export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions
 }
 
 /** A side that has nothing to probe answers the other side's probes. */
-function endsAtMs({ method, dials }: PunchPlan): number {
+function endsAtMs({ method, dials }: PunchPlan, carryingMs: number): number {
   if (method === "impossible") return 0;
-  if (dials.length === 0) return UDP_LIMITS.timeoutMs;
+  if (dials.length === 0) return Math.max(UDP_LIMITS.timeoutMs, carryingMs);
   return Math.max(...dials.map(({ startMs, timeoutMs }) => startMs + timeoutMs));
 }
 
@@ -337,10 +339,16 @@ function probe(
     const { isTriggered } = each;
     actions.push({ kind: "probe", check, index: each.sentMs.length, isTriggered });
     const sentMs = [...each.sentMs, nowMs];
-    const dueMs = nowMs + FIRST_REPEAT_MS * 2 ** Math.min(sentMs.length - 1, TRIES);
+    const dueMs = nowMs + pauseMs(state, sentMs.length);
     return { ...each, sentMs, dueMs, isTriggered: false };
   });
   return { ...state, checks, sent };
+}
+
+/** A peer whose offer is still carried hears nothing: the probes keep this side's filter and mapping open for it. */
+function pauseMs({ options }: UdpChecksState, tries: number): number {
+  if ((options.carryingMs ?? 0) > 0 && tries >= OPENING_TRIES) return KEEP_OPEN_MS;
+  return FIRST_REPEAT_MS * 2 ** Math.min(tries - 1, TRIES);
 }
 
 function advanceNomination(
@@ -405,6 +413,12 @@ const TRIES = UDP_LIMITS.maxSynsPerPort;
 
 /** The same for an address that the peer has not named, from which its probes come. Chosen by us: few, but one may be lost. */
 const TRIGGERED_TRIES = 4;
+
+/** How many probes open a filter for a peer that starts minutes later. Chosen by us: one of them may be lost. */
+const OPENING_TRIES = 2;
+
+/** Chosen by us: many routers close after 30 s, although RFC 4787 REQ-5 requires two minutes. */
+const KEEP_OPEN_MS = 25_000;
 
 /** From the first probe of a target to the second; it doubles then. Chosen by us: 8 probes last for 5 s. */
 const FIRST_REPEAT_MS = 40;

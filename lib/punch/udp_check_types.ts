@@ -37,6 +37,8 @@ export interface UdpChecksOptions {
   readonly role: "controlling" | "controlled";
   /** Whether a punch by TCP runs beside this one, and is likely to succeed as well: then it gets its chance. */
   readonly hasRival: boolean;
+  /** How long the peer may start after this side, because people carry the offers, in milliseconds. Default: 0. */
+  readonly carryingMs?: number;
 }
 
 /** One target, probed from one socket. */

@@ -25,7 +25,7 @@ import { type PathReceiver, UdpDemultiplexer } from "../udp/demultiplexer.ts";
 import { type ControlPacket, decodeUdpPacket } from "../udp/packet_message.ts";
 import { derivePathKeys, isAuthentic, type PathKeys, sealControl } from "../udp/path_keys.ts";
 import { UdpConnection } from "../udp/udp_connection.ts";
-import { dialContext, isAllowedTarget } from "./candidates.ts";
+import { dialContext, isAllowedTarget, localAddressTowards } from "./candidates.ts";
 import type { DialBudget, DialTarget } from "./limits.ts";
 import { AttemptRecord } from "./nomination.ts";
 import type { PunchRole } from "./offer.ts";
@@ -63,6 +63,8 @@ export interface UdpChecksOptions {
   readonly budget: DialBudget;
   /** Whether a punch by TCP runs beside it that is likely to succeed. */
   readonly hasRival: boolean;
+  /** How long the peer may start after this side, because people carry the offers, in milliseconds. */
+  readonly carryingMs: number;
   /** Called with a path. If the other side never confirms it, it is reset, and another one may follow. */
   readonly onPath: (path: UdpPath) => void;
   /** Called once both sides know the path. */
@@ -87,7 +89,7 @@ export class UdpChecks {
   readonly #plan: PunchPlan;
   readonly #options: UdpChecksOptions;
   readonly #keys: PathKeys;
-  readonly #hold: Disposable;
+  readonly #hold = new DisposableStack();
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #sockets = new Map<number, Promise<OpenSocket | undefined>>();
   readonly #receivers = new Map<UdpDemultiplexer, PathReceiver>();
@@ -103,10 +105,11 @@ export class UdpChecks {
     this.finished = this.#finished.promise;
     this.#plan = plan;
     this.#options = options;
-    const { role, hasRival, secret, base } = options;
+    const { role, hasRival, carryingMs, secret, base } = options;
     this.#keys = derivePathKeys(label(secret, "udp checks"), role);
-    this.#state = initialUdpChecksState(plan, { role, hasRival });
-    this.#hold = base.hold();
+    this.#state = initialUdpChecksState(plan, { role, hasRival, carryingMs });
+    this.#hold.use(base.hold());
+    if (carryingMs > 0) this.#hold.use(base.keepAlive());
     for (const [id, demultiplexer] of base.sockets.entries()) {
       this.#sockets.set(id, Promise.resolve(this.#listen(id, demultiplexer)));
     }
@@ -184,7 +187,7 @@ export class UdpChecks {
     const record = this.#recordOf(check);
     const isCovered = isTriggered ||
       this.#options.budget.take(this.#targetOf(target, entry), performance.now());
-    record.tries += isCovered ? 1 : 0;
+    if (isCovered) record.tried(formatTransportAddress(target), this.#localOf(check));
     const isSent = isCovered &&
       await this.#send(socket, target, "probe", encode({ check, index }));
     if (!isSent) this.#dispatch({ kind: "refused", check });
@@ -277,13 +280,14 @@ export class UdpChecks {
   }
 
   #targetOf(target: TransportAddress, entry: number): DialTarget {
-    const { remote, facts } = this.#options.context;
+    const { context: { remote, facts }, carryingMs } = this.#options;
     return {
       address: { ip: unwrapIp(target.ip, facts?.nat64Prefixes), port: target.port },
       isExternal: target.ip === remote.profile.externalIp,
       isExpected: this.#plan.dials[entry]?.isExpected ?? false,
       isBirthday: this.#plan.method === "birthday",
       isDatagram: true,
+      isSlow: carryingMs > 0,
     };
   }
 
@@ -317,10 +321,20 @@ export class UdpChecks {
     this.#sockets.set(socket, Promise.resolve({ ...open, isTaken: true }));
     budget.prove({ ip: unwrapIp(remote.ip, context.facts?.nat64Prefixes), port: remote.port });
     const record = this.#recordAt(remote, kind);
-    record.end("connected", formatTransportAddress(demultiplexer.local));
+    const from = formatTransportAddress(demultiplexer.local);
+    record.addCandidate(formatTransportAddress(remote), from);
+    record.end("connected", from);
     this.#path = { connection, record };
     const channelBinding = label(secret, `udp channel binding ${index}`);
     this.#options.onPath({ connection, kind, channelBinding, rttMs: rttMs ?? undefined });
+  }
+
+  /** Where a probe leaves from, as far as it is known. */
+  #localOf(check: number): string | null {
+    const { socket, target, localPort } = this.#state.checks[check]!;
+    const { local } = this.#options.context;
+    const port = socket < FIRST_FRESH_SOCKET ? local.punchPort : localPort;
+    return localAddressTowards(target.ip, port, local);
   }
 
   #recordOf(check: number): AttemptRecord {
@@ -360,7 +374,7 @@ export class UdpChecks {
       open.demultiplexer.close();
       this.#options.budget.sessions.giveBack();
     }
-    this.#hold[Symbol.dispose]();
+    this.#hold.dispose();
     this.#finished.resolve();
   }
 }

@@ -14,6 +14,7 @@ import type { DialFacts } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
 import type { BaseSocket } from "./base_socket.ts";
 import { type DialBudget, UDP_LIMITS } from "./limits.ts";
+import { carryingMs, manualLimits } from "./manual.ts";
 import { punchSecret } from "./nomination.ts";
 import type { PunchRole } from "./offer.ts";
 import {
@@ -93,6 +94,8 @@ function securedDatagrams(connection: UdpConnection, keys: DatagramKeys): Datagr
 export interface UdpRaceOptions {
   readonly network: Network;
   readonly role: PunchRole;
+  /** Whether people carry the offers. Default: `false`. */
+  readonly isManual?: boolean;
   /** The kinds of path to try. */
   readonly pathKinds: ReadonlySet<DirectPathKind>;
   /** The one of the search, which the punch by TCP uses, too. */
@@ -149,13 +152,13 @@ export class UdpRace implements UdpRival {
     base: BaseSocket,
     beforeSpray: () => Promise<void> = () => Promise.resolve(),
   ): PunchPlan {
-    const { network, role, pathKinds, budget, onPath, onConfirmed } = this.#options;
+    const { network, role, isManual, pathKinds, budget, onPath, onConfirmed } = this.#options;
     const { local: { udp: local }, remote: { udp: remote } } = offers;
     const { udp } = base;
     if (this.#isStopped || udp === undefined || local === undefined || remote === undefined) {
       return tcp;
     }
-    const planned = planUdp(local, remote, facts, offers.headStartMs, role);
+    const planned = planUdp(local, remote, facts, offers.headStartMs, this.#options);
     const isSpray = planned.method === "birthday" && tcp.method === "birthday";
     const isFirst = planned.successEstimate >= tcp.successEstimate;
     const context: PathContext = { local, remote, method: planned.method, facts };
@@ -184,6 +187,7 @@ export class UdpRace implements UdpRival {
       context,
       budget,
       hasRival: isLikely(tcp, pathKinds),
+      carryingMs: isManual ? carryingMs(role) : 0,
       onPath: found,
       onConfirmed,
     });
@@ -222,14 +226,14 @@ function planUdp(
   remote: PathContext["remote"],
   facts: DialFacts,
   headStartMs: number,
-  role: PunchRole,
+  { role, isManual }: Pick<UdpRaceOptions, "role" | "isManual">,
 ): PunchPlan {
   const plan = planPunch(local, remote, {
     role,
     isSecond: headStartMs > 0,
     signalRttMs: 2 * headStartMs,
     facts,
-    limits: UDP_LIMITS,
+    limits: isManual ? manualLimits(role, UDP_LIMITS) : UDP_LIMITS,
   });
   if (plan.method !== "one-sided-open") return plan;
   // A SYN that is lost is repeated after a second, so that TCP dials again from other ports. Probes are repeated anyway.

@@ -407,10 +407,8 @@ export class Session implements DenoConn, AsyncDisposable {
 
   #resetError(): NetworkError {
     const why = this.#resetCode === undefined ? undefined : this.#reasonOf(this.#resetCode);
-    return new NetworkError(
-      `Cannot continue: ${why ?? "the other side was interrupted or ended the connection"}`,
-      "reset",
-    );
+    const reason = why ?? "the other side was interrupted or ended the connection";
+    return new NetworkError(`Cannot continue: ${reason}`, "reset", { remedy: "Connect again" });
   }
 
   /** Ends the session once everything is done, or as much as can be. */

@@ -233,7 +233,7 @@ export function decodeManualMessage(text: string): DecodedManualMessage {
     throw malformed("message", `it has at most ${MAX_TEXT_LENGTH} characters, not ${text.length}`);
   }
   if (isOutdated(text)) {
-    throw malformed("message", "it was made by an older version; update the other side");
+    throw malformed("message", OUTDATED);
   }
   if (!startsManualMessage(text)) throw malformed("message", `a message starts with ${PREFIX}`);
   const digits = text.replaceAll(ADDED_BY_PASTING, "").slice(PREFIX.length);
@@ -243,6 +243,7 @@ export function decodeManualMessage(text: string): DecodedManualMessage {
   if (digits.length < HEADER_DIGITS) return { kind: "incomplete" };
   const header = fromBase64url(digits.slice(0, HEADER_DIGITS))!;
   const [version] = header;
+  if (version! < VERSION) throw malformed("message", OUTDATED);
   if (version !== VERSION) {
     throw malformed("message", `version ${version} is unknown; this program reads ${VERSION}`);
   }
@@ -275,7 +276,8 @@ export const MANUAL_URL = "hand:";
 /** Part of the format of messages. */
 const PREFIX = "punchline-hand:";
 const OUTDATED_PREFIX = "punchline-message:";
-const VERSION = 2;
+const OUTDATED = "it was made by an older version; update the other side";
+const VERSION = 3;
 const TOPIC_START_BYTES = 3;
 const CHECKSUM_BYTES = 4;
 

@@ -16,7 +16,7 @@ import {
   stepOfferRace,
 } from "./offer_race_engine.ts";
 import type { NextConnection } from "./reconnect.ts";
-import { sendRefusal } from "./refuse.ts";
+import { endRefused, sendRefusal } from "./refuse.ts";
 
 /** Where further receivers come from while one decides. */
 export interface OtherReceivers {
@@ -137,7 +137,7 @@ export class OfferRace<Answer> implements AsyncDisposable {
       case "turn-away": {
         const { connection } = this.#leave(action.id);
         this.#opened.delete(connection);
-        return turnAway(connection);
+        return void turnAway(connection); // later than the race
       }
       case "reset":
         return this.#leave(action.id).connection.reset();
@@ -168,7 +168,7 @@ export class OfferRace<Answer> implements AsyncDisposable {
   /** The first connection is closed by the caller. */
   async #tell(id: number, error: unknown): Promise<void> {
     const { connection, reader } = this.#leave(id);
-    if (!reader.isRefused) await sendRefusal(error, connection, () => reader.drain());
+    await endRefused(error, { connection, reader }, () => reader.drain());
     if (this.#opened.delete(connection)) connection[Symbol.dispose]();
     this.#dispatch({ kind: "told", id });
   }
@@ -188,11 +188,12 @@ export class OfferRace<Answer> implements AsyncDisposable {
   }
 }
 
-/** Tells a receiver that another one has the transfer. Does not wait for it to know. */
-export function turnAway(connection: TcpConnection): void {
+/** Tells a receiver that another one has the transfer. Resolves once it knows, or cannot be told. */
+export async function turnAway(connection: TcpConnection): Promise<void> {
   const reader = new TransferMessageReader(connection);
-  sendRefusal(new TransferError(REFUSALS["too-late"], "failed"), connection, () => reader.drain())
-    .finally(() => connection.reset());
+  const tooLate = new TransferError(REFUSALS["too-late"], "failed");
+  await sendRefusal(tooLate, connection, () => reader.drain());
+  connection.reset();
 }
 
 /** One receiver's look at the offer. */

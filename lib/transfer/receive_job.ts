@@ -58,7 +58,7 @@ import { folded } from "./paths.ts";
 import { ProgressMeter } from "./progress.ts";
 import type { ResumableJob } from "./reconnect.ts";
 import { discardFile, isDistrusted, receiveHash, receiveInto } from "./received_file.ts";
-import { FAILURE_TEXT, REFUSAL_TEXT, sayGoodbye, sendRefusal } from "./refuse.ts";
+import { endRefused, FAILURE_TEXT, REFUSAL_TEXT, sayGoodbye } from "./refuse.ts";
 
 /** Receives one offer, over as many connections as it takes. */
 export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable {
@@ -110,7 +110,7 @@ export class ReceiveJob implements ResumableJob<ProgressMeter>, AsyncDisposable 
         await Promise.allSettled([this.#plan]); // it may be reading
         await reader.drain();
       };
-      if (!reader.isRefused) await sendRefusal(error, connection, drain);
+      await endRefused(error, { connection, reader }, drain);
       throw error;
     }
   }

@@ -37,6 +37,22 @@ export async function sendRefusal(
   }
 }
 
+/**
+ * Ends a connection after a failure: sends REFUSAL as {@linkcode sendRefusal} does, unless the other side has sent one.
+ * Then nothing that is on its way matters, not even if the path is lost.
+ */
+export async function endRefused(
+  error: unknown,
+  { connection, reader }: {
+    readonly connection: TcpConnection;
+    readonly reader: Pick<TransferMessageReader, "isRefused">;
+  },
+  ended: () => Promise<void>,
+): Promise<void> {
+  if (reader.isRefused) connection.reset();
+  else await sendRefusal(error, connection, ended);
+}
+
 /** Waits a while for the sender to end the stream, which it does once it has received DONE. */
 export async function sayGoodbye(
   connection: TcpConnection,

@@ -37,7 +37,7 @@ import {
   type ResumableJob,
   runOverConnections,
 } from "./reconnect.ts";
-import { FAILURE_TEXT, REFUSAL_TEXT, sendRefusal } from "./refuse.ts";
+import { endRefused, FAILURE_TEXT, REFUSAL_TEXT } from "./refuse.ts";
 import { systemFiles } from "./system_files.ts";
 
 /** The options of {@linkcode sendFiles}. */
@@ -141,7 +141,7 @@ class SendJob implements ResumableJob<true> {
       return true;
     } catch (error) {
       const reason = receiver.failure ?? error;
-      if (!reader.isRefused) await sendRefusal(reason, connection, () => receiver.end());
+      await endRefused(reason, { connection, reader }, () => receiver.end());
       throw reason;
     }
   }

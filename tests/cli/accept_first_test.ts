@@ -1,6 +1,12 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
-import { acceptFirst, acceptOrReport, forEachIncoming } from "../../lib/cli/accept_first.ts";
+import {
+  acceptFirst,
+  acceptOrReport,
+  forEachIncoming,
+  type IncomingSource,
+} from "../../lib/cli/accept_first.ts";
 import type { IncomingConnection } from "../../lib/peer/incoming.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { RefusedError } from "../../lib/base/errors.ts";
@@ -103,3 +109,30 @@ Deno.test("acceptFirst() takes the next connection after a failure, and stops on
       "timed out",
     );
   }));
+
+Deno.test("an abort ends the attempts of acceptFirst(), and none of them is told that it came too late", async () => {
+  const interrupted = new AbortController();
+  const ended = Promise.withResolvers<unknown>();
+  const attempt = (_incoming: IncomingConnection, signal: AbortSignal) => {
+    return new Promise<never>((_resolve, reject) => {
+      const end = () => {
+        ended.resolve(signal.reason);
+        reject(signal.reason);
+      };
+      signal.addEventListener("abort", end, { once: true });
+      interrupted.abort(new Error("TERM"));
+    });
+  };
+  const newcomers = [{ remoteId: "a newcomer" } as IncomingConnection];
+  const source: IncomingSource = {
+    nextIncoming: (options) => {
+      const newcomer = newcomers.pop();
+      if (newcomer !== undefined) return Promise.resolve(newcomer);
+      return abortable(new Promise<never>(() => {}), options!.signal!);
+    },
+  };
+  const turnAway = () => assert(false, "it was turned away");
+  const accepting = acceptFirst(source, attempt, { signal: interrupted.signal, turnAway });
+  await assertRejects(() => accepting, Error, "TERM");
+  assertEquals(await ended.promise, interrupted.signal.reason);
+});

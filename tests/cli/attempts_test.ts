@@ -12,6 +12,7 @@ Deno.test("what a server says about an attempt stays within its line", () => {
     transport: "tcp",
     local: null,
     remote: "ws://192.0.2.1:3480",
+    candidates: [],
     outcome: "refused",
     elapsedMs: 5,
     tries: 0,

@@ -7,7 +7,7 @@
 const PATH = ["strategy", "method", "transport", "local", "remote"] as const;
 
 export const ATTEMPT_KEYS: readonly string[] = [
-  ...["event", ...PATH, "outcome", "reason", "remedy", "elapsedMs"],
+  ...["event", ...PATH, "candidates", "outcome", "reason", "remedy", "elapsedMs"],
   ...["tries", "resets"],
 ];
 

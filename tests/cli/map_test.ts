@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { eventText, probeText, tableText } from "../../lib/cli/map.ts";
+import type { MappingAttempt } from "../../lib/portmap/mapper.ts";
+import { attemptsText, eventText, probeText, tableText } from "../../lib/cli/map.ts";
 
 Deno.test("map add prints one line for each event of a mapping", () => {
   const report = {
@@ -19,6 +20,42 @@ Deno.test("map add prints one line for each event of a mapping", () => {
     "Lost TCP 44.0.0.7:8080 to 192.168.1.2:8080: why; requesting it again",
     "Released TCP 44.0.0.7:8080 to 192.168.1.2:8080: why",
   ]);
+});
+
+Deno.test("map add prints each reason once, with the protocols and gateways, and each remedy once", () => {
+  const attempt = (
+    strategy: MappingAttempt["strategy"],
+    remote: string,
+    reason: string,
+    remedy: string,
+  ): MappingAttempt => ({
+    ...{ strategy, local: "192.168.1.2", remote, outcome: "unreachable", tries: 0, resets: 0 },
+    ...{ elapsedMs: 5000, reason, remedy },
+  });
+  const permission = "Run the program with --allow-net";
+  const denied = (verb: string, at: string) =>
+    `Cannot ${verb} ${at}: network access to ${at} is not granted`;
+  assertEquals(
+    attemptsText([
+      attempt("pcp", "192.168.1.1", denied("bind UDP", "192.168.1.2:0"), permission),
+      attempt("pcp", "192.0.0.9", denied("bind UDP", "192.168.1.2:0"), permission),
+      attempt("nat-pmp", "192.168.1.1", denied("send to", "192.168.1.1:5351"), permission),
+      attempt("upnp", "192.168.1.1", denied("bind UDP", "[fe80::1]:0"), permission),
+    ], permission),
+    ["  PCP, NAT-PMP and UPnP at 192.168.1.1 and 192.0.0.9: network access is not granted"],
+  );
+  assertEquals(
+    attemptsText([
+      attempt("pcp", "192.168.1.1", "Cannot reach 192.168.1.1:5351: no answer", "Enable PCP"),
+      attempt("nat-pmp", "192.168.1.1", "Cannot reach 192.168.1.1:5351: no answer", "Enable it"),
+      attempt("upnp", "192.168.1.1", "the router answered 718: conflict", "Enable it"),
+    ], "Enable PCP"),
+    [
+      "  PCP at 192.168.1.1: no answer",
+      "  NAT-PMP at 192.168.1.1: no answer. Enable it",
+      "  UPnP at 192.168.1.1: the router answered 718: conflict",
+    ],
+  );
 });
 
 Deno.test("map list prints a table", () => {

@@ -236,6 +236,31 @@ Deno.test("a screen shows what failed in red, where there are colours", () => {
   assert(text().at(-1)!.includes("\u001b[31mbroker.example: no DNS\u001b[0m"), text().at(-1));
 });
 
+Deno.test("what is typed goes below the status line, and stays when Enter ends it", async () => {
+  using time = new VirtualTime();
+  const { io, text, resize } = terminal(20);
+  using screen = withScreen(io, { asJson: false });
+  const status = screen.status as Screen;
+  status.tell({ kind: "task", text: "Waiting" });
+  status.expectTyping();
+  assertEquals(text().slice(1), ["\r\u001b[K", "\rWaiting, 0 s\u001b[K\n"]);
+  await time.run(() => delay(1500));
+  assertEquals(text().slice(3), ["\u001b7\r\u001b[1AWaiting, 1 s\u001b[K\u001b8"]);
+  status.typed("no Enter yet");
+  assertEquals(text().length, 4);
+  status.typed("one row\ntwo rows, as it is so long\nthe rest");
+  assertEquals(text().slice(4), ["\r\u001b[4A\u001b[M\u001b[3B", "\rWaiting, 1 s\u001b[K\n"]);
+  resize(10); // the terminal has wrapped the status line
+  screen.err("a line");
+  assertEquals(text().slice(6), [
+    ...["\r\u001b[2A\u001b[J", "a line\n", "\rWaiting,…\u001b[K\n"],
+  ]);
+  status.tell({ kind: "idle" });
+  assertEquals(text().at(-1), "\r\u001b[K\u001b[1A\u001b[K");
+  status.typed("a message\n"); // no status line, nothing to do
+  assertEquals(text().length, 10);
+});
+
 Deno.test("a question keeps the status line away until it is answered", () => {
   const { io, text } = terminal(80);
   using screen = withScreen(io, { asJson: false });

@@ -102,7 +102,10 @@ for (const args of [["map", "add", "tcp", "80"], ["map", "delete", "tcp", "80"]]
     const known = [...args, "--gateway", "127.0.0.1"];
     const { code, stdout, stderr } = await run(WITH_UNSTABLE, permissions, known);
     assertEquals([code, stdout], [1, ""], stderr);
-    assertMatch(stderr, /network access to .* is not granted\. Run .*--allow-net/);
+    assertMatch(
+      stderr,
+      /^ {2}.*UPnP at .*: network access is not granted\n[^]*\nRun .*--allow-net\n$/,
+    );
   });
 }
 

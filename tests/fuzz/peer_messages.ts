@@ -235,11 +235,13 @@ export const TARGETS: readonly Target[] = [
     ),
   ], withChecksum("punchline:")),
   textTarget("manual message", decodeManualMessage, [
-    concat(Uint8Array.of(2, 1, 2, 3, 0, BODY.length), BODY),
+    concat(Uint8Array.of(3, 1, 2, 3, 0, BODY.length), BODY),
   ], withChecksum("punchline-hand:")),
   bytesTarget("compact offer", (bytes) => decodeCompactOffer(bytes, new Uint8Array(0)), [
     encodeCompactOffer({ ...OFFER, key: SEEDED, answers: SEEDED }, new Uint8Array(0)),
     encodeCompactOffer({ ...OFFER, key: SEEDED, side: LINK_LOCAL }, new Uint8Array(0)),
+    encodeCompactOffer({ ...OFFER, key: SEEDED, udp: OFFER.side }, new Uint8Array(0)),
+    encodeCompactOffer({ ...OFFER, key: SEEDED, udp: LINK_LOCAL }, new Uint8Array(0)),
   ]),
   bytesTarget("compact request", signaling.decodeConnectionRequest, [
     signaling.encodeCompactRequest({

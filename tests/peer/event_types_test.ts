@@ -9,7 +9,9 @@ import { assertEquals } from "@std/assert";
 import type {
   CodeEvent,
   CodeOptions,
+  ConnectionEvent,
   MappingEvent,
+  Peer,
   PeerConnection,
   PeerEvent,
   PeerOptions,
@@ -32,16 +34,21 @@ type Of<Event extends { readonly event: string }, Name extends Event["event"]> =
 
 const SAME: readonly true[] = [
   // Where a program gets them from.
+  true satisfies Same<Peer["events"], AsyncIterable<ConnectionEvent>>,
   true satisfies Same<PeerConnection["events"], AsyncIterable<PeerEvent>>,
   true satisfies Same<Parameters<NonNullable<PeerOptions["onProgress"]>>, [progress: PeerProgress]>,
   true satisfies Same<Parameters<NonNullable<CodeOptions["onEvent"]>>, [event: CodeEvent]>,
   true satisfies Same<Parameters<NonNullable<SessionOptions["onEvent"]>>, [event: SessionEvent]>,
   true satisfies Same<PortMapping["events"], AsyncIterable<MappingEvent>>,
   // Which there are.
+  true satisfies Same<ConnectionEvent["event"], "opened" | "ended">,
   true satisfies Same<PeerEvent["event"], "path" | "lost">,
   true satisfies Same<PeerProgress["event"], "signaling" | "answered">,
   true satisfies Same<SessionEvent["event"], "attached" | "lost" | "ended">,
   // What each has.
+  true satisfies Same<keyof Of<ConnectionEvent, "opened">, "event" | "connection">,
+  true satisfies Same<keyof Of<ConnectionEvent, "ended">, "event" | "connection" | "error">,
+  true satisfies Same<ConnectionEvent["connection"], PeerConnection>,
   true satisfies Same<Of<PeerEvent, "path">["path"], PeerPath>,
   true satisfies Same<Of<PeerEvent, "lost">["reason"], string>,
   true satisfies Same<Of<PeerProgress, "signaling">["state"], SignalingState>,
@@ -61,6 +68,20 @@ Deno.test("each event of a connection and of a peer is told apart by one field, 
   ];
   assertEquals(words, ["direct", "no answer", "lan: is open", "answered by lan:"]);
   assertEquals(SAME.every((each) => each), true);
+});
+
+Deno.test("a connection that comes or goes is told apart by its event, and only one that goes has an error", () => {
+  const connection = { remoteId: "ann" } as PeerConnection;
+  const events: ConnectionEvent[] = [
+    { event: "opened", connection },
+    { event: "ended", connection, error: undefined },
+    { event: "ended", connection, error: new Error("it was reset") },
+  ];
+  assertEquals(events.map(memberInWords), [
+    "ann is here",
+    "ann has left",
+    "ann has left: Error: it was reset",
+  ]);
 });
 
 Deno.test("what happens to a code is told apart by its kind", () => {
@@ -87,6 +108,20 @@ function inWords(event: PeerEvent | PeerProgress): string {
       return `answered by ${event.url}`;
     default:
       return event satisfies never; // one that is not handled is an error of the compiler
+  }
+}
+
+function memberInWords(event: ConnectionEvent): string {
+  // @ts-expect-error a connection that may have come has no error
+  void event.error;
+  const { remoteId } = event.connection;
+  switch (event.event) {
+    case "opened":
+      return `${remoteId} is here`;
+    case "ended":
+      return `${remoteId} has left${event.error === undefined ? "" : `: ${event.error}`}`;
+    default:
+      return event satisfies never;
   }
 }
 

@@ -56,7 +56,8 @@ Deno.test("an accepted peer cannot start many searches at once", () =>
       await delay(20);
     }
     const sockets = internet.openSockets().filter((socket) => socket.startsWith(`${b.name}:`));
-    assert(sockets.length <= 12, `${sockets.length} sockets`);
+    // One base socket for a search, and one that is ready for the next.
+    assert(sockets.length <= 2 * 10, `${sockets.length} sockets`);
     assert(syns() <= 100, `${syns()} SYNs in two seconds`);
     connection.close();
     await bob.close();

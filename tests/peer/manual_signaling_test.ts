@@ -3,8 +3,9 @@ import { delay } from "@std/async/delay";
 import { NoResponseError, UnreachableError } from "../../lib/base/errors.ts";
 import { WaitQueue } from "../../lib/base/wait_queue.ts";
 import { manualTransport } from "../../lib/signal/manual.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
 import type { SignalTransport } from "../../lib/signal/transport.ts";
-import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import { inPeerScene, nextOf, type PeerScene } from "../scenes/peer_scene.ts";
 
@@ -17,6 +18,10 @@ const forgetful = {
 } as const;
 const closing = { ...resetting, resetEndsMapping: true } as const;
 const MINUTES = 60_000;
+const RANDOM_PORTS = {
+  mapping: "address-and-port-dependent",
+  allocation: { kind: "random" },
+} as const;
 
 /** Two people who pass on the messages that they are shown, after a while. */
 class Hands {
@@ -45,10 +50,16 @@ async function* linesOf(queue: WaitQueue<string>): AsyncGenerator<string> {
 }
 
 /** Two peers whose messages people carry. */
-async function connectManually(place: PeerScene, { a, b }: Pick<Hands, "a" | "b">) {
+async function connectManually(
+  place: PeerScene,
+  { a, b }: Pick<Hands, "a" | "b">,
+  options: PeerOptions = {},
+) {
   const stack = new AsyncDisposableStack();
-  const alice = stack.use(await place.open(place.a, { signaling: [a], listen: false }));
-  const bob = stack.use(await place.open(place.b, { signaling: [b] }));
+  const alice = stack.use(
+    await place.open(place.a, { signaling: [a], listen: false, ...options }),
+  );
+  const bob = stack.use(await place.open(place.b, { signaling: [b], ...options }));
   const accepted = nextOf(bob).then((incoming) => incoming.accept());
   accepted.catch(() => {}); // some tests do not wait for it
   return { alice, bob, accepted, [Symbol.asyncDispose]: () => stack.disposeAsync() };
@@ -85,6 +96,65 @@ for (const [name, a, b] of PAIRS) {
   });
 }
 
+const dropping = natBehavior({ crossedSyn: "drop" });
+/** As many home routers: 30 s without a datagram from inside. */
+const hasty = natBehavior({ udpTimeoutMs: 30_000, udpInboundRefresh: false }, dropping);
+const UDP_PAIRS = [
+  ["drop crossing SYNs", dropping, dropping, {}],
+  ["drop crossing SYNs, and mappings after 30 s", hasty, hasty, {}],
+  [
+    "drop mappings after 30 s, and choose ports at random",
+    natBehavior({ allocation: { kind: "random" } }, hasty),
+    natBehavior({ allocation: { kind: "random" } }, hasty),
+    {},
+  ],
+  [
+    "are symmetric for TCP only, one of them preserving ports for UDP",
+    natBehavior({ tcp: RANDOM_PORTS, udpTimeoutMs: 30_000 }),
+    natBehavior({ tcp: RANDOM_PORTS, udpTimeoutMs: 30_000 }, symmetricPreserving),
+    {},
+  ],
+  ["let TCP through, too, if only UDP is wanted", hasty, portRestricted, {
+    strategies: ["punch-udp"],
+  }],
+] as const;
+
+for (const [what, a, b, options] of UDP_PAIRS) {
+  for (const [from, nats] of [["a", { a, b }], ["b", { a: b, b: a }]] as const) {
+    Deno.test(`manual signaling: peers connect by UDP if their NATs ${what}; ${from} dials`, async () => {
+      await inPeerScene(nats, async (place) => {
+        const hands = new Hands({ fromA: 3 * MINUTES, fromB: 3.5 * MINUTES });
+        await using ends = await connectManually(place, hands, options);
+        const conn = await ends.alice.connect(ends.bob.ticket);
+        const other = await ends.accepted;
+        for (const { path } of [conn, other]) {
+          assertEquals([path.kind, path.transport], ["punch-udp", "udp"]);
+        }
+        assertEquals(hands.carried.length, 2);
+        await conn.write(toBytes("hello"));
+        const buffer = new Uint8Array(10);
+        assertEquals(toText(buffer.subarray(0, (await other.read(buffer))!)), "hello");
+        await delay(10 * MINUTES); // the path lives without signaling
+        await other.write(toBytes("hello to you"));
+        assertEquals(toText(buffer.subarray(0, (await conn.read(buffer))!)), "hello to y");
+        assertEquals(hands.carried.length, 2);
+      });
+    });
+  }
+}
+
+Deno.test("manual signaling: while an answer is carried, an address gets a few datagrams", async () => {
+  await inPeerScene({ a: dropping, b: dropping }, async (place) => {
+    const hands = new Hands({ fromA: MINUTES, fromB: 60 * MINUTES });
+    await using ends = await connectManually(place, hands);
+    const connecting = ends.alice.connect(ends.bob.ticket).catch((error) => error);
+    const error = await assertRejects(() => ends.accepted, UnreachableError);
+    const byUdp = error.attempts.filter(({ transport }) => transport === "udp");
+    assertEquals(byUdp.map(({ tries }) => tries), [11]);
+    await connecting;
+  });
+});
+
 Deno.test("manual signaling: port predictions from a minute ago are not used", async () => {
   await inPeerScene({ a: portRestricted, b: symmetricSequential }, async (place) => {
     const hands = new Hands({ fromA: MINUTES, fromB: MINUTES });
@@ -93,6 +163,10 @@ Deno.test("manual signaling: port predictions from a minute ago are not used", a
     const connecting = ends.alice.connect(ends.bob.ticket);
     const error = await assertRejects(() => connecting, UnreachableError);
     assert(error.message.includes("impossible"), error.message);
+    assertEquals(
+      error.remedy,
+      "Meet by a server, named in `signaling`, so that a relay can be used",
+    );
     await assertRejects(() => ends.accepted, UnreachableError);
     assert(place.time.nowMs - startedAtMs < 2.2 * MINUTES);
     assertEquals(hands.carried.length, 2);

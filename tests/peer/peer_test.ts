@@ -107,12 +107,17 @@ Deno.test("if no path is possible and there is no relay, both sides learn why", 
       UnreachableError,
       "neither side's port can be known",
     );
-    await assertRejects(
+    const error = await assertRejects(
       () => alice.connect(bob.ticket),
       UnreachableError,
       "neither side's port can be known",
     );
-    await accepted;
+    const advised = [error.remedy, (await accepted).remedy].join();
+    assertEquals(
+      advised.match(/^Leave `strategies` out, .*,Leave `strategies` out, .*$/)?.length,
+      1,
+    );
+    assert(!error.attempts.some(({ remedy }) => remedy?.includes("relay")));
   }));
 
 Deno.test("if only relays are allowed and neither side has one, both sides fail at once", () =>

@@ -94,6 +94,7 @@ Deno.test("a connection that loses its path after its peer was closed does not w
   inPeerScene(NATS, async ({ connect, nats, time }) => {
     const { conn, other, alice, bob } = await connect();
     await Promise.all([alice.close(), bob.close()]);
+    await delay(1000); // its connections to servers have ended
     const lostAtMs = time.nowMs;
     nats.a.flush();
     nats.b.flush();

@@ -134,6 +134,13 @@ Deno.test("if neither transport works, the error names the attempts by both", ()
     const error = await assertRejects(() => alice.connect(bob.ticket), UnreachableError);
     const transports = new Set(error.attempts.map(({ transport }) => transport));
     assertEquals([...transports].sort(), ["tcp", "udp"]);
+    const tried = error.attempts.filter(({ tries }) => tries > 0);
+    assert(tried.length >= 2);
+    for (const { candidates, remote, transport } of tried) {
+      const [pair] = candidates;
+      assertEquals([candidates.length, pair!.remote, pair!.transport], [1, remote, transport]);
+      assertEquals(pair!.local?.split(":")[0], "192.168.1.2"); // from the punch port
+    }
     await accepted.catch(() => {});
   }));
 

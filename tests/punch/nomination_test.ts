@@ -1,8 +1,25 @@
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { nominate, proveBoth } from "../../lib/punch/nomination.ts";
+import { AttemptRecord, nominate, proveBoth } from "../../lib/punch/nomination.ts";
 import { at } from "../simnet/fixtures.ts";
 import { addBoth, HELLO_BYTES, meet, readAll, readExactly, SECRET } from "./nomination_pair.ts";
+
+Deno.test("an attempt lists the pairs of addresses that were tried, and of many the first 32", () => {
+  const record = new AttemptRecord("punch-udp", "40 ports of 192.0.2.1", "birthday", "udp");
+  assertEquals(record.toAttempt().candidates, []);
+  for (let port = 1; port <= 40; port++) record.tried(`192.0.2.1:${port}`);
+  record.tried("192.0.2.1:1", "10.0.0.2:4000");
+  record.addCandidate("192.0.2.1:1", null);
+  const local = { ip: "10.0.0.2", port: 4000 };
+  record.settle("nominated", { local, remote: { ip: "192.0.2.1", port: 2 } });
+  const { candidates, tries, outcome } = record.toAttempt();
+  assertEquals([candidates.length, tries, outcome], [32, 41, "connected"]);
+  assertEquals(candidates.slice(0, 3), [
+    { transport: "udp", local: "10.0.0.2:4000", remote: "192.0.2.1:1" },
+    { transport: "udp", local: "10.0.0.2:4000", remote: "192.0.2.1:2" },
+    { transport: "udp", local: null, remote: "192.0.2.1:3" },
+  ]);
+});
 
 Deno.test("Nomination agrees on the only connection", () =>
   meet(async ({ connect, nomination }) => {

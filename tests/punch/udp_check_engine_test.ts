@@ -15,6 +15,7 @@ import {
 } from "../../lib/punch/udp_check_types.ts";
 
 const PEER = at(4000);
+const CARRIED: Partial<UdpChecksOptions> = { role: "controlled", carryingMs: 240_000 };
 const RIVAL: Partial<UdpChecksOptions> = { hasRival: true };
 
 Deno.test("a target is probed eight times in five seconds, ever more slowly, and then no more", () => {
@@ -29,6 +30,33 @@ Deno.test("a target is probed eight times in five seconds, ever more slowly, and
   assertEquals(machine.state.checks[0]!.sentMs.length, 8);
   machine.at(12_000, TIME);
   assertEquals(machine.state.phase, "over");
+});
+
+Deno.test("while an answer is carried, a target is probed twice, then each 25 s until the time is over", () => {
+  const machine = start([entry({ timeoutMs: 240_000 })], CARRIED);
+  assertEquals(machine.at(0, { kind: "started" }), ["probe 0.0"]);
+  const times: number[] = [];
+  for (let atMs = machine.wakeAtMs(); atMs < 240_000; atMs = machine.wakeAtMs()) {
+    times.push(...machine.at(atMs, TIME).map(() => atMs));
+  }
+  assertEquals(times, [40, ...Array.from({ length: 9 }, (_, index) => 40 + (index + 1) * 25_000)]);
+  machine.at(240_000, TIME);
+  assertEquals(machine.state.phase, "over");
+});
+
+Deno.test("a peer that starts minutes later is answered, and probed at once", () => {
+  const machine = start([entry({ timeoutMs: 240_000 })], CARRIED);
+  for (const nowMs of [0, 40]) machine.at(nowMs, nowMs === 0 ? { kind: "started" } : TIME);
+  assertEquals(machine.at(20_000, probe(0)), ["answer", "probe 0.2 triggered"]);
+  assertEquals(machine.at(20_080, answer(0, 2)), []);
+  assertEquals(machine.at(20_090, nominate(1, 0)), ["acknowledge", "found", "confirmed"]);
+});
+
+Deno.test("a side that has nothing to probe waits while its answer is carried", () => {
+  const machine = start([], CARRIED);
+  machine.at(0, { kind: "started" });
+  assertEquals(machine.wakeAtMs(), 240_000);
+  assertEquals(machine.at(200_000, probe(0)), ["answer", "probe 0.0 triggered"]);
 });
 
 Deno.test("the controlling side nominates the pair that answers, once, and repeats that until it is answered", () => {

@@ -98,6 +98,7 @@ const SCENES: Readonly<Record<string, Scene>> = {
     const attempt = (changes: Partial<ConnectionAttempt>): ConnectionAttempt => ({
       ...{ kind: "punch-tcp", method: "simultaneous-open", transport: "tcp" } as const,
       ...{ local: "192.168.1.2:50000", remote: "203.0.113.7:62011", tries: 3, resets: 1 },
+      candidates: [],
       ...{ outcome: "timed-out", elapsedMs: 10_012 } as const,
       ...changes,
     });

@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { RefusedError } from "../../lib/base/errors.ts";
 import { AccessKey } from "../../lib/signal/rendezvous/access_key.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
@@ -51,6 +51,9 @@ Deno.test("a private server serves those who know the key, and answers 404 to al
       for (const open of tries) {
         const error = await open().then(() => undefined, (error) => error);
         assertEquals(error instanceof RefusedError && error.code, 404);
+        if (open !== tries[2]) {
+          assertStringIncludes(error.message, "access key in the URL is wrong");
+        }
       }
     }
   }));

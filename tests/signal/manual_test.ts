@@ -19,7 +19,7 @@ Deno.test("encodeManualMessage() writes the documented layout", () => {
   assertEquals(
     encodeManualMessage({ topic: TOPIC, message: Uint8Array.of(1, 2, 3) }),
     // The checksum comes from: printf '020000000003010203' | xxd -r -p | sha256sum
-    "punchline-hand:AgAAAAADAQIDA5AxRQ",
+    "punchline-hand:AwAAAAADAQIDqI3hrg",
   );
 });
 
@@ -39,10 +39,16 @@ Deno.test("a message of an earlier version is reported once, with all its lines"
   ]);
 });
 
+Deno.test("a message of the version before is reported as such", () => {
+  const earlier = HELLO.replace(":Aw", ":Ag");
+  const error = assertThrows(() => decodeManualMessage(earlier), MalformedMessageError);
+  assertEquals(error.message.endsWith("an older version; update the other side"), true);
+});
+
 Deno.test("a message of a later version is reported", () => {
-  const later = HELLO.replace(":Ag", ":Aw");
+  const later = HELLO.replace(":Aw", ":BA");
   const error = assertThrows(() => decodeManualMessage(later), MalformedMessageError);
-  assertEquals(error.message.endsWith("version 3 is unknown; this program reads 2"), true);
+  assertEquals(error.message.endsWith("version 4 is unknown; this program reads 3"), true);
 });
 
 Deno.test("the thousandth message is shown, too", async () => {

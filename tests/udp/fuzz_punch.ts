@@ -32,9 +32,10 @@ export const PUNCH_TARGETS: readonly UdpFuzzTarget[] = [
 function fuzzChecks(random: Random): () => boolean {
   const role = pick(random, ["controlling", "controlled"] as const);
   const hasRival = random() < 0.5;
+  const carryingMs = random() < 0.2 ? 240_000 : 0;
   const fresh = () => {
     const { state } = stepUdpChecks(
-      initialUdpChecksState(randomPlan(random), { role, hasRival }),
+      initialUdpChecksState(randomPlan(random), { role, hasRival, carryingMs }),
       { kind: "started" },
       0,
     );

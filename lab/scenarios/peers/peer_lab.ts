@@ -28,6 +28,14 @@ export interface ConnectPairOptions {
   readonly isReported?: boolean;
   /** How long to wait for a direct path if the first path is a relay. */
   readonly waitForDirectMs?: number;
+  /** Whether the calling peer listens, too. Default: true. */
+  readonly callerListens?: boolean;
+}
+
+/** Two open peers, which disposal closes. */
+export interface PeerPair extends AsyncDisposable {
+  /** Connects the first to the second. */
+  connect(waitForDirectMs?: number): Promise<PeerResult>;
 }
 
 /** What the lab consists of. */
@@ -98,10 +106,22 @@ export class PeerLab implements AsyncDisposable {
 
   /** Connects two hosts by their names, or two programs in one host if the names are the same. */
   async connect(
-    [a, b]: readonly [string, string],
-    { options = {}, warmMs = 1500, waitForDirectMs = 0 }: ConnectPairOptions = {},
+    hosts: readonly [string, string],
+    options: ConnectPairOptions = {},
     reports: readonly PeerOptions["report"][] = [],
   ): Promise<PeerResult> {
+    const { warmMs = 1500, waitForDirectMs } = options;
+    await using pair = await this.open(hosts, options, reports);
+    await new Promise((resolve) => setTimeout(resolve, warmMs));
+    return await pair.connect(waitForDirectMs);
+  }
+
+  /** Opens a peer in each of two hosts. */
+  async open(
+    [a, b]: readonly [string, string],
+    { options = {}, callerListens }: Pick<ConnectPairOptions, "options" | "callerListens"> = {},
+    reports: readonly PeerOptions["report"][] = [],
+  ): Promise<PeerPair> {
     const common: PeerOptions = {
       signaling: [RENDEZVOUS_URL],
       servers: STUN_ADDRESSES,
@@ -110,13 +130,15 @@ export class PeerLab implements AsyncDisposable {
     };
     const [caller, listener] = [this.#program(a, "caller"), this.#program(b, "listener")];
     const [, ticket] = await Promise.all([
-      caller.open({ ...common, report: reports[0] }),
+      caller.open({ ...common, report: reports[0], listen: callerListens }),
       listener.open({ ...common, report: reports[1] }),
     ]);
-    await new Promise((resolve) => setTimeout(resolve, warmMs));
-    const result = await caller.do({ command: "connect", ticket, waitForDirectMs });
-    await Promise.all([caller, listener].map((program) => program.do({ command: "close" })));
-    return result;
+    return {
+      connect: (waitForDirectMs = 0) => caller.do({ command: "connect", ticket, waitForDirectMs }),
+      [Symbol.asyncDispose]: async () => {
+        await Promise.all([caller, listener].map((program) => program.do({ command: "close" })));
+      },
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -29,9 +29,9 @@ const homes = { a: { behind: nat("portRestricted") }, b: { behind: nat("portRest
 const carrier = nat("portRestricted", { name: "carrier" });
 const turn = { turn: [TURN_URL] };
 
-/** 51 ms to the servers and 82 ms between the NATs, by the links of the servers and of the NATs. */
 const link = (delayMs: number) => ({ link: { delayMs } });
-const far = {
+/** 51 ms to the servers and 82 ms between the NATs, by the links of the servers and of the NATs. */
+export const FAR = {
   internet: {},
   serverLink: { delayMs: (51 - 82 / 2) / 2 },
   hosts: {
@@ -45,12 +45,12 @@ export const SCENES: readonly PeerScene[] = [
   {
     setting:
       "51 ms to the servers and 82 ms between the NATs; both peers open, signaling by WebSocket",
-    ...far,
+    ...FAR,
     firstByteMs: 350,
   },
   {
     setting: "the same, signaling by MQTT",
-    ...far,
+    ...FAR,
     options: { signaling: [BROKER_URL] },
     firstByteMs: 350,
   },

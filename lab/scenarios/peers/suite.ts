@@ -12,6 +12,7 @@ import type { PeerResult } from "./peer_runner.ts";
 import { judge, lineOf, type PeerRow, ROW_HEADING } from "./rows.ts";
 import { REACH, runReach } from "./reach.ts";
 import { type PeerScene, SCENES } from "./scenes.ts";
+import { runAgain } from "./again.ts";
 import { runTransfer } from "./transfer.ts";
 
 /** The suites by name. */
@@ -20,6 +21,7 @@ export const PEER_SUITES = {
   transfer: transferSuite,
   outages: outagesSuite,
   reach: reachSuite,
+  again: againSuite,
 } as const;
 
 async function peersSuite({ runs = RUNS, print }: SuiteOptions): Promise<SuiteResult> {
@@ -57,6 +59,19 @@ async function reachSuite({ runs = 2, rows = [], print }: SuiteOptions): Promise
   }
   const failed = results.filter(({ passed }) => !passed);
   return { failures: failed.map((row) => [lineOf(row), ...row.notes].join("; ")), data: results };
+}
+
+/** The first connection of a peer, and later ones. */
+async function againSuite({ runs = 5, print }: SuiteOptions): Promise<SuiteResult> {
+  print("|  | connection | failed | connected after ms | goal | echo after ms | goal |");
+  const rows = await runAgain(runs);
+  const lines = rows.map(({ passed, which, failures, connectMs, echoMs, goal }) => {
+    const numbers = [connectMs, goal.connectMs, echoMs, goal.echoMs].map((ms) => ms.toFixed(0));
+    return `| ${[passed ? "ok" : "NO", which, failures.length, ...numbers].join(" | ")} |`;
+  });
+  for (const line of lines) print(line);
+  const failures = rows.flatMap((row, index) => row.passed ? [] : [lines[index]!, ...row.failures]);
+  return { failures, data: rows };
 }
 
 /** A large file through two NATs, with three interruptions, compared with a bare TCP connection. */

@@ -30,6 +30,7 @@ import {
   endOfHead,
   type HttpHead,
   judgeUpgradeResponse,
+  UNKNOWN_PATH,
 } from "./handshake.ts";
 
 export type { WebSocketMessage } from "./frame.ts";
@@ -424,11 +425,13 @@ async function upgrade(
   const response = judgeUpgradeResponse(await readHead(connection, reader), key, subprotocol);
   if (response.kind === "upgraded") return reader;
   const { status, reason } = response;
-  throw new RefusedError(
-    `Cannot open ${withoutLogin(url.href)}: the server answered ${status} ${reason}`,
-    status,
-    { remedy: UPGRADE_REMEDIES[status] ?? (status >= 500 ? LATER : CHECK_URL) },
-  );
+  const [why, remedy] = status === 404 && reason === UNKNOWN_PATH
+    ? ["the access key in the URL is wrong or missing (404)", CHECK_KEY]
+    : [
+      `the server answered ${status} ${reason}`,
+      UPGRADE_REMEDIES[status] ?? (status >= 500 ? LATER : CHECK_URL),
+    ];
+  throw new RefusedError(`Cannot open ${withoutLogin(url.href)}: ${why}`, status, { remedy });
 }
 
 /** Tries the addresses of the name in turn. One that does not answer does not hold up the next for long. */
@@ -497,4 +500,5 @@ const UPGRADE_REMEDIES: Readonly<Record<number, string>> = {
   429: LATER,
 };
 
+const CHECK_KEY = "Use the whole URL of the server, with its access key: wss://HOST/KEY";
 const CHECK_URL = "Check the URL: its path, its login, and that a rendezvous or a broker is there";

@@ -193,11 +193,14 @@ function invalid(problem: string): MalformedMessageError {
   return malformed("WebSocket handshake", problem);
 }
 
+/** What our server says about a path that it does not have. A client asks for one only if the access key is wrong. */
+export const UNKNOWN_PATH = "Not a room: 1 to 64 letters, digits and - . _ ~";
+
 /** The reason phrases, which are also the bodies of refusals. */
 const REASONS = {
   400: "Bad Request",
   403: "Not for web pages",
-  404: "Not a room: 1 to 64 letters, digits and - . _ ~",
+  404: UNKNOWN_PATH,
   405: "Method Not Allowed",
   408: "Request Timeout",
   409: "Two are in this room",
