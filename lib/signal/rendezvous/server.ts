@@ -314,11 +314,16 @@ class Server implements RendezvousServer {
       if (typeof handler !== "number") this.counters.upgrades++;
       return handler;
     };
+    const sort = async (raw: TcpConnection) => {
+      const sorted = await this.#sort(raw, isProxied);
+      if (sorted?.protocol === "stun") this.#pending.delete(session);
+      return sorted;
+    };
     const limits = this.#limits;
     const isSorted = this.#tls !== undefined || this.#serveStun !== undefined;
     const session = new RendezvousSession(connection, {
       handleRequest,
-      sort: isSorted ? (raw) => this.#sort(raw, isProxied) : undefined,
+      sort: isSorted ? sort : undefined,
       serveStun: this.#serveStun,
       needsTls: this.#tls !== undefined && !isProxied,
       onRefused: (status) => this.#countRefusal(`${status}`, ip),
