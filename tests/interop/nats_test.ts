@@ -146,12 +146,12 @@ async function connect(listening: string, connecting: string): Promise<void> {
     listener.nextIncoming({ signal }).then((incoming) => incoming.accept({ signal })),
     dialer.connect(listener.ticket, { signal }),
   ]);
-  await connection.write(Uint8Array.of(5));
+  await using one = connection;
+  await using other = accepted;
+  await one.write(Uint8Array.of(5));
   const buffer = new Uint8Array(1);
-  await accepted.read(buffer);
+  await other.read(buffer);
   assertEquals(buffer[0], 5);
-  connection.close();
-  accepted.close();
 }
 
 async function waitUntil(isSo: () => boolean | Promise<boolean>): Promise<void> {
