@@ -146,12 +146,12 @@ async function connect(listening: string, connecting: string): Promise<void> {
     listener.nextIncoming({ signal }).then((incoming) => incoming.accept({ signal })),
     dialer.connect(listener.ticket, { signal }),
   ]);
-  await using one = connection;
-  await using other = accepted;
-  await one.write(Uint8Array.of(5));
+  await connection.write(Uint8Array.of(5));
   const buffer = new Uint8Array(1);
-  await other.read(buffer);
+  await accepted.read(buffer);
   assertEquals(buffer[0], 5);
+  // At once: each waits for the other.
+  await Promise.all([connection[Symbol.asyncDispose](), accepted[Symbol.asyncDispose]()]);
 }
 
 async function waitUntil(isSo: () => boolean | Promise<boolean>): Promise<void> {
