@@ -161,3 +161,6 @@ async function waitUntil(isSo: () => boolean | Promise<boolean>): Promise<void> 
   }
   throw new Error("Waited for ten seconds in vain");
 }
+
+/** The sockets of a UDP path stay open until the other side has acknowledged its end. */
+const LINGER_MS = 4000;
