@@ -132,7 +132,8 @@ async function startNode(nats: number, keyFile: string, node: string): Promise<N
 /** Two peers that know the rendezvous by one name, which leads each to another node. */
 async function connect(listening: string, connecting: string): Promise<void> {
   const signal = AbortSignal.timeout(15_000);
-  const options = { servers: [], signaling: [listening], signal };
+  const strategies = ["host"] as const; // over TCP
+  const options = { servers: [], signaling: [listening], strategies, signal };
   const [from, to] = [listening, connecting].map((url) => Number(new URL(url).port));
   const elsewhere: Network = {
     ...network,
@@ -161,6 +162,3 @@ async function waitUntil(isSo: () => boolean | Promise<boolean>): Promise<void> 
   }
   throw new Error("Waited for ten seconds in vain");
 }
-
-/** The sockets of a UDP path stay open until the other side has acknowledged its end. */
-const LINGER_MS = 4000;
