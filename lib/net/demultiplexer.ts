@@ -5,8 +5,8 @@
  * @module
  */
 
+import { UnreadConnection } from "./deno_conn.ts";
 import type { TcpConnection, TlsAcceptor } from "./network.ts";
-import { UnreadConnection } from "./unread_connection.ts";
 
 /** What a client speaks. */
 export type SpokenProtocol = "stun" | "http";

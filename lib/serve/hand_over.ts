@@ -10,7 +10,7 @@ import { NetworkError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import type { TransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
-import { UnreadConnection } from "../net/unread_connection.ts";
+import { UnreadConnection } from "../net/deno_conn.ts";
 import type { ReleasedConnection } from "../signal/websocket/connection.ts";
 
 /** A connection on its way, as a message between threads. */
