@@ -247,6 +247,13 @@ export interface DetachedConnection {
   readonly unread: Uint8Array<ArrayBuffer>;
 }
 
+/** A connection that whoever read it has given up. */
+export interface ReleasedConnection {
+  readonly connection: TcpConnection;
+  /** What was read from it, and not used. */
+  readonly unread: Uint8Array<ArrayBuffer>;
+}
+
 /** Accepts TCP connections. */
 export interface TcpListener extends Disposable {
   /** The address that it listens on. */

@@ -9,9 +9,8 @@ import { concat } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import type { TransportAddress } from "../net/address.ts";
-import type { TcpConnection } from "../net/network.ts";
+import type { ReleasedConnection, TcpConnection } from "../net/network.ts";
 import { UnreadConnection } from "../net/deno_conn.ts";
-import type { ReleasedConnection } from "../signal/websocket/connection.ts";
 
 /** A connection on its way, as a message between threads. */
 export type HandedConnection =

@@ -7,10 +7,9 @@
  */
 
 import { fromBase64url } from "../base/bytes.ts";
-import type { TcpConnection } from "../net/network.ts";
+import type { ReleasedConnection, TcpConnection } from "../net/network.ts";
 import type { RendezvousBus } from "../signal/rendezvous/bus.ts";
 import type { RelayClient, RelayPlaces } from "../signal/rendezvous/relay.ts";
-import type { ReleasedConnection } from "../signal/websocket/connection.ts";
 import { type HandedConnection, handOver, takeOver } from "./hand_over.ts";
 
 /** The place of a thread among the others. */

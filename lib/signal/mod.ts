@@ -54,7 +54,6 @@ export type { RelayPairLimits } from "./rendezvous/relay_pairs.ts";
 export type { RoomLimits } from "./rendezvous/rooms.ts";
 export type { SessionLimits } from "./rendezvous/session.ts";
 export type { TopicLimits } from "./rendezvous/topics.ts";
-export type { ReleasedConnection } from "./websocket/connection.ts";
 export type {
   MalformedMessageError,
   PunchlineError,

@@ -15,7 +15,8 @@
 
 import { toBase64url } from "../../base/bytes.ts";
 import { Pacer } from "../../base/rate_limiter.ts";
-import type { ReleasedConnection, WebSocketMessage } from "../websocket/connection.ts";
+import type { ReleasedConnection } from "../../net/network.ts";
+import type { WebSocketMessage } from "../websocket/connection.ts";
 import { encodeWebSocketFrame, prependHeader } from "../websocket/frame.ts";
 import {
   encodeNotice,

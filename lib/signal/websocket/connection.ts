@@ -11,7 +11,7 @@ import { type Rate, TokenBucket, waitForTokens } from "../../base/rate_limiter.t
 import { BufferedReader, writeAll } from "../../base/reader.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
-import type { Network, TcpConnection } from "../../net/network.ts";
+import type { Network, ReleasedConnection, TcpConnection } from "../../net/network.ts";
 import {
   type DecodedWebSocketFrame,
   decodeWebSocketFrame,
@@ -34,13 +34,6 @@ import {
 } from "./handshake.ts";
 
 export type { WebSocketMessage } from "./frame.ts";
-
-/** A connection that a socket has given up. */
-export interface ReleasedConnection {
-  readonly connection: TcpConnection;
-  /** What was read from it, and not taken. */
-  readonly unread: Uint8Array<ArrayBuffer>;
-}
 
 /** How much memory a socket may take. */
 export interface WebSocketLimits {
