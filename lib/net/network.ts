@@ -249,6 +249,7 @@ export interface DetachedConnection {
 
 /** A connection that whoever read it has given up. */
 export interface ReleasedConnection {
+  /** Read by no one else. */
   readonly connection: TcpConnection;
   /** What was read from it, and not used. */
   readonly unread: Uint8Array<ArrayBuffer>;
