@@ -47,7 +47,7 @@
  * console.log(conn.punch.plan.reason);
  * ```
  *
- * Other entry points: `./signal` and `./signal/mqtt` (the first messages), `./stun`, `./turn` (relays), `./transfer`
+ * Other entry points: `./signal`, `./signal/mqtt` and `./signal/nats` (the first messages), `./stun`, `./turn` (relays), `./transfer`
  * (files), `./net` (the network seam), `./cli`. Of `./peer`, `./nat`, `./portmap` and `./punch` this one has what most
  * programs need.
  *

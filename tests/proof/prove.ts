@@ -11,6 +11,7 @@
  *     tree             a transfer of a whole tree           [--entries 164028 | --from FOLDER]
  *     descriptors      servers out of descriptors
  *     rendezvous-flood a rendezvous under a flood           [--seconds 60] [--floods 3] [--nice 10]
+ *     relay-abuse      a relay under attack                 [--seconds 15] [--attack NAME]
  *     churn            connections opened and given up      [--cycles 1000] [--aborts 500]
  *     junk             STUN among junk datagrams            [--seconds 20]
  *     udp-stream       a stream over a bad UDP path, simulated
@@ -28,6 +29,7 @@ import { measureChurn } from "./churn.ts";
 import { floodListen, floodServe } from "./descriptors.ts";
 import { measureJunk } from "./junk.ts";
 import { runCliKills, runKills } from "../hostile/kills.ts";
+import { type AbuseFigures, ABUSES, measureRelayAbuse } from "./relay_abuse.ts";
 import { makeTree, runTree } from "../hostile/trees.ts";
 import { measureRendezvousFlood } from "./rendezvous_flood.ts";
 import { measureStreams } from "./streams.ts";
@@ -57,6 +59,7 @@ const given = parseArgs(Deno.args, {
       "streams",
       "at-once",
       "moves",
+      "attack",
     ],
   ],
   default: {
@@ -106,6 +109,22 @@ const PROOFS: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
         "memory is back within 10 %": figures.residentAfter.every((bytes) =>
           bytes <= 1.1 * figures.residentBefore
         ),
+      }),
+    };
+  },
+  "relay-abuse": async () => {
+    const names = given.attack === undefined ? Object.keys(ABUSES) : [String(given.attack)];
+    const figures: Record<string, AbuseFigures> = {};
+    for (const name of names) {
+      figures[name] = await measureRelayAbuse(name, Number(given.seconds ?? 15));
+    }
+    const all = Object.values(figures);
+    return {
+      figures,
+      failures: failing({
+        "memory is bounded": all.every(({ residentPeak }) => residentPeak <= 300e6),
+        "every honest pair opens": all.every(({ opened }) => opened.succeeded === opened.tried),
+        "an honest pair goes on": all.every(({ attacked }) => attacked.p99 <= 1000),
       }),
     };
   },
