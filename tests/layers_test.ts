@@ -27,9 +27,10 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
     ...["base", "net", "udp", "stun", "noise", "signal", "turn", "nat", "portmap", "session"],
     ...["punch", "code"],
   ],
+  doctor: ["base", "net", "stun", "signal", "nat", "portmap", "punch", "peer"],
   cli: [
     ...["base", "net", "stun", "noise", "signal", "turn", "nat", "portmap", "punch", "peer"],
-    ...["transfer", "code", "serve"],
+    ...["transfer", "code", "serve", "doctor"],
   ],
 };
 
@@ -80,6 +81,7 @@ const RULES: readonly Rule[] = [
 const JOBS = [
   "lib/nat/report.ts",
   "lib/peer/context.ts",
+  "lib/peer/forward.ts",
   "lib/portmap/admin.ts",
   "lib/portmap/map_port.ts",
   "lib/punch/punch.ts",

@@ -36,6 +36,16 @@ export interface Network {
   connectTls(remote: TransportAddress, options: ConnectTlsOptions): Promise<TcpConnection>;
 
   /**
+   * Starts TLS, as a client, on a connection that is open already, and returns what carries its plaintext; a failure closes
+   * the connection. For connections through proxies; a network without it has no TLS through them. `caCerts` may take the
+   * place of the platform's authorities here.
+   *
+   * @param connection taken over
+   * @throws {NetworkError} `tls`, or as {@linkcode TcpConnection.read}
+   */
+  startTls?(connection: TcpConnection, options: ConnectTlsOptions): Promise<TcpConnection>;
+
+  /**
    * Listens for TCP connections. Listening on a port that connections have been dialled from works on all supported
    * platforms. For the reverse order (listen first, then dial), both need `options.reusePort`.
    *
@@ -222,6 +232,27 @@ export interface TcpConnection extends Disposable {
   ref?(): void;
   /** Allows the program to end while the connection is open. Missing in simulations. */
   unref?(): void;
+  /**
+   * Gives the connection up, for another thread of this program to take over; `undefined` if it stays here, because the
+   * platform cannot do that. Nothing may be waiting to be read or written. Missing where it never works.
+   */
+  detach?(): DetachedConnection | undefined;
+}
+
+/** A TCP connection on its way to another thread of this program. */
+export interface DetachedConnection {
+  /** The number of its file descriptor, which belongs to whoever has this. */
+  readonly fd: number;
+  /** What has been received and not read. */
+  readonly unread: Uint8Array<ArrayBuffer>;
+}
+
+/** A connection that whoever read it has given up. */
+export interface ReleasedConnection {
+  /** Read by no one else. */
+  readonly connection: TcpConnection;
+  /** What was read from it, and not used. */
+  readonly unread: Uint8Array<ArrayBuffer>;
 }
 
 /** Accepts TCP connections. */

@@ -7,8 +7,10 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
-import { discoverLocalIpv4 } from "../net/local_address.ts";
+import { ipFamily, ipScope } from "../net/address.ts";
+import { discoverLocalIpv4, hasNoRoute, networkWith } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
+import type { Proxy, withNames } from "../net/proxy/client.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
 import { mapPort } from "../portmap/map_port.ts";
@@ -16,9 +18,9 @@ import { DialBudgets } from "../punch/nomination.ts";
 import { prepareWith, type PunchOptions } from "../punch/punch.ts";
 import type { UdpPunching } from "../punch/udp_punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
-import { openSignaling } from "../signal/open.ts";
+import { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
-import { openStreamRelay } from "../turn/open_relay.ts";
+import { openStreamRelay, parseTurnUri } from "../turn/open_relay.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
   parseRelay,
@@ -53,12 +55,16 @@ export interface PeerContext {
   readonly relays: readonly RelayOpener[];
   /** The signaling servers that this side named. */
   readonly signalingUrls: readonly string[];
-  /** The rendezvous servers among these URLs, each with its relay. */
+  /** The rendezvous servers among these URLs, each with its relay; the best first. */
   rendezvousOf(urls: readonly string[]): RendezvousOpener[];
   /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
   /** Whether other peers must not learn this side's addresses. */
   readonly isHidden: boolean;
+  /** Whether signaling and relays go through a proxy. */
+  readonly isProxied: boolean;
+  /** Whether nothing may be sent around the proxy. */
+  readonly isSealed: boolean;
   /** Whether no server is contacted but those that this side named: it relies on their relays to hide its addresses. */
   readonly usesNamedOnly: boolean;
   readonly timings: PeerTimings;
@@ -75,23 +81,34 @@ export interface PeerContext {
 /**
  * Makes what the connections of a peer share.
  *
- * @throws {TypeError} if a relay or a strategy is invalid, or no strategy is left
+ * @throws {TypeError} if a URL, a relay or a strategy is invalid, or no strategy is left
  */
 export function makeContext(
   options: PeerOptions,
   own:
     & Pick<PeerContext, "staticKey" | "closed" | "inBackground">
-    & Partial<Pick<PeerContext, "udp">>,
+    & Partial<Pick<PeerContext, "udp">>
+    & { readonly proxy?: LoadedProxy },
 ): PeerContext {
-  const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
+  const { logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
+  const isSealed = relayOnly && own.proxy !== undefined;
+  const { network: given = systemNetwork } = options;
+  const network = isSealed ? given : withNat64(given); // which asks the resolver for a prefix
   const kinds = pathKindsOf((options.strategies ?? STRATEGIES).map(parseStrategy));
   const pathKinds = new Set([...kinds].filter((kind) => kind !== "relay"));
   const isDirect = !relayOnly && pathKinds.size > 0;
   const mayRelay = kinds.has("relay");
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
-  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
+  const named = (options.signaling ?? [])
+    .map((each) => typeof each === "string" ? parseSignalUrl(each) : each.url);
   const hasRendezvous = options.signaling?.some((each) => isRendezvous(each)) ?? false;
+  const lan = named.find((url) => isSealed && url.startsWith("lan:"));
+  if (lan !== undefined) {
+    throw new TypeError(
+      "Cannot signal by lan: with relayOnly and a proxy: it goes around the proxy",
+    );
+  }
   if (relayOnly && turn.length === 0 && !hasRendezvous) {
     throw new TypeError(
       "Cannot use relayOnly without a relay or rendezvous of this side's: the other side's would show this side's address",
@@ -115,9 +132,20 @@ export function makeContext(
   const transports = new Map(
     (options.signaling ?? []).flatMap((each) => typeof each === "string" ? [] : [[each.url, each]]),
   );
-  const dialPolicy = new DialPolicy({ network, named, allowUrl: options.allowUrl });
-  const signaling = new SignalingPool(async (url, signal) => {
-    const onState = signalingReporter(url, onProgress);
+  const dialPolicy = new DialPolicy({
+    network,
+    named,
+    allowUrl: options.allowUrl,
+    proxy: own.proxy?.proxy,
+    isSealed,
+  });
+  const signaling: SignalingPool = new SignalingPool(async (url, signal) => {
+    const report = signalingReporter(url, onProgress);
+    const onState = (state: SignalingState, error?: unknown) => {
+      if (state === "open") signaling.memory.noteOpened(url);
+      else if (state === "failed") signaling.memory.noteFailed(url, performance.now());
+      report(state, error);
+    };
     onState("opening");
     const network = await dialPolicy.networkFor(url, signal).catch((error) => {
       if (!signal.aborted) onState("failed", error);
@@ -133,19 +161,72 @@ export function makeContext(
     budgets: new DialBudgets(),
     signaling,
     signalingUrls: named,
-    rendezvousOf: (urls) =>
-      rendezvousOpeners(urls.filter((url) => !transports.has(url)), signaling, dialPolicy),
+    rendezvousOf: (urls) => {
+      const plain = urls.filter((url) => !transports.has(url));
+      const { now, spare } = signaling.memory.choose(plain, performance.now());
+      return rendezvousOpeners([...now, ...spare], signaling, dialPolicy);
+    },
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,
-    relays: turn.map(parseRelay).map((server) => relayOpener(server, network)),
+    relays: turn.map(parseRelay).map((server) => relayOpener(server, network, own.proxy)),
     mayRelay,
     isHidden: relayOnly,
+    isProxied: own.proxy !== undefined,
+    isSealed,
     usesNamedOnly: relayOnly && turn.length === 0,
     timings: { ...PEER_TIMINGS, ...options.timings },
     windows: new WindowBudget(),
     logger,
     onProgress,
   };
+}
+
+/**
+ * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
+ * only there).
+ */
+function withNat64(network: Network): Network {
+  let loaded: Network | undefined;
+  const load = async () =>
+    loaded ??= (await import("../net/nat64_network.ts")).nat64Network(network);
+  /** Whether the interfaces have IPv6 alone, as far as that is known by now. */
+  let hasIpv6Alone: boolean | undefined;
+  const look = async (): Promise<void> => {
+    const listed = await network.localAddresses() ?? [];
+    hasIpv6Alone = listed.length > 0 &&
+      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
+  };
+  let looking = look();
+  /** Opens a socket of any IPv4 address. It does not wait for what is known. */
+  const open = <T>(ip: string, on: (network: Network) => Promise<T>): Promise<T> => {
+    if (loaded !== undefined || ip !== "0.0.0.0") return on(loaded ?? network);
+    if (hasIpv6Alone === undefined) return looking.then(() => open(ip, on));
+    if (hasIpv6Alone) return load().then(on);
+    looking = look(); // this host may have moved to another network since
+    return on(network);
+  };
+  const dial = async <T>(
+    ip: string,
+    signal: AbortSignal | undefined,
+    open: (network: Network) => Promise<T>,
+  ): Promise<T> => {
+    const translating = loaded; // it may be loaded for another socket meanwhile
+    try {
+      return await open(translating ?? network);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (translating !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
+      return await open(await load());
+    }
+  };
+  return networkWith(network, {
+    bindUdp: (local, options) => open(local.ip, (network) => network.bindUdp(local, options)),
+    listenTcp: (local, options) => open(local.ip, (network) => network.listenTcp(local, options)),
+    connectTcp: (remote, options) =>
+      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
+    connectTls: (remote, options) =>
+      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
+  });
 }
 
 /** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */
@@ -157,6 +238,32 @@ export async function loadUdp(
   if (!isUsed || relayOnly) return undefined;
   const { udpPunching } = await import("../punch/udp_punch.ts");
   return udpPunching(strategies?.includes("punch-udp") ?? false);
+}
+
+/** Where to meet if the options do not say it: with nothing around the proxy, not on the LAN. */
+export function defaultSignaling({ proxy, relayOnly = false }: PeerOptions): readonly string[] {
+  const isSealed = relayOnly && proxy !== undefined;
+  return isSealed ? DEFAULT_SIGNALING.filter((url) => url !== "lan:") : DEFAULT_SIGNALING;
+}
+
+/** A proxy, with the code that few peers need. */
+export interface LoadedProxy {
+  readonly proxy: Proxy;
+  readonly withNames: typeof withNames;
+}
+
+/**
+ * The proxy of the options; loaded only if there is one.
+ *
+ * @throws {TypeError} if its URL is invalid
+ */
+export async function loadProxy(
+  { proxy, network = systemNetwork }: PeerOptions,
+): Promise<LoadedProxy | undefined> {
+  if (proxy === undefined) return undefined;
+  const { throughProxy, withNames } = await import("../net/proxy/client.ts");
+  const options = typeof proxy === "string" ? { url: proxy } : proxy;
+  return { proxy: throughProxy(network, options), withNames };
 }
 
 /** Who may connect. */
@@ -217,9 +324,18 @@ function mapBriefly(
   });
 }
 
-function relayOpener(server: RelayServer, network: Network): RelayOpener {
+function relayOpener(
+  server: RelayServer,
+  network: Network,
+  loaded: LoadedProxy | undefined,
+): RelayOpener {
   const { url, ...access } = server;
-  return { url, open: (signal) => openStreamRelay(url, { ...access, network, signal }) };
+  const open = (network: Network, signal: AbortSignal) =>
+    openStreamRelay(url, { ...access, network, signal });
+  if (loaded === undefined) return { url, open: (signal) => open(network, signal) };
+  const { proxy, withNames } = loaded;
+  const carrier = proxy.networkFor(parseTurnUri(url).host);
+  return { url, open: (signal) => withNames(proxy, () => open(carrier, signal)) };
 }
 
 function rendezvousOpeners(

@@ -22,14 +22,12 @@ import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import {
-  type DialerAction,
-  type DialerEvent,
-  type DialerState,
   dialerWakeAtMs,
   initialDialerState,
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
+import type { DialerAction, DialerEvent, DialerState, SearchState } from "./dialer_types.ts";
 import { searchPaths } from "./path_search.ts";
 import { refusedError, REJECTION_CODES } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
@@ -105,8 +103,10 @@ class Dialer {
     this.#mayReconnect = mayReconnect;
     const { timings, baseSockets, closed } = context;
     // The first offer of a punch travels in the request; without base sockets there is no offer.
-    const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
+    const waitsForOffer = baseSockets !== undefined && !context.isProxied; // a relay needs none
+    const firstRequestMs = waitsForOffer ? REQUEST_INTERVAL_MS : 0;
     this.#state = initialDialerState({
+      reconnects: mayReconnect,
       improves: mayReconnect && baseSockets !== undefined,
       firstRequestMs: this.#isManual ? Infinity : firstRequestMs,
       answerMs: this.#isManual ? timings.manualMs : timings.answerMs,
@@ -122,6 +122,12 @@ class Dialer {
       windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
+      onSlow: () => this.#dispatch({ kind: "path slow" }),
+      onStalled: (isStalled) =>
+        this.#dispatch(
+          isStalled ? { kind: "path stalled", random: Math.random() } : { kind: "path resumed" },
+        ),
+      onProgress: context.onProgress,
       onLost: (wasUsed) => this.#dispatch({ kind: "path lost", wasUsed, random: Math.random() }),
     });
   }
@@ -175,7 +181,8 @@ class Dialer {
         return this.#search!.finish(action.reason);
       case "end search":
         return this.#search!.end(action.reason);
-      case "check signaling":
+      case "check signaling": // and gather anew: a NAT may have forgotten what a base socket has learned
+        this.#context.baseSockets?.discard();
         return this.#context.signaling.check();
       case "succeed":
         return this.#connected.resolve();
@@ -194,18 +201,20 @@ class Dialer {
     }
   }
 
-  #startSearch(id: number, wants: ConnectionRequest["wants"]): void {
+  #startSearch(id: number, wants: SearchState["wants"]): void {
+    const chosen = this.#context.signaling.memory.choose(this.#urls, performance.now());
     const search: Search = new Search({
       context: this.#context,
       ticket: this.#ticket,
       secrets: this.#secrets,
-      urls: this.#urls,
+      urls: chosen.now,
+      spareUrls: chosen.spare,
       header: () => ({
         sentAtMs: Date.now(),
         ageMs: this.#nextAgeMs(),
         protocol: this.#protocol,
         resumes: this.#resumptionId,
-        wants,
+        wants: wants === "relayed" ? "any" : wants,
       }),
       times: () => this.#times(),
       onSent: (url) => {
@@ -238,6 +247,7 @@ class Dialer {
     search.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       this.#resumptionId ??= resumptionId(connectionKey);
+      this.#connection.enableRecall(connectionKey, this.#urls);
       this.#madeAt ??= readClocks();
       this.#dispatch({ kind: "answered", search: id });
     });
@@ -245,8 +255,9 @@ class Dialer {
       const hasMoved = await searchPaths(this.#context, {
         session,
         role: "controlling",
-        wants,
-        signalingUrls: this.#urls,
+        wants: wants === "relayed" ? "any" : wants,
+        isRelayOnly: wants === "relayed",
+        signalingUrls: [...chosen.now, ...chosen.spare],
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,
         hopeless: search.hopeless,
@@ -276,6 +287,8 @@ interface SearchOptions {
   readonly secrets: TicketSecrets;
   /** The signaling servers to use. */
   readonly urls: readonly string[];
+  /** Those that take the place of servers that fail. */
+  readonly spareUrls: readonly string[];
   readonly header: () => Omit<ConnectionRequest, "body">;
   /** The times under whose topics to publish the request; milliseconds since 1970. */
   readonly times: () => readonly number[];
@@ -300,6 +313,7 @@ class Search {
   readonly #connections = new Set<SignalingConnection>();
   readonly #ended = optionalResolvers<void>();
   readonly #errors: unknown[] = [];
+  readonly #spareUrls: string[];
   readonly #hopeless = optionalResolvers<Error>();
   #isAnswered = false;
   #isCancelled = false;
@@ -310,6 +324,7 @@ class Search {
     const keys = { secrets, staticKey: context.staticKey, ephemeralKey: generateKeyPair() };
     const handshake = new InitiatorHandshake(keys, ticket.publicKey);
     this.#options = options;
+    this.#spareUrls = [...options.spareUrls];
     this.#tasks = new TaskGroup(onError);
     this.session = new InitiatorSession(handshake, header, (message) => {
       for (const signaling of this.#connections) this.#publish(signaling, message);
@@ -393,7 +408,10 @@ class Search {
     } catch (error) {
       this.#errors.push(error);
       if (!signal.aborted) this.#options.onWayFailed(error);
-      if (this.#errors.length === this.#options.urls.length) throw this.#unreachableError();
+      const { urls, spareUrls } = this.#options;
+      if (this.#errors.length === urls.length + spareUrls.length) throw this.#unreachableError();
+      const spare = this.#spareUrls.shift();
+      if (spare !== undefined && !signal.aborted) this.run((signal) => this.#open(spare, signal));
     }
   }
 
@@ -459,9 +477,11 @@ class Search {
 /** People are not asked to carry messages if a server can. */
 function signalingUrls(
   { signaling }: Ticket,
-  { usesNamedOnly, signalingUrls }: PeerContext,
+  { usesNamedOnly, signalingUrls, isSealed }: PeerContext,
 ): readonly string[] {
-  const usable = usesNamedOnly ? signaling.filter((url) => signalingUrls.includes(url)) : signaling;
+  const usable = signaling
+    .filter((url) => !usesNamedOnly || signalingUrls.includes(url))
+    .filter((url) => !isSealed || !url.startsWith("lan:"));
   const servers = usable.filter((url) => url !== MANUAL_URL);
   return servers.length > 0 ? servers : usable;
 }

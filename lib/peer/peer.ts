@@ -12,15 +12,24 @@ import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
-import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type ConnectionEvent, OpenConnections, type PeerConnection } from "./connection.ts";
-import { allowing, loadUdp, makeContext, type PeerContext } from "./context.ts";
+import {
+  allowing,
+  defaultSignaling,
+  type LoadedProxy,
+  loadProxy,
+  loadUdp,
+  makeContext,
+  type PeerContext,
+} from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
 import type { CodeOffer, CodePlaces } from "./codes.ts";
 import type { CodeOptions, ConnectOptions, PeerOptions } from "./options.ts";
 import { TopicSubscriptions } from "./pools.ts";
+import type { Roaming } from "./roaming.ts";
+import { type ConnectionHandler, ConnectionServer, type ServeOptions } from "./server.ts";
 import { decodeTicket, looksLikeCode } from "./ticket.ts";
 import { type ListenedTicket, type TicketOptions, Tickets } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
@@ -34,10 +43,8 @@ import { abortable } from "@std/async/abortable";
  *
  * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
  * console.log(peer.ticket); // give it to the other side
- * for await (const incoming of peer) {
- *   using conn = await incoming.accept();
- *   await conn.readable.pipeTo(conn.writable);
- * }
+ * const server = peer.serve((conn) => conn.readable.pipeTo(conn.writable));
+ * await server.finished;
  * ```
  */
 export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> {
@@ -56,12 +63,16 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #connections = new OpenConnections();
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   readonly #codes = new Set<CodeOffer>();
+  #roaming: Roaming | undefined;
+  #server: ConnectionServer | undefined;
+  /** How many wait for incoming connections. */
+  #readers = 0;
   #closing: Promise<void> | undefined;
 
   private constructor(
     options: PeerOptions,
     secretKey: Uint8Array,
-    udp: PeerContext["udp"],
+    { udp, proxy }: { udp: PeerContext["udp"]; proxy: LoadedProxy | undefined },
   ) {
     this.#options = options;
     const staticKey = new KeyPair(secretKey);
@@ -73,6 +84,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#context = makeContext(options, {
       staticKey,
       udp,
+      proxy,
       closed: this.#jobs.signal,
       inBackground: (job) => this.#jobs.run(job),
     });
@@ -88,11 +100,13 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    */
   static async open(options: PeerOptions = {}): Promise<Peer> {
     const { secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH)) } = options;
-    const { signaling = DEFAULT_SIGNALING, listen = signaling.length > 0, signal } = options;
+    const { signaling = defaultSignaling(options), listen = signaling.length > 0, signal } =
+      options;
     signal?.throwIfAborted();
     const udp = await loadUdp(options);
+    const proxy = await loadProxy(options);
     signal?.throwIfAborted();
-    const peer = new Peer({ ...options, signaling }, secretKey, udp);
+    const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
       peer.#context.baseSockets?.warm();
       if (listen) await peer.#listen(signal);
@@ -189,7 +203,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { redeemTicket } = await import("./codes.ts");
     const { closed, timings } = this.#context;
     closed.throwIfAborted();
-    const urls = this.#signalingUrls.length > 0 ? this.#signalingUrls : DEFAULT_SIGNALING;
+    const urls = this.#signalingUrls.length > 0
+      ? this.#signalingUrls
+      : defaultSignaling(this.#options);
     const signal = options.signal ? AbortSignal.any([closed, options.signal]) : closed;
     const timeoutMs = timings.answerMs;
     return await redeemTicket(this.#codePlaces(urls), code, { timeoutMs, signal });
@@ -221,7 +237,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { protocol = "", reconnect = true } = this.#options;
     const reconnects = reconnect;
     const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
-    this.#connections.add(connection);
+    this.#follow(connection);
     return connection;
   }
 
@@ -246,21 +262,64 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
+   * Accepts every peer that wants to connect, and hands each connection to the handler. When the handler returns, its
+   * connection is closed; when it throws, the connection is reset and `onError` is told. Neither that nor a visitor that
+   * vanishes ends anything else.
+   *
+   * @example
+   * ```ts ignore
+   * const server = peer.serve(async (connection) => {
+   *   for await (const stream of connection.streams) {
+   *     stream.readable.pipeTo(stream.writable).catch(() => {}); // echo
+   *   }
+   * }, { onError: (error) => console.error(error) });
+   * await server.finished;
+   * ```
+   *
+   * @throws {TypeError} if the peer does not listen, is served already, or its incoming connections are read otherwise
+   */
+  serve(handler: ConnectionHandler, options: ServeOptions = {}): ConnectionServer {
+    if (!this.#isListening) throw new TypeError("Cannot serve: the peer does not listen");
+    if (this.#server !== undefined) throw new TypeError("Cannot serve: the peer is served already");
+    if (this.#readers > 0) {
+      throw new TypeError("Cannot serve: the incoming connections of the peer are read already");
+    }
+    const { closed, logger } = this.#context;
+    const source = {
+      nextIncoming: (signal: AbortSignal) => this.#incoming.next(signal),
+      closed,
+      onFinished: () => this.#server = undefined,
+    };
+    const onError = (error: unknown) => logger?.warn(`serve: ${messageOf(error)}`);
+    return this.#server = new ConnectionServer(source, handler, { onError, ...options });
+  }
+
+  /**
    * Waits for the next request for a connection.
    *
+   * @throws {TypeError} if the peer is served by {@linkcode Peer.serve}
    * @throws {NetworkError} `closed` once the peer is closed
    * @throws the signal's reason on abort
    */
-  nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
-    return this.#incoming.next(options.signal);
+  async nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
+    if (this.#server !== undefined) throw new TypeError("Cannot wait for a peer: serve() does");
+    this.#readers++;
+    try {
+      return await this.#incoming.next(options.signal);
+    } finally {
+      this.#readers--;
+    }
   }
 
-  /** Requests for connections, until the peer is closed. */
+  /** Requests for connections, until the peer is closed. Each has to be accepted, which may fail. */
   async *[Symbol.asyncIterator](): AsyncGenerator<IncomingConnection> {
+    this.#readers++;
     try {
       for (;;) yield await this.nextIncoming();
     } catch (error) {
       if (error !== this.#jobs.signal.reason) throw error;
+    } finally {
+      this.#readers--;
     }
   }
 
@@ -287,6 +346,18 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#context.staticKey[Symbol.dispose]();
   }
 
+  /** Notes a connection, and moves it when the network changes. */
+  #follow(connection: PeerConnection): void {
+    this.#connections.add(connection);
+    this.#jobs.run(async (signal) => {
+      await idleDelay(FOLLOW_AFTER_MS, signal);
+      if (signal.aborted || !this.#connections.all.has(connection)) return;
+      const { Roaming } = await import("./roaming.ts");
+      this.#roaming ??= new Roaming(this.#context, this.#connections.all);
+      await this.#roaming.follow(connection, signal);
+    });
+  }
+
   #codePlaces(urls: readonly string[]): CodePlaces {
     const { signaling: pool, logger } = this.#context;
     return { pool, urls, logger };
@@ -308,7 +379,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       reconnects: reconnect,
       show: (incoming) => this.#incoming.push(incoming),
       withdraw: (incoming) => this.#incoming.remove(incoming),
-      onAccepted: (connection) => this.#connections.add(connection),
+      onAccepted: (connection) => this.#follow(connection),
     });
     const opened = this.#signalingUrls.map((url) => this.#listenOn(url, listener, either));
     for (const [index, url] of this.#signalingUrls.entries()) {
@@ -414,6 +485,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
 /** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
 const MAX_INCOMING = 1024;
+
+/** Chosen by us: short connections need none of it. */
+const FOLLOW_AFTER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;

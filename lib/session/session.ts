@@ -14,42 +14,16 @@ import type { SignalChannel } from "../signal/channel.ts";
 import { checkResetCode, encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
 import { PathMigration } from "./migration.ts";
-import type { SessionRole } from "./migration_engine.ts";
 import type { ForwardedFrame, SessionPath } from "./path.ts";
-import { ReceiveStream, UNLIMITED_WINDOWS, type WindowSource } from "./receive_stream.ts";
+import { ReceiveStream, UNLIMITED_WINDOWS } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
-import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
-
-/** The options of a {@linkcode Session}. */
-export interface SessionOptions {
-  /** The controlling side numbers the paths. The two sides must have different roles. */
-  readonly role: SessionRole;
-  /** Overrides of {@linkcode DEFAULT_SESSION_TIMINGS}. */
-  readonly timings?: Partial<SessionTimings>;
-  /** How long the session waits for another path after it has lost one. Default: 0, the session fails with its path. */
-  readonly timeoutMs?: number;
-  /** The most data to keep in each direction, not acknowledged or not read: at least 64 KiB. Default: 4 MiB. */
-  readonly windowBytes?: number;
-  /** Where the memory comes from that is kept beyond 64 KiB in each direction. Default: there is always enough. */
-  readonly windows?: WindowSource;
-  /** What a code means with which the other side resets the session, for people. Default: nothing in particular. */
-  readonly reasonOf?: (code: number) => string | undefined;
-  /** Called on every event. It must not throw. */
-  readonly onEvent?: (event: SessionEvent) => void;
-}
-
-/** A change of a session. */
-export type SessionEvent =
-  /** The stream runs over a path, its first or another. */
-  | {
-    readonly event: "attached";
-    readonly local: TransportAddress;
-    readonly remote: TransportAddress;
-  }
-  /** The path is dead or was cut. The stream waits for another. */
-  | { readonly event: "lost"; readonly error: NetworkError }
-  /** The session has ended; with an `error`, if it ended before both sides finished. */
-  | { readonly event: "ended"; readonly error?: NetworkError | MalformedMessageError };
+import {
+  DEFAULT_SESSION_TIMINGS,
+  type SessionEvent,
+  type SessionLayer,
+  type SessionOptions,
+  type SessionTimings,
+} from "./options.ts";
 
 /**
  * A byte stream between two peers that survives its path: it moves from one path to another, and neither loses nor
@@ -95,15 +69,19 @@ export class Session implements DenoConn, AsyncDisposable {
   readonly #receiving: ReceiveStream;
   readonly #paths: PathMigration;
   readonly #messages: MessageChannel;
+  /** What uses the stream instead of `read()` and `write()`. */
+  readonly #layer: SessionLayer | undefined;
   /** Not cleared when an acknowledgement goes out for another reason: that would cost more than it saves. */
   readonly #acknowledgeTimer = new ResettableTimer(() => this.#acknowledge());
   /** Set while there is no path: how long to wait for another. */
   readonly #noPathTimer = new ResettableTimer(() => this.#requirePath());
   /** Set after `close()`, and after both directions have finished: how long the session may stay. */
   readonly #closeTimer = new ResettableTimer(() => this.#onTimeUp());
+  readonly #timers = [this.#acknowledgeTimer, this.#noPathTimer, this.#closeTimer];
   /** Provides `readable` and `writable`. */
   #conn: DenoConn | undefined;
   #isAcknowledgementDue = false;
+  #acknowledgeWithinMs = 0;
   /** Why the last path was lost, while there is no other. */
   #lostPath: NetworkError | undefined;
   #isClosed = false;
@@ -120,9 +98,10 @@ export class Session implements DenoConn, AsyncDisposable {
   /**
    * Opens a session without a path.
    *
+   * @param layer @ignore what uses the stream instead of `read()` and `write()`
    * @throws {RangeError} if `windowBytes` is less than 64 KiB
    */
-  constructor(options: SessionOptions) {
+  constructor(options: SessionOptions, layer?: SessionLayer) {
     const { role, timings, timeoutMs = 0, windowBytes = WINDOW_BYTES, onEvent } = options;
     const { windows = UNLIMITED_WINDOWS } = options;
     if (!(windowBytes >= INITIAL_LIMIT)) {
@@ -134,8 +113,13 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#timeoutMs = timeoutMs;
     this.#onEvent = onEvent ?? (() => {});
     this.#reasonOf = options.reasonOf ?? (() => undefined);
-    this.#sending = new SendStream(windowBytes, windows.open());
-    this.#receiving = new ReceiveStream(windowBytes, windows.open());
+    this.#layer = layer;
+    this.#sending = new SendStream(windowBytes, windows.open(), layer && (() => layer.onRoom()));
+    this.#receiving = layer === undefined
+      ? new ReceiveStream(windowBytes, windows.open())
+      : new ReceiveStream(windowBytes, UNLIMITED_WINDOWS.open(), {
+        onBytes: (data) => layer.onBytes(data),
+      });
     this.#messages = new MessageChannel({
       onMessage: () => this.#pump(),
       rttMs: () => this.rttMs,
@@ -149,11 +133,21 @@ export class Session implements DenoConn, AsyncDisposable {
       onData: () => this.#onData(),
       next: () => this.#next(),
       onAttached: (path) => this.#onAttached(path),
+      onStalled: (isStalled) => this.#onEvent({ event: isStalled ? "stalled" : "resumed" }),
       onLost: (error) => this.#onLost(error),
       onNotAttached: () => this.#requirePath(),
       onMalformed: (error) => this.#fail(error),
     });
     this.finished = this.#finished.promise;
+    layer?.open({
+      room: () => this.#sending.room,
+      append: (bytes) => this.#sending.append(bytes),
+      flush: () => this.#pump(),
+      end: () => void this.#sending.end(),
+      ref: (isReferenced) => this.#isReferenced = isReferenced,
+      addresses: this,
+      reset: (code) => this.reset(code),
+    });
   }
 
   /** This side's address of the current or last path; `0.0.0.0` and port 0 before the first. */
@@ -220,9 +214,9 @@ export class Session implements DenoConn, AsyncDisposable {
     await this.#paths.attach(path, signal);
   }
 
-  /** Checks at once whether the path is alive, for example after a change of the network. */
-  probe(): void {
-    if (this.#paths.isAttached) this.#paths.current?.keepAlive.probe();
+  /** Checks at once whether the path is alive. If the network has changed, it has stalled until the other side answers. */
+  probe({ hasChanged = false }: { readonly hasChanged?: boolean } = {}): void {
+    if (this.#paths.isAttached) this.#paths.current?.keepAlive[hasChanged ? "suspect" : "probe"]();
   }
 
   /**
@@ -242,6 +236,11 @@ export class Session implements DenoConn, AsyncDisposable {
   /** How many bytes of the stream were received so far. */
   get receivedBytes(): number {
     return this.#receiving.received;
+  }
+
+  /** @ignore how many bytes of this side's stream have arrived, as far as it knows */
+  get deliveredBytes(): number {
+    return this.#sending.acknowledged;
   }
 
   /** Whether the other side has ended the session before it was finished: on purpose, unlike a break. */
@@ -297,9 +296,11 @@ export class Session implements DenoConn, AsyncDisposable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     const reason = closed();
-    this.#receiving.discard(reason);
-    this.#sending.rejectWaiting(reason);
-    this.#sending.end();
+    if (this.#layer === undefined) {
+      this.#receiving.discard(reason);
+      this.#sending.rejectWaiting(reason);
+      this.#sending.end();
+    } else this.#layer.close(reason);
     if (this.#isEnded) return;
     // A first path carries what was written even before the other side has sent HELLO.
     const hasPath = this.#lastPath !== undefined || this.#paths.current !== undefined;
@@ -318,6 +319,7 @@ export class Session implements DenoConn, AsyncDisposable {
   reset(code?: number): void {
     if (code !== undefined) checkResetCode(code);
     this.#isClosed = true;
+    this.#layer?.discard(closed());
     this.#receiving.discard(closed());
     this.#fail(closed(), code);
   }
@@ -350,9 +352,7 @@ export class Session implements DenoConn, AsyncDisposable {
 
   set #isReferenced(isReferenced: boolean) {
     this.#paths.isReferenced = isReferenced;
-    this.#acknowledgeTimer.isReferenced = isReferenced;
-    this.#noPathTimer.isReferenced = isReferenced;
-    this.#closeTimer.isReferenced = isReferenced;
+    for (const timer of this.#timers) timer.isReferenced = isReferenced;
   }
 
   #pump(): void {
@@ -377,30 +377,26 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   #onData(): void {
-    if (this.#receiving.isFinished || this.#receiving.isAcknowledgementUrgent) this.#acknowledge();
-    else if (!this.#acknowledgeTimer.isSet) {
-      this.#acknowledgeTimer.set(this.#timings.acknowledgeAfterMs);
+    if (this.#receiving.isFinished) this.#layer?.onEnd();
+    const withinMs = this.#receiving.acknowledgeWithinMs(this.#timings);
+    if (withinMs === 0) this.#acknowledge();
+    else if (!this.#acknowledgeTimer.isSet || withinMs < this.#acknowledgeWithinMs) {
+      this.#acknowledgeTimer.set(withinMs);
+      this.#acknowledgeWithinMs = withinMs;
     }
     this.#onProgress();
   }
 
   #onFrame(frame: ForwardedFrame): void {
-    switch (frame.kind) {
-      case "ack":
-        this.#sending.acknowledge(frame.received, frame.limit);
-        this.#pump();
-        break;
-      case "message":
-        this.#messages.deliver(frame.message);
-        break;
-      case "done":
-        this.#isOtherFinished = true;
-        break;
-      case "abort":
-      case "reset":
-        this.#wasReset = true;
-        if (frame.kind === "abort") this.#resetCode = frame.code;
-        return this.#end(this.#resetError(), "close");
+    if (frame.kind === "ack") {
+      this.#sending.acknowledge(frame.received, frame.limit);
+      this.#pump();
+    } else if (frame.kind === "message") this.#messages.deliver(frame.message);
+    else if (frame.kind === "done") this.#isOtherFinished = true;
+    else if (frame.kind === "abort" || frame.kind === "reset") {
+      this.#wasReset = true;
+      if (frame.kind === "abort") this.#resetCode = frame.code;
+      return this.#end(this.#resetError(), "close");
     }
     this.#onProgress();
   }
@@ -415,7 +411,8 @@ export class Session implements DenoConn, AsyncDisposable {
   #onProgress(): void {
     if (this.#isEnded) return;
     const isSent = this.#sending.isFinished;
-    if (isSent && this.#isClosed && this.#receiving.hasDiscarded) return this.#fail(closed());
+    const { hasDiscarded } = this.#layer ?? this.#receiving;
+    if (isSent && this.#isClosed && hasDiscarded) return this.#fail(closed());
     if (!isSent || !this.#receiving.isFinished) return;
     if (!this.#isFinished) {
       this.#isFinished = true;
@@ -440,9 +437,8 @@ export class Session implements DenoConn, AsyncDisposable {
 
   #onLost(error: NetworkError): void {
     this.#lostPath = error;
-    if (this.#isOtherFinished || this.#isFinished && this.#timeoutMs === 0) {
-      return this.#onTimeUp();
-    }
+    const isDone = this.#isOtherFinished || this.#isFinished && this.#timeoutMs === 0;
+    if (isDone) return this.#onTimeUp();
     this.#onEvent({ event: "lost", error });
     if (this.#isEnded) return; // by whoever was told
     if (this.#timeoutMs > 0) this.#noPathTimer.set(this.#timeoutMs);
@@ -475,12 +471,11 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#isEnded = true;
     this.#failure = error;
     const reason = error ?? closed();
-    this.#acknowledgeTimer.clear();
-    this.#noPathTimer.clear();
-    this.#closeTimer.clear();
+    for (const timer of this.#timers) timer.clear();
     this.#receiving.fail(reason);
     this.#sending.fail(reason);
     this.#messages.fail(reason);
+    this.#layer?.onSessionOver(reason);
     this.#paths.end(reason, how);
     if (error !== undefined) this.#finished.reject(error);
     this.#paths.released().then(() => this.#released.resolve());

@@ -7,11 +7,13 @@
 import { concat, toBase64url, toHex } from "../../lib/base/bytes.ts";
 import * as signaling from "../../lib/peer/signaling_message.ts";
 import { decodeRelayState } from "../../lib/peer/relay_message.ts";
+import { decodeForwardRequest, encodeForwardRequest } from "../../lib/peer/forward_message.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { decodeOffer, encodeOffer, keyFromSeed, type PunchOffer } from "../../lib/punch/offer.ts";
 import { decodeCompactOffer, encodeCompactOffer } from "../../lib/punch/offer_message.ts";
+import * as proxy from "../../lib/net/proxy/message.ts";
 import * as session from "../../lib/session/frame.ts";
 import { decodeManualMessage } from "../../lib/signal/manual.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
@@ -123,10 +125,23 @@ const LINK_LOCAL: PunchOffer["side"] = {
   candidates: [hostCandidate("fe80::1%eth0"), hostCandidate("192.0.2.1")],
 };
 
+const STREAM_FRAMES: readonly Uint8Array[] = [
+  session.encodeStreamFrame({ kind: "open", id: 3 }),
+  session.encodeStreamFrame({ kind: "data", id: 3, length: 2 }),
+  session.encodeStreamFrame({ kind: "window", id: 0, limit: 2 ** 40 }),
+  session.encodeStreamFrame({ kind: "end", id: 3 }),
+  session.encodeStreamFrame({ kind: "reset", id: 3, code: 77 }),
+];
+
+const FORWARD_REQUESTS: readonly Uint8Array[] = [
+  encodeForwardRequest({ kind: "target", name: "22" }),
+  encodeForwardRequest({ kind: "dial", host: "example.org", port: 443 }),
+];
+
 const SESSION_FRAMES: readonly Uint8Array[] = [
   session.encodeSessionFrame({
     kind: "hello",
-    version: 1,
+    version: 2,
     pathNumber: 3,
     received: 10,
     limit: 65_546,
@@ -181,6 +196,17 @@ const FILES: readonly transfer.TransferMessage[] = [
 
 /** All of them. */
 export const TARGETS: readonly Target[] = [
+  bytesTarget("answer to CONNECT", proxy.decodeConnectAnswer, [
+    utf8("HTTP/1.1 200 OK\r\n\r\nrest"),
+    utf8('HTTP/1.0 407 No\r\nProxy-Authenticate: Digest realm="a, b", Basic realm="c"\r\n\r\n'),
+  ]),
+  bytesTarget("SOCKS5 method", proxy.decodeSocksMethod, [new Uint8Array([5, 0])]),
+  bytesTarget("answer to a SOCKS5 login", proxy.decodeSocksLoginAnswer, [new Uint8Array([1, 0])]),
+  bytesTarget("SOCKS5 answer", proxy.decodeSocksAnswer, [
+    new Uint8Array([5, 0, 0, 1, 192, 0, 2, 1, 0, 80]),
+    new Uint8Array([5, 4, 0, 3, 2, 0x61, 0x62, 0, 80]),
+    new Uint8Array([5, 0, 0, 4, ...new Array(18).fill(1)]),
+  ]),
   bytesTarget("envelope", signaling.decodeEnvelope, [
     signaling.encodeEnvelope({ kind: "request", mac: new Uint8Array(16), handshake: BODY }),
     signaling.encodeEnvelope({
@@ -298,6 +324,8 @@ export const TARGETS: readonly Target[] = [
     )
   ),
   bytesTarget("session frame", (bytes) => session.decodeSessionFrame(bytes), SESSION_FRAMES),
+  bytesTarget("stream frame", (bytes) => session.decodeStreamFrame(bytes), STREAM_FRAMES),
+  bytesTarget("forward request", decodeForwardRequest, FORWARD_REQUESTS),
   bytesTarget("transfer header", transfer.decodeTransferHeader, [
     transfer.encodeTransferMessage(FILES[0]!).subarray(0, transfer.HEADER_BYTES),
   ]),
