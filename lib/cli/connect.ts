@@ -97,7 +97,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     io.signal.throwIfAborted();
     await watch.explain();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect, command: "connect" });
+    const isCode = target.kind === "code";
+    return reportFailure(error, events, io, { demandsDirect, command: "connect", isCode });
   }
 }
 

@@ -238,6 +238,7 @@ export function routeInWords({ kind, method }: Pick<PeerPath, "kind" | "method">
  *
  * @param options.demandsDirect whether the user ruled out relays
  * @param options.command which command was given the ticket, if it may be one for another command
+ * @param options.isCode whether it was given a code, which is used up now. Default: false
  * @returns the exit code
  * @throws {UsageError} if the ticket is for another command
  * @throws the error itself if it is not about the other side or the paths to it
@@ -246,11 +247,12 @@ export function reportFailure(
   error: unknown,
   events: ConnectionEvents,
   io: CliIo,
-  options: { demandsDirect: boolean; command?: "connect" | "recv" },
+  options: { demandsDirect: boolean; command?: "connect" | "recv"; isCode?: boolean },
 ): number {
   if (error instanceof UnreachableError) events.attempts(error.attempts);
-  const isOtherProtocol = error instanceof RefusedError && error.code === REJECTION_CODES.protocol;
-  if (isOtherProtocol && options.command !== undefined) throw wrongTicket(options.command, error);
+  if (isForOtherCommand(error) && options.command !== undefined) {
+    throw wrongTicket(options.command, options.isCode ?? false, error);
+  }
   const code = exitCodeOf(error, options.demandsDirect);
   if (code === undefined) throw error;
   if (code === EXIT.peerNotFound) events.failedWays();
@@ -259,13 +261,20 @@ export function reportFailure(
   return code;
 }
 
+/** Whether the ticket belongs to another command. */
+export function isForOtherCommand(error: unknown): error is RefusedError {
+  return error instanceof RefusedError && error.code === REJECTION_CODES.protocol;
+}
+
 /** A ticket of `listen` was given to `recv`, or one of `send` to `connect`, or one of another program. */
-function wrongTicket(command: "connect" | "recv", cause: Error): UsageError {
+function wrongTicket(command: "connect" | "recv", isCode: boolean, cause: Error): UsageError {
   const [printer, other, otherPrinter] = command === "recv"
     ? ["send", "connect", "listen"]
     : ["listen", "recv", "send"];
-  return new UsageError(`${command} takes a ticket of ${printer}; this is another one`, {
-    remedy: `If ${otherPrinter} printed it, use \`punchline ${other}\` with it`,
+  const what = isCode ? "code" : "ticket";
+  const withWhat = isCode ? "the ticket beside it: the code is used up" : "it";
+  return new UsageError(`${command} takes a ${what} of ${printer}; this is another one`, {
+    remedy: `If ${otherPrinter} printed it, use \`punchline ${other}\` with ${withWhat}`,
     cause,
   });
 }

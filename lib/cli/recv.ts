@@ -23,7 +23,13 @@ import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { NetworkWatch } from "./network_watch.ts";
-import { ConnectionEvents, reportConnected, reportFailure, routeInWords } from "./peer_events.ts";
+import {
+  ConnectionEvents,
+  isForOtherCommand,
+  reportConnected,
+  reportFailure,
+  routeInWords,
+} from "./peer_events.ts";
 import {
   openPeer,
   openPeerInput,
@@ -125,7 +131,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
   } catch (error) {
     io.signal.throwIfAborted();
     const demandsDirect = options.strategies?.includes("relay") === false;
-    return reportFailure(error, events, io, { demandsDirect, command: "recv" });
+    if (isForOtherCommand(error)) await found.discard(); // there is nothing to resume
+    const isCode = target.kind === "code";
+    return reportFailure(error, events, io, { demandsDirect, command: "recv", isCode });
   }
 }
 

@@ -108,6 +108,22 @@ Deno.test("connect takes the code of listen, and both print it as events with --
     ]);
   }));
 
+Deno.test("recv with a code of listen says that the ticket is what connect takes now", () =>
+  inFolder(async ({ folder, files, servers }) => {
+    const listener = start(["listen", ...servers.all], files);
+    const code = await codeOf(listener);
+    const { code: exit, stderr } = await start(
+      ["recv", code, ...recvArgs(folder, servers)],
+      files,
+    ).end();
+    assertEquals(exit, 2, stderr);
+    assertMatch(stderr, /punchline: recv takes a code of send; this is another one\n/);
+    assertMatch(stderr, /connect` with the ticket beside it: the code is used up\n$/);
+    assertEquals(namesIn(`${folder}/to`), []);
+    listener.interrupt();
+    await listener.end();
+  }));
+
 Deno.test("punch without a room shows a code, with which the other side finds the room", () =>
   withServers(async (servers) => {
     const where = ["--server", servers.stun, "--rendezvous", servers.url];

@@ -383,7 +383,10 @@ Deno.test("recv does not wait for a sender that was interrupted, and says what h
       sender.interrupt();
       const [a, b] = await Promise.all([sender.end(), receiver.end()]);
       assertEquals([a.code, b.code], [130, 1], a.stderr + b.stderr);
-      assertMatch(b.stderr, /the sender has ended the transfer\nAsk the sender to send again\n$/);
+      assertMatch(
+        b.stderr,
+        /the sender has ended the transfer\nAsk the sender to send again\n(Kept: .*\n.*\n)?$/,
+      ); // if some of it came
       assert(!/broke|Waiting/.test(b.stderr), b.stderr);
     })
   ));
