@@ -188,6 +188,14 @@ function signalingReporter(
   };
 }
 
+/** Once a path is lost: what has cut it may have cut connections to servers, and changed this host's addresses. */
+export function checkNetwork(
+  { signaling, baseSockets }: Pick<PeerContext, "signaling" | "baseSockets">,
+): void {
+  signaling.check();
+  baseSockets?.discard();
+}
+
 /** This host's addresses as text, which change with the network. */
 async function addressesOf(network: Network, signal: AbortSignal): Promise<string> {
   const listed = await network.localAddresses();

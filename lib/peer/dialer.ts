@@ -20,7 +20,7 @@ import { generateKeyPair } from "../noise/handshake.ts";
 import { MANUAL_URL } from "../signal/manual.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
-import type { PeerContext } from "./context.ts";
+import { checkNetwork, type PeerContext } from "./context.ts";
 import {
   type DialerAction,
   type DialerEvent,
@@ -176,7 +176,7 @@ class Dialer {
       case "end search":
         return this.#search!.end(action.reason);
       case "check signaling":
-        return this.#context.signaling.check();
+        return checkNetwork(this.#context);
       case "succeed":
         return this.#connected.resolve();
       case "fail":

@@ -12,7 +12,7 @@ import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
 import { PeerConnection, TICKET_GONE, TICKET_GONE_TEXT } from "./connection.ts";
-import type { AllowList, PeerContext } from "./context.ts";
+import { type AllowList, checkNetwork, type PeerContext } from "./context.ts";
 import {
   initialRequestState,
   type PlacedRequest,
@@ -396,7 +396,7 @@ export class IncomingRequest {
       windows: context.windows,
       closed: context.closed,
       onPath: () => this.#dispatch({ kind: "path" }),
-      onLost: () => context.signaling.check(), // the other side will request the connection again
+      onLost: () => checkNetwork(context), // the other side will request the connection again
     });
     const ended = (reason?: unknown) => this.#dispatch({ kind: "ended", reason });
     connection.finished.then(() => ended(), ended);
@@ -413,6 +413,7 @@ export class IncomingRequest {
   ): void {
     const { context, connections } = this.#options;
     const { session } = this;
+    if (!isNew && wants === "any") context.baseSockets?.discard(); // the path is lost, as the other side knows first
     tasks.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       if (isNew && this.#mayReturn) {

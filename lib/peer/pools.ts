@@ -34,8 +34,8 @@ export class BaseSocketPool implements AsyncDisposable {
   /** Aborted when the pool is disposed of. */
   readonly #disposed = new AbortController();
   #ready: Promise<BaseSocket> | undefined;
-  /** Calls of the router that are not over; each may have opened a port. */
-  readonly #mappings = new Set<Promise<unknown>>();
+  /** What goes on without a caller, and never rejects: calls of the router, each of which may open a port, and the end of base sockets. */
+  readonly #jobs = new Set<Promise<unknown>>();
 
   constructor(options: BaseSocketPoolOptions) {
     this.#options = options;
@@ -66,10 +66,22 @@ export class BaseSocketPool implements AsyncDisposable {
     }
   }
 
+  /** Gives up the base socket that is ready: what has cut a path may have changed its addresses, too. */
+  discard(): void {
+    const ready = this.#ready;
+    this.#ready = undefined;
+    if (ready !== undefined) this.#run(disposeOnceReady(ready));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed.abort(new DOMException("The peer is closed", "AbortError"));
-    if (this.#ready !== undefined) await disposeOnceReady(this.#ready);
-    await Promise.all(this.#mappings); // which never reject
+    this.discard();
+    while (this.#jobs.size > 0) await Promise.all(this.#jobs); // the end of one may start another
+  }
+
+  #run(job: Promise<unknown>): void {
+    const running: Promise<unknown> = job.finally(() => this.#jobs.delete(running));
+    this.#jobs.add(running);
   }
 
   async #putBack(base: Promise<BaseSocket>): Promise<void> {
@@ -87,9 +99,8 @@ export class BaseSocketPool implements AsyncDisposable {
     const mappings = needy.map((each) =>
       this.#addMapping(each!, each === base ? "tcp" : "udp", map)
     );
-    const adding: Promise<unknown> = Promise.all(mappings)
-      .finally(() => this.#mappings.delete(adding));
-    this.#mappings.add(adding);
+    const adding = Promise.all(mappings);
+    this.#run(adding);
     using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
     try {
       await abortable(adding, deadline.signal);

@@ -23,7 +23,8 @@ Deno.test("a connection moves to another path when its NAT loses the mapping", (
     assertEquals(await readText(other, 6), " after");
     await other.write(toBytes("and back"));
     assertEquals(await readText(conn, 8), "and back");
-    assert(time.nowMs - flushedAtMs < 20_000, `${time.nowMs - flushedAtMs} ms`);
+    // Not with the base socket that was ready before: its mapping is gone as well, which would take twelve seconds to show.
+    assert(time.nowMs - flushedAtMs < 8000, `${time.nowMs - flushedAtMs} ms`);
     assertEquals(conn.path.relayed, false);
     assertEquals(typeof remote, "string");
   }));
