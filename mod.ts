@@ -87,6 +87,7 @@ export {
   type PortAllocationDetails,
   testNat,
   type TestNatOptions,
+  type UdpProgress,
   type UnsolicitedSyn,
   type VerdictScope,
 } from "./lib/nat/mod.ts";
@@ -109,6 +110,7 @@ export {
   type PeerPath,
   type PeerProgress,
   type PeerTimings,
+  type ProxyOptions,
   type RelayServer,
   type Session,
   type SessionEvent,

@@ -1,9 +1,10 @@
 // deno-lint-ignore-file no-console
 /**
- * How many Binding requests per second our server answers, compared with coturn on the same machine: in alternating rounds
- * of a second each, with the same load (`stun_load.ts`). Machines and their load vary, so only the ratio counts;
- * `baselines/server.json` keeps it. There are two ratios, because a busy machine distorts the first: answers per second,
- * and answers per second of processor time.
+ * How many Binding requests per second our server answers, compared with coturn and with a bare echo in Deno, which is the
+ * most that a server in Deno can do, on the same machine: in alternating rounds of a second each, with the same load
+ * (`stun_load.ts`). Machines and their load vary, so only the ratios count; `baselines/server.json` keeps those to coturn.
+ * There are two of each, because a busy machine distorts the first: answers per second, and answers per second of processor
+ * time.
  *
  *     deno run -A bench/server_bench.ts [--update]
  *
@@ -15,6 +16,7 @@
 import { delay } from "@std/async/delay";
 import { systemNetwork } from "../lib/net/system.ts";
 import { serveStun } from "../lib/stun/server/server.ts";
+import { median } from "./median.ts";
 import type { LoadReport } from "./stun_load.ts";
 
 /** The rates of one server in one round. */
@@ -23,13 +25,13 @@ interface Rates {
   readonly perCpuSecond: number;
 }
 
-/** The contents of `baselines/server.json`: our rate divided by coturn's. */
-interface Baseline {
+/** Our rate divided by another's; `baselines/server.json` has those to coturn. */
+interface Ratios {
   readonly perSecondRatio: number;
   readonly perCpuSecondRatio: number;
 }
 
-async function compare(): Promise<Baseline> {
+async function compare(): Promise<Record<"coturn" | "echo", Ratios>> {
   await using ours = start(Deno.execPath(), [
     ...["run", "--unstable-net", "--allow-net", import.meta.filename!, "serve"],
     `${OUR_PORT}`,
@@ -39,26 +41,34 @@ async function compare(): Promise<Baseline> {
     ...["-L", "127.0.0.1", "-L", "127.0.0.2", "-p", `${COTURN_PORT}`],
     ...["--alt-listening-port", `${COTURN_PORT + 1}`],
   ]);
+  await using echo = start(Deno.execPath(), [
+    ...["run", "--unstable-net", "--allow-net", import.meta.filename!, "echo"],
+    `${ECHO_PORT}`,
+  ]);
   await delay(START_MS);
-  const rounds: { ours: Rates; coturn: Rates }[] = [];
+  const rounds: Round[] = [];
   for (let i = 0; i < ROUNDS; i++) {
     rounds.push({
       ours: await measure(ours.pid, OUR_PORT),
       coturn: await measure(coturn.pid, COTURN_PORT),
+      echo: await measure(echo.pid, ECHO_PORT),
     });
   }
-  const medianOf = (pick: (round: { ours: Rates; coturn: Rates }) => number) =>
-    rounds.map(pick).sort((a, b) => a - b)[Math.floor(ROUNDS / 2)]!;
-  for (const name of ["ours", "coturn"] as const) {
+  const medianOf = (pick: (round: Round) => number) => median(rounds.map(pick));
+  for (const name of ["ours", "coturn", "echo"] as const) {
     const perSecond = Math.round(medianOf((round) => round[name].perSecond));
     const perCpuSecond = Math.round(medianOf((round) => round[name].perCpuSecond));
     console.log(`${name}: ${perSecond} answers/s, ${perCpuSecond} answers per second of CPU`);
   }
-  return {
-    perSecondRatio: medianOf(({ ours, coturn }) => ours.perSecond / coturn.perSecond),
-    perCpuSecondRatio: medianOf(({ ours, coturn }) => ours.perCpuSecond / coturn.perCpuSecond),
-  };
+  const ratiosTo = (name: "coturn" | "echo"): Ratios => ({
+    perSecondRatio: medianOf((round) => round.ours.perSecond / round[name].perSecond),
+    perCpuSecondRatio: medianOf((round) => round.ours.perCpuSecond / round[name].perCpuSecond),
+  });
+  return { coturn: ratiosTo("coturn"), echo: ratiosTo("echo") };
 }
+
+/** The rates of all in one round. */
+type Round = Readonly<Record<"ours" | "coturn" | "echo", Rates>>;
 
 async function measure(pid: number, port: number): Promise<Rates> {
   const before = cpuSeconds(pid);
@@ -97,6 +107,7 @@ const ROUNDS = 5;
 const START_MS = 1500;
 const OUR_PORT = 34_781;
 const COTURN_PORT = 34_783;
+const ECHO_PORT = 34_785;
 const TOLERANCE = 0.7;
 const BASELINE = new URL("./baselines/server.json", import.meta.url);
 
@@ -106,10 +117,20 @@ if (import.meta.main && Deno.args[0] === "serve") {
   const options = { address, alternateAddress: "127.0.0.2", port, alternatePort: port + 1 };
   await using server = await serveStun({ network: systemNetwork, ...options });
   await server.finished;
+} else if (import.meta.main && Deno.args[0] === "echo") {
+  const port = Number(Deno.args[1]);
+  const socket = Deno.listenDatagram({ transport: "udp", hostname: "127.0.0.1", port });
+  const buffer = new Uint8Array(65_535);
+  for (;;) {
+    const [data, from] = await socket.receive(buffer);
+    await socket.send(data, from);
+  }
 } else if (import.meta.main) {
-  const found = await compare();
-  console.log(`ratio: ${found.perSecondRatio.toFixed(2)} by time`);
-  console.log(`ratio: ${found.perCpuSecondRatio.toFixed(2)} by CPU time`);
+  const { coturn: found, echo } = await compare();
+  for (const [name, ratios] of Object.entries({ coturn: found, "a bare echo": echo })) {
+    console.log(`ratio to ${name}: ${ratios.perSecondRatio.toFixed(2)} by time`);
+    console.log(`ratio to ${name}: ${ratios.perCpuSecondRatio.toFixed(2)} by CPU time`);
+  }
   if (Deno.args.includes("--update")) {
     Deno.writeTextFileSync(
       BASELINE,
@@ -117,7 +138,7 @@ if (import.meta.main && Deno.args[0] === "serve") {
         "\n",
     );
   } else {
-    const baseline: Baseline = JSON.parse(Deno.readTextFileSync(BASELINE));
+    const baseline: Ratios = JSON.parse(Deno.readTextFileSync(BASELINE));
     for (const key of ["perSecondRatio", "perCpuSecondRatio"] as const) {
       if (found[key] >= baseline[key] * TOLERANCE) continue;
       console.log(`${key} is ${found[key].toFixed(2)}, and was ${baseline[key].toFixed(2)}`);

@@ -120,6 +120,7 @@ export type NetworkErrorReason =
   | "not-permitted" // a missing permission, of Deno or of the system
   | "not-allowed" // somebody else named an address that only the user may name
   | "tls" // the TLS handshake or the certificate
+  | "proxy" // the proxy refuses, or does not speak its protocol
   | "closed" // closed by this side
   | "other";
 
@@ -243,6 +244,7 @@ const NETWORK_REMEDIES: Readonly<Record<NetworkErrorReason, string | undefined>>
   "name-not-found": "Check the spelling of the name, and the connection to the internet",
   "not-permitted": "Choose a port above 1023, or run the program as a user who may use this one",
   "not-allowed": "If you trust the address, name it yourself",
+  "proxy": "Check the URL of the proxy, or reach the server without it",
   "tls": "Check the name in the URL, the server's certificate and this machine's clock",
   "closed": undefined,
   "other": undefined,

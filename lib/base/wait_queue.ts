@@ -24,7 +24,7 @@ export class WaitQueue<T> {
   /** Adds an item; `false` if the queue is full or closed. */
   push(item: T): boolean {
     if (this.#closed !== undefined) return false;
-    const [first] = this.#waiting;
+    const first = this.#waiting.size === 0 ? undefined : this.#waiting.values().next().value;
     if (first !== undefined) {
       this.#waiting.delete(first);
       first.resolve(item);
@@ -44,23 +44,26 @@ export class WaitQueue<T> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#items.length > 0) return Promise.resolve(this.#items.shift() as T);
     if (this.#closed !== undefined) return Promise.reject(this.#closed.reason);
+    if (signal === undefined) {
+      return new Promise<T>((resolve, reject) => this.#waiting.add({ resolve, reject }));
+    }
     return new Promise<T>((resolve, reject) => {
       const onAbort = () => {
         this.#waiting.delete(waiter);
-        reject(signal?.reason);
+        reject(signal.reason);
       };
       const waiter = {
         resolve: (item: T) => {
-          signal?.removeEventListener("abort", onAbort);
+          signal.removeEventListener("abort", onAbort);
           resolve(item);
         },
         reject: (reason: unknown) => {
-          signal?.removeEventListener("abort", onAbort);
+          signal.removeEventListener("abort", onAbort);
           reject(reason);
         },
       };
       this.#waiting.add(waiter);
-      signal?.addEventListener("abort", onAbort, { once: true });
+      signal.addEventListener("abort", onAbort, { once: true });
     });
   }
 

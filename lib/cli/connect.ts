@@ -58,7 +58,9 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     urls.agree(target.servers);
     await urls.ask(target.ticket, { asks, failsEarly });
   }
-  await using watch = new NetworkWatch(events, options.signaling);
+  await using watch = new NetworkWatch(events, options.signaling, {
+    isProxied: options.proxy !== undefined,
+  });
   await using peer = await openPeer({
     ...options,
     ...timings,

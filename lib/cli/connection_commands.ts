@@ -16,6 +16,7 @@ import {
   type Option,
   option,
   PEER_OPTIONS,
+  PROXY_OPTION,
   QR_OPTION,
   STUN_SERVER_OPTION,
   timeoutOption,
@@ -246,6 +247,10 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
         repeats: false,
         help: "the server where the two sides meet, such as ws://192.0.2.1:3480; has to be named",
         fallback: undefined,
+      },
+      {
+        ...PROXY_OPTION,
+        help: "reach the rendezvous through this proxy, as connect does; the punch goes around it",
       },
       STUN_SERVER_OPTION,
       timeoutOption(

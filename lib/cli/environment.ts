@@ -10,6 +10,8 @@ export interface Variable {
   readonly name: string;
   /** What it does, without a period. */
   readonly help: string;
+  /** Whether it is another one in lower case, as some programs write it. */
+  readonly isOtherCase?: boolean;
   /** Whether only programs set it that start this one. */
   readonly isForLaunchers?: boolean;
 }
@@ -27,6 +29,19 @@ export const VARIABLES: readonly Variable[] = [
   { name: URL_VARIABLES.rendezvous, help: "the URLs of --rendezvous, separated by spaces" },
   { name: URL_VARIABLES.mqtt, help: "the URLs of --mqtt, separated by spaces" },
   { name: URL_VARIABLES.turn, help: "the URLs of --turn, separated by spaces" },
+  {
+    name: "HTTPS_PROXY",
+    help: "the URL of --proxy, as other programs read it; https_proxy too",
+  },
+  { name: "https_proxy", help: "see HTTPS_PROXY", isOtherCase: true },
+  { name: "ALL_PROXY", help: "the same, if HTTPS_PROXY is not set; all_proxy too" },
+  { name: "all_proxy", help: "see ALL_PROXY", isOtherCase: true },
+  {
+    name: "NO_PROXY",
+    help: "hosts that are reached without the proxy: names, which stand for their subdomains " +
+      "too, addresses, prefixes such as 10.0.0.0/8, or * for all; no_proxy too",
+  },
+  { name: "no_proxy", help: "see NO_PROXY", isOtherCase: true },
   { name: "HOME", help: "the user's folder, with the settings below .config" },
   { name: "XDG_CONFIG_HOME", help: "the folder of settings, in place of .config" },
   { name: "APPDATA", help: "the same on Windows" },

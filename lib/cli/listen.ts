@@ -54,7 +54,9 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
   const options = await readPeerOptions(given, input, prompt);
   events.waitFor("Opening ways to meet");
-  await using watch = new NetworkWatch(events, options.signaling);
+  await using watch = new NetworkWatch(events, options.signaling, {
+    isProxied: options.proxy !== undefined,
+  });
   const tickets = await readTickets(given, options, "connection", io);
   await using peer = await watch.explaining(() =>
     openPeer({

@@ -29,7 +29,9 @@ export function manPage(): string {
     escape(unitsText([DURATION, SECONDS])),
     ".SH ENVIRONMENT",
     "Each is read only where that is permitted.",
-    ...VARIABLES.flatMap(({ name, help }) => [".TP", `.B ${escape(name)}`, escape(help)]),
+    ...VARIABLES.filter(({ isOtherCase }) => !isOtherCase).flatMap((
+      { name, help },
+    ) => [".TP", `.B ${escape(name)}`, escape(help)]),
     ".SH EXIT STATUS",
     ...Object.entries(EXIT_IN_WORDS).flatMap(([name, words]) => [
       ".TP",

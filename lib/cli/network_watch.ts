@@ -16,6 +16,11 @@ import { systemNetwork } from "../net/system.ts";
 import type { PeerOptions, PeerProgress } from "../peer/options.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
 
+interface WatchOptions {
+  readonly network?: Network;
+  readonly isProxied?: boolean;
+}
+
 /** Reports at most once, and nothing once a server was reached. */
 export class NetworkWatch implements AsyncDisposable {
   readonly #events: ConnectionEvents;
@@ -26,19 +31,22 @@ export class NetworkWatch implements AsyncDisposable {
   readonly #servers = new Map<string, { readonly host: NamedHost; error?: unknown }>();
   #done: Promise<void> | undefined;
   #isReached = false;
+  readonly #isProxied: boolean;
 
   /** The hosts that the user has named, and those of the defaults. */
   readonly #own: ReadonlySet<string>;
 
   /**
    * @param named the ways to meet that the user has named, or the defaults: only these may lead into a private network
-   * @param network Default: the system's
+   * @param options.network Default: the system's
+   * @param options.isProxied whether a proxy reaches the servers: then nothing is found out by dialling them
    */
   constructor(
     events: ConnectionEvents,
     named: PeerOptions["signaling"] = [],
-    network: Network = systemNetwork,
+    { network = systemNetwork, isProxied = false }: WatchOptions = {},
   ) {
+    this.#isProxied = isProxied;
     this.#events = events;
     this.#network = network;
     this.#own = new Set(
@@ -92,7 +100,7 @@ export class NetworkWatch implements AsyncDisposable {
   }
 
   #begin(): void {
-    if (this.#done !== undefined || this.#isReached) return;
+    if (this.#done !== undefined || this.#isReached || this.#isProxied) return;
     const done = Promise.withResolvers<void>();
     this.#done = done.promise;
     this.#tasks.run(async (signal) => {

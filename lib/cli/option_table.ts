@@ -162,6 +162,16 @@ export const MEETING_OPTIONS: readonly Option[] = [
   },
 ];
 
+/** What carries signaling and relays. */
+export const PROXY_OPTION: Option = {
+  name: "proxy",
+  value: "URL",
+  group: "How they connect",
+  help: "reach signaling servers and relays through this HTTP or SOCKS5 proxy, such as " +
+    "http://USER:PASSWORD@HOST:PORT; direct attempts go around it, unless --relay-only rules them " +
+    "out; also @FILE, - (stdin), or $HTTPS_PROXY and $ALL_PROXY, but for the hosts of $NO_PROXY",
+};
+
 /** What all commands with a peer share. */
 export const PEER_OPTIONS: readonly Option[] = [
   ...MEETING_OPTIONS,
@@ -187,6 +197,7 @@ export const PEER_OPTIONS: readonly Option[] = [
       "a relay for when nothing else works: turn:USER:PASSWORD@HOST; also @FILE, - (stdin), or " +
       "$PUNCHLINE_TURN",
   },
+  PROXY_OPTION,
   {
     name: "strategy",
     value: "LIST",

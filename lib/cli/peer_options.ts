@@ -17,6 +17,7 @@ import { readConfig } from "./config.ts";
 import { URL_VARIABLES } from "./environment.ts";
 import { type CliIo, EXIT, reasonOfFile, UsageError, withoutSecrets } from "./io.ts";
 import type { ManualPrompt } from "./manual_signaling.ts";
+import { readProxy } from "./proxy.ts";
 import { SecretReader } from "./secrets.ts";
 import { StdinLines } from "./stdin_lines.ts";
 
@@ -56,9 +57,17 @@ export async function readPeerOptions(
     throw new UsageError("--hand cannot be combined with --rendezvous, --mqtt or --lan");
   }
   if (flags.has("relay-only")) requireRelay([...relays, ...signaling], strategies);
+  const proxy = await readProxy(given, secrets);
+  const isSealed = flags.has("relay-only") && proxy !== undefined;
+  if (isSealed && flags.has("lan")) {
+    throw new UsageError(
+      "--lan cannot be combined with --relay-only and a proxy: it goes around it",
+    );
+  }
   const key = values.get("key");
   return {
-    signaling: prompt === undefined ? urlsOrDefault(signaling) : [prompt.transport],
+    signaling: prompt === undefined ? urlsOrDefault(signaling, isSealed) : [prompt.transport],
+    proxy,
     secretKey: key === undefined ? undefined : await readKey(key, io),
     servers: servers.length > 0 ? servers : undefined,
     turn,
@@ -196,8 +205,10 @@ export async function readKey(
   }
 }
 
-function urlsOrDefault(urls: readonly string[]): readonly string[] {
-  return urls.length > 0 ? urls : DEFAULT_SIGNALING;
+/** @param isSealed whether nothing may go around the proxy */
+function urlsOrDefault(urls: readonly string[], isSealed: boolean): readonly string[] {
+  if (urls.length > 0) return urls;
+  return isSealed ? DEFAULT_SIGNALING.filter((url) => url !== "lan:") : DEFAULT_SIGNALING;
 }
 
 /** `--relay-only` needs a relay, and must be allowed to use it. */

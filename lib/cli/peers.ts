@@ -113,12 +113,12 @@ async function remove(args: readonly string[], io: CliIo): Promise<number> {
 
 async function redeem(
   code: string,
-  { signaling }: PeerOptions,
+  { signaling, proxy }: PeerOptions,
   { events, io }: { readonly events: ConnectionEvents; readonly io: CliIo },
 ): Promise<string> {
   sayLooking(code, events);
   const { redeemTicket } = await import("../peer/codes.ts");
-  await using pool = openPool(io);
+  await using pool = openPool(io, proxy);
   const urls = (signaling ?? []).filter((each) => typeof each === "string");
   const { answerMs: timeoutMs } = PEER_TIMINGS;
   return await redeemTicket({ pool, urls }, code, { timeoutMs, signal: io.signal });

@@ -19,16 +19,18 @@ import {
   type PunchedConn,
   type PunchRole,
 } from "../punch/mod.ts";
+import type { ProxyOptions } from "../net/proxy/client.ts";
 import { looksLikeCode } from "../peer/ticket.ts";
 import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvous/channel.ts";
 import { agreeOnRole } from "../signal/role.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, failureOf, printFailure, UsageError } from "./io.ts";
 import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
-import { readSignalUrl } from "./peer_options.ts";
+import { openPeerInput, readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
+import { networkThrough, readProxy } from "./proxy.ts";
 import { type CodeSource, ShownCode } from "./shown_code.ts";
-import { showTypedBelow, StdinLines } from "./stdin_lines.ts";
+import { showTypedBelow } from "./stdin_lines.ts";
 import { openPool, sayLooking } from "./target.ts";
 import { limitText, wayName } from "./status_engine.ts";
 
@@ -41,6 +43,8 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
     throw new UsageError("--rendezvous is missing: name the server where the two sides meet");
   }
   const url = readSignalUrl("rendezvous", given);
+  const { secrets, stdin } = openPeerInput(io);
+  const proxy = await readProxy(commandLine, secrets);
   const servers = lists.get("server")!.map((server) =>
     readWith(() => plainServer(server), "--server")
   );
@@ -48,18 +52,17 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   const events = new ConnectionEvents(io, { asJson: flags.has("json") });
   const options = { signal: io.signal, servers: servers.length > 0 ? servers : undefined };
 
-  const named = await readRoom(operands, { url, timeoutMs, io, events });
+  const named = await readRoom(operands, { url, proxy, timeoutMs, io, events });
   if (typeof named === "number") return named;
   const room = named ?? newRoom();
   await using code = named === undefined
-    ? showCode(room, url, commandLine, { events, io })
+    ? showCode(room, { url, proxy }, commandLine, { events, io })
     : undefined;
   events.signaling(withoutLogin(url), "opening");
   events.waitFor("Entering the room");
-  await using channel = await enterRoom(url, room, events, io.signal);
+  await using channel = await enterRoom({ url, proxy }, room, events, io.signal);
   events.signaling(withoutLogin(url), "open");
   events.waitFor("Waiting for the other side", timeoutMs);
-  const stdin = new StdinLines(io);
   showTypedBelow(io, stdin);
   if (!channel.isPeerPresent && named !== undefined) {
     events.print(`Waiting in room ${room} at ${shownUrl(url)} for the other side`);
@@ -98,6 +101,12 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
   }
 }
 
+/** Where the two sides meet, and what reaches it. */
+interface MeetingServer {
+  readonly url: string;
+  readonly proxy: ProxyOptions | undefined;
+}
+
 /**
  * The room that is named, or the one that is offered for a code.
  *
@@ -105,8 +114,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
  */
 async function readRoom(
   operands: readonly string[],
-  { url, timeoutMs = CODE_TIMEOUT_MS, io, events }: {
-    readonly url: string;
+  { url, proxy, timeoutMs = CODE_TIMEOUT_MS, io, events }: MeetingServer & {
     readonly timeoutMs: number | undefined;
     readonly io: CliIo;
     readonly events: ConnectionEvents;
@@ -120,7 +128,7 @@ async function readRoom(
   if (operands.length === 1 && !/^\d+(?:-[a-z]+){3}$/i.test(text)) return text;
   sayLooking(text, events);
   const { redeemText } = await import("../peer/codes.ts");
-  await using pool = openPool(io);
+  await using pool = openPool(io, proxy);
   try {
     return await redeemText({ pool, urls: [url] }, text, { timeoutMs, signal: io.signal });
   } catch (error) {
@@ -135,7 +143,7 @@ async function readRoom(
 /** Offers the room for a code. */
 function showCode(
   room: string,
-  url: string,
+  { url, proxy }: MeetingServer,
   given: Arguments,
   { events, io }: { readonly events: ConnectionEvents; readonly io: CliIo },
 ): ShownCode | undefined {
@@ -147,7 +155,7 @@ function showCode(
     offerCode: async (options) => {
       const { CodeOffer } = await import("../peer/codes.ts");
       const stack = new AsyncDisposableStack();
-      const pool = stack.use(openPool(io));
+      const pool = stack.use(openPool(io, proxy));
       const offer = stack.use(
         new CodeOffer({ pool, urls: [url] }, { ...options, ticket: () => room }, () => {}),
       );
@@ -169,13 +177,14 @@ function newRoom(): string {
 }
 
 async function enterRoom(
-  url: string,
+  { url, proxy }: MeetingServer,
   room: string,
   events: ConnectionEvents,
   signal: AbortSignal,
 ): Promise<WebSocketChannel> {
   try {
-    return await openWebSocketChannel(url, room, { signal });
+    const network = await networkThrough(proxy, url, signal);
+    return await openWebSocketChannel(url, room, { network, signal });
   } catch (error) {
     if (!signal.aborted) events.signaling(withoutLogin(url), "failed", error);
     if (error instanceof TypeError) throw new UsageError(error.message, { cause: error });

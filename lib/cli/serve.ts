@@ -15,9 +15,11 @@ import {
 } from "../net/address.ts";
 import { parseIpPrefix } from "../net/ip_prefix.ts";
 import { systemNetwork } from "../net/system.ts";
+import { preferSmallMemory } from "../net/system/garbage.ts";
 import { readSmallFile } from "../net/system/private_input.ts";
 import type { FileTlsAcceptor } from "../net/system/tls_server.ts";
 import { lineLogger, LOG_FORMATS, LOG_LEVELS } from "../serve/log.ts";
+import { watchMemory } from "../serve/memory.ts";
 import { type MetricsServer, serveMetrics } from "../serve/metrics.ts";
 import { AccessKey } from "../signal/rendezvous/access_key.ts";
 import type { RelayLimits } from "../signal/rendezvous/relay.ts";
@@ -75,6 +77,8 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
     const parts = { network: systemNetwork, local, logger, tls, serveStun };
     rendezvous.push(stack.use(await serveRendezvous({ ...parts, ...rendezvousOptions })));
   }
+  const connections = () => connectionsSoFar(servers, rendezvous);
+  stack.use(watchMemory({ connections, collect: preferSmallMemory() }));
   const sources = { stun: servers, rendezvous, certificateExpiresMs: tls && (() => tls.expiresMs) };
   const metrics = metricsAddress &&
     stack.use(await serveMetrics(systemNetwork, metricsAddress, sources));
@@ -93,6 +97,20 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   }
   logger.info("Stopped");
   return EXIT.interrupted;
+}
+
+/** All connections that there have been, refused ones included. */
+function connectionsSoFar(
+  stun: readonly StunServer[],
+  rendezvous: readonly RendezvousServer[],
+): number {
+  let sum = 0;
+  for (const { counters } of stun) sum += counters.tcpConnections + counters.tcpRefused;
+  for (const { counters } of rendezvous) {
+    sum += counters.connections;
+    for (const refused of Object.values(counters.refusals)) sum += refused;
+  }
+  return sum;
 }
 
 /** What runs. */

@@ -240,6 +240,7 @@ const REASONS: Readonly<Record<NetworkErrorReason, string>> = {
   "name-not-found": "no DNS",
   "not-permitted": "not permitted",
   "not-allowed": "skipped",
+  "proxy": "proxy refuses",
   "tls": "TLS failed",
   "closed": "closed",
   "other": "failed",

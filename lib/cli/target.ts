@@ -5,7 +5,7 @@
  */
 
 import { MalformedMessageError } from "../base/errors.ts";
-import { systemNetwork } from "../net/system.ts";
+import type { PeerOptions } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
 import { SignalingPool } from "../peer/pools.ts";
 import { decodeTicket, looksLikeCode } from "../peer/ticket.ts";
@@ -14,6 +14,7 @@ import type { Arguments } from "./arguments.ts";
 import { type CliIo, UsageError } from "./io.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
 import type { PeerInput } from "./peer_options.ts";
+import { networkThrough } from "./proxy.ts";
 
 /** What the command line names. */
 export type Target =
@@ -109,10 +110,11 @@ export function sayLooking(code: string, events: ConnectionEvents): void {
 }
 
 /** Opens signaling connections to the servers that the command line names, without a peer. */
-export function openPool({ signal: ended }: CliIo): SignalingPool {
-  return new SignalingPool((url, signal) =>
-    openSignaling(url, { network: systemNetwork, signal: AbortSignal.any([signal, ended]) })
-  );
+export function openPool({ signal: ended }: CliIo, proxy: PeerOptions["proxy"]): SignalingPool {
+  return new SignalingPool(async (url, given) => {
+    const signal = AbortSignal.any([given, ended]);
+    return await openSignaling(url, { network: await networkThrough(proxy, url, signal), signal });
+  });
 }
 
 /** @throws {UsageError} if it is malformed */

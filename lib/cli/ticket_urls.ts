@@ -39,6 +39,8 @@ export class TicketUrls {
   readonly #input: PeerInput;
   readonly #events: ConnectionEvents;
   readonly #named: readonly string[];
+  /** Whether names must not be looked up, since that goes around the proxy. */
+  readonly #isSealed: boolean;
   /** By URL and addresses: a server that has moved was not agreed to. */
   readonly #decisions = new Map<string, boolean>();
 
@@ -46,8 +48,9 @@ export class TicketUrls {
   constructor(
     input: PeerInput,
     events: ConnectionEvents,
-    { signaling = [], network = systemNetwork }: PeerOptions,
+    { signaling = [], network = systemNetwork, proxy, relayOnly = false }: PeerOptions,
   ) {
+    this.#isSealed = relayOnly && proxy !== undefined;
     this.network = resolvingOnce(network, FRESH_MS);
     this.#input = input;
     this.#events = events;
@@ -111,6 +114,7 @@ export class TicketUrls {
     const policy = new DialPolicy({
       network: this.network,
       named: this.#named,
+      isSealed: this.#isSealed,
       allowUrl: (url, addresses) => {
         if (this.#decisions.get(keyOf({ url, addresses }))) return true;
         privateServers.push({ url, addresses });

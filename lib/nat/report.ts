@@ -26,7 +26,8 @@ import {
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import type { Finding, NatReport, VerdictScope } from "./behavior.ts";
+import type { FamilyReport, Finding, NatReport, VerdictScope } from "./behavior.ts";
+import { warmUp } from "../stun/client.ts";
 import { BackgroundExamination } from "./examination.ts";
 import { type FamilyReports, probeFamily, runAlongside } from "./family.ts";
 import { explainNetwork, UDP_BLOCKED } from "./findings.ts";
@@ -57,12 +58,24 @@ export interface TestNatOptions {
    * lifetime of mappings is not tested.
    */
   readonly lifetimeSeconds?: number;
+  /** Receives what is known of UDP, before the test over TCP has ended. Each IP family is reported once, if it is reachable. */
+  readonly onUdp?: (progress: UdpProgress) => void;
   /** Aborts the test. */
   readonly signal?: AbortSignal;
   /** Default: the system's network. */
   readonly network?: Network;
   /** Receives the reasons why servers were disregarded. */
   readonly logger?: Logger;
+}
+
+/** What is known of UDP while the test goes on. */
+export interface UdpProgress {
+  /** The IP family. */
+  readonly family: IpFamily;
+  /** Its report: the same as in the end, except for a local address that only TCP shows. */
+  readonly report: FamilyReport;
+  /** What it means, by itself. */
+  readonly verdict: NatReport["verdict"];
 }
 
 /**
@@ -108,6 +121,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   if (hosts.length === 0) throw new RangeError("Cannot test NAT: name at least one server");
   signal?.throwIfAborted();
 
+  warmUp();
   const startedAt = performance.now();
   await using examination = new BackgroundExamination({ network, hosts, families, signal });
   const { resolved, denied, mistake } = await resolveHosts(network, hosts, families, signal);
@@ -125,6 +139,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       hairpinning,
       lifetimeSeconds,
       onAnswer: examination.cancel,
+      onUdp: async (report) => options.onUdp?.(await udpProgress(family, report, network)),
       signal,
     });
   const testFamilies = families.map((family) => async (signal: AbortSignal) => {
@@ -179,6 +194,18 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
     hints: noticed.map(({ summary }) => summary),
     findings: [...causes, ...noticed],
   };
+}
+
+async function udpProgress(
+  family: IpFamily,
+  report: FamilyReport,
+  network: Network,
+): Promise<UdpProgress> {
+  const scopes = await scopesOf([report.server!], network);
+  const udp = { ipv4: family === 4 ? report : null, ipv6: family === 6 ? report : null };
+  const reports = { udp, tcp: { ipv4: null, ipv6: null } };
+  const scopeOf = (server: string) => scopes.get(server)!;
+  return { family, report, verdict: overallVerdict(reports, { isHasty: false }, scopeOf) };
 }
 
 /**

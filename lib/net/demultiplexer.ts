@@ -5,7 +5,7 @@
  * @module
  */
 
-import { WrappedConnection } from "./deno_conn.ts";
+import { UnreadConnection } from "./deno_conn.ts";
 import type { TcpConnection, TlsAcceptor } from "./network.ts";
 
 /** What a client speaks. */
@@ -67,36 +67,6 @@ async function unreadFirst(
   const unread = new UnreadConnection(connection, buffer.slice(0, length));
   return { firstByte: buffer[0]!, connection: unread };
 }
-
-/** A connection of which some bytes have been read and put back. */
-class UnreadConnection extends WrappedConnection {
-  #unread: Uint8Array;
-
-  constructor(connection: TcpConnection, unread: Uint8Array) {
-    super(connection);
-    this.#unread = unread;
-  }
-
-  override read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#unread.length === 0) return super.read(buffer);
-    const length = Math.min(buffer.length, this.#unread.length);
-    buffer.set(this.#unread.subarray(0, length));
-    this.#unread = this.#unread.subarray(length);
-    return Promise.resolve(length);
-  }
-
-  override close(): void {
-    this.#unread = NOTHING;
-    super.close();
-  }
-
-  override reset(): void {
-    this.#unread = NOTHING;
-    super.reset();
-  }
-}
-
-const NOTHING = new Uint8Array(0);
 
 /** The first byte of a TLS record that carries a handshake (RFC 8446 §5.1). */
 const TLS_HANDSHAKE = 0x16;

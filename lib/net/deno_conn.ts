@@ -160,6 +160,42 @@ export class WrappedConnection implements TcpConnection {
   }
 }
 
+/** A connection of which some bytes have been read and put back. */
+export class UnreadConnection extends WrappedConnection {
+  #unread: Uint8Array;
+
+  /**
+   * @param inner owned by this one
+   * @param unread what the first reads return
+   */
+  constructor(
+    inner: TcpConnection,
+    unread: Uint8Array,
+    ends: Pick<TcpConnection, "local" | "remote"> = inner,
+  ) {
+    super(inner, ends);
+    this.#unread = unread;
+  }
+
+  override read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#unread.length === 0) return super.read(buffer);
+    const length = Math.min(buffer.length, this.#unread.length);
+    buffer.set(this.#unread.subarray(0, length));
+    this.#unread = this.#unread.subarray(length);
+    return Promise.resolve(length);
+  }
+
+  override close(): void {
+    this.#unread = NOTHING;
+    super.close();
+  }
+
+  override reset(): void {
+    this.#unread = NOTHING;
+    super.reset();
+  }
+}
+
 class TcpDenoConn extends WrappedConnection implements DenoConn {
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
@@ -205,6 +241,8 @@ function toTransportAddress({ transport, hostname, port }: DenoAddress): Transpo
   }
   return { ip: parseIp(hostname), port };
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** The size of Deno's own chunks. */
 const CHUNK_BYTES = 65_536;

@@ -29,6 +29,7 @@ export {
   type TransportAddress,
 } from "./address.ts";
 export type * from "./network.ts";
+export { type Proxy, type ProxyOptions, throughProxy } from "./proxy/client.ts";
 export { systemNetwork } from "./system.ts";
 export {
   type CertificateFiles,

@@ -36,6 +36,16 @@ export interface Network {
   connectTls(remote: TransportAddress, options: ConnectTlsOptions): Promise<TcpConnection>;
 
   /**
+   * Starts TLS, as a client, on a connection that is open already, and returns what carries its plaintext; a failure closes
+   * the connection. For connections through proxies; a network without it has no TLS through them. `caCerts` may take the
+   * place of the platform's authorities here.
+   *
+   * @param connection taken over
+   * @throws {NetworkError} `tls`, or as {@linkcode TcpConnection.read}
+   */
+  startTls?(connection: TcpConnection, options: ConnectTlsOptions): Promise<TcpConnection>;
+
+  /**
    * Listens for TCP connections. Listening on a port that connections have been dialled from works on all supported
    * platforms. For the reverse order (listen first, then dial), both need `options.reusePort`.
    *

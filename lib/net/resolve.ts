@@ -70,6 +70,7 @@ export function networkWith(network: Network, changed: Partial<Network>): Networ
     resolve: (hostname, family, options) => network.resolve(hostname, family, options),
     connectTcp: (remote, options) => network.connectTcp(remote, options),
     connectTls: (remote, options) => network.connectTls(remote, options),
+    startTls: network.startTls?.bind(network),
     listenTcp: (local, options) => network.listenTcp(local, options),
     get canReusePort() {
       return network.canReusePort;

@@ -20,6 +20,9 @@ export const systemNetwork: Network = {
   bindUdp,
   connectTcp,
   connectTls,
+  // Few connections go through a proxy, so the others do not load it.
+  startTls: async (connection, options) =>
+    await (await import("./system/tls_client.ts")).startTls(connection, options),
   listenTcp,
   resolve,
   localAddresses,

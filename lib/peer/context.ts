@@ -9,6 +9,7 @@ import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
 import { discoverLocalIpv4 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
+import type { Proxy, withNames } from "../net/proxy/client.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
 import { mapPort } from "../portmap/map_port.ts";
@@ -16,9 +17,9 @@ import { DialBudgets } from "../punch/nomination.ts";
 import { prepareWith, type PunchOptions } from "../punch/punch.ts";
 import type { UdpPunching } from "../punch/udp_punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
-import { openSignaling } from "../signal/open.ts";
+import { DEFAULT_SIGNALING, openSignaling } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
-import { openStreamRelay } from "../turn/open_relay.ts";
+import { openStreamRelay, parseTurnUri } from "../turn/open_relay.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
   parseRelay,
@@ -53,12 +54,16 @@ export interface PeerContext {
   readonly relays: readonly RelayOpener[];
   /** The signaling servers that this side named. */
   readonly signalingUrls: readonly string[];
-  /** The rendezvous servers among these URLs, each with its relay. */
+  /** The rendezvous servers among these URLs, each with its relay; the best first. */
   rendezvousOf(urls: readonly string[]): RendezvousOpener[];
   /** Whether a relay may be used, this side's or the other's. */
   readonly mayRelay: boolean;
   /** Whether other peers must not learn this side's addresses. */
   readonly isHidden: boolean;
+  /** Whether signaling and relays go through a proxy. */
+  readonly isProxied: boolean;
+  /** Whether nothing may be sent around the proxy. */
+  readonly isSealed: boolean;
   /** Whether no server is contacted but those that this side named: it relies on their relays to hide its addresses. */
   readonly usesNamedOnly: boolean;
   readonly timings: PeerTimings;
@@ -81,7 +86,8 @@ export function makeContext(
   options: PeerOptions,
   own:
     & Pick<PeerContext, "staticKey" | "closed" | "inBackground">
-    & Partial<Pick<PeerContext, "udp">>,
+    & Partial<Pick<PeerContext, "udp">>
+    & { readonly proxy?: LoadedProxy },
 ): PeerContext {
   const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
@@ -92,6 +98,13 @@ export function makeContext(
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
   const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
   const hasRendezvous = options.signaling?.some((each) => isRendezvous(each)) ?? false;
+  const isSealed = relayOnly && own.proxy !== undefined;
+  const lan = named.find((url) => isSealed && url.startsWith("lan:"));
+  if (lan !== undefined) {
+    throw new TypeError(
+      "Cannot signal by lan: with relayOnly and a proxy: it goes around the proxy",
+    );
+  }
   if (relayOnly && turn.length === 0 && !hasRendezvous) {
     throw new TypeError(
       "Cannot use relayOnly without a relay or rendezvous of this side's: the other side's would show this side's address",
@@ -115,9 +128,20 @@ export function makeContext(
   const transports = new Map(
     (options.signaling ?? []).flatMap((each) => typeof each === "string" ? [] : [[each.url, each]]),
   );
-  const dialPolicy = new DialPolicy({ network, named, allowUrl: options.allowUrl });
-  const signaling = new SignalingPool(async (url, signal) => {
-    const onState = signalingReporter(url, onProgress);
+  const dialPolicy = new DialPolicy({
+    network,
+    named,
+    allowUrl: options.allowUrl,
+    proxy: own.proxy?.proxy,
+    isSealed,
+  });
+  const signaling: SignalingPool = new SignalingPool(async (url, signal) => {
+    const report = signalingReporter(url, onProgress);
+    const onState = (state: SignalingState, error?: unknown) => {
+      if (state === "open") signaling.memory.noteOpened(url);
+      else if (state === "failed") signaling.memory.noteFailed(url, performance.now());
+      report(state, error);
+    };
     onState("opening");
     const network = await dialPolicy.networkFor(url, signal).catch((error) => {
       if (!signal.aborted) onState("failed", error);
@@ -133,13 +157,18 @@ export function makeContext(
     budgets: new DialBudgets(),
     signaling,
     signalingUrls: named,
-    rendezvousOf: (urls) =>
-      rendezvousOpeners(urls.filter((url) => !transports.has(url)), signaling, dialPolicy),
+    rendezvousOf: (urls) => {
+      const plain = urls.filter((url) => !transports.has(url));
+      const { now, spare } = signaling.memory.choose(plain, performance.now());
+      return rendezvousOpeners([...now, ...spare], signaling, dialPolicy);
+    },
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,
-    relays: turn.map(parseRelay).map((server) => relayOpener(server, network)),
+    relays: turn.map(parseRelay).map((server) => relayOpener(server, network, own.proxy)),
     mayRelay,
     isHidden: relayOnly,
+    isProxied: own.proxy !== undefined,
+    isSealed,
     usesNamedOnly: relayOnly && turn.length === 0,
     timings: { ...PEER_TIMINGS, ...options.timings },
     windows: new WindowBudget(),
@@ -157,6 +186,32 @@ export async function loadUdp(
   if (!isUsed || relayOnly) return undefined;
   const { udpPunching } = await import("../punch/udp_punch.ts");
   return udpPunching(strategies?.includes("punch-udp") ?? false);
+}
+
+/** Where to meet if the options do not say it: with nothing around the proxy, not on the LAN. */
+export function defaultSignaling({ proxy, relayOnly = false }: PeerOptions): readonly string[] {
+  const isSealed = relayOnly && proxy !== undefined;
+  return isSealed ? DEFAULT_SIGNALING.filter((url) => url !== "lan:") : DEFAULT_SIGNALING;
+}
+
+/** A proxy, with the code that few peers need. */
+export interface LoadedProxy {
+  readonly proxy: Proxy;
+  readonly withNames: typeof withNames;
+}
+
+/**
+ * The proxy of the options; loaded only if there is one.
+ *
+ * @throws {TypeError} if its URL is invalid
+ */
+export async function loadProxy(
+  { proxy, network = systemNetwork }: PeerOptions,
+): Promise<LoadedProxy | undefined> {
+  if (proxy === undefined) return undefined;
+  const { throughProxy, withNames } = await import("../net/proxy/client.ts");
+  const options = typeof proxy === "string" ? { url: proxy } : proxy;
+  return { proxy: throughProxy(network, options), withNames };
 }
 
 /** Who may connect. */
@@ -225,9 +280,18 @@ function mapBriefly(
   });
 }
 
-function relayOpener(server: RelayServer, network: Network): RelayOpener {
+function relayOpener(
+  server: RelayServer,
+  network: Network,
+  loaded: LoadedProxy | undefined,
+): RelayOpener {
   const { url, ...access } = server;
-  return { url, open: (signal) => openStreamRelay(url, { ...access, network, signal }) };
+  const open = (network: Network, signal: AbortSignal) =>
+    openStreamRelay(url, { ...access, network, signal });
+  if (loaded === undefined) return { url, open: (signal) => open(network, signal) };
+  const { proxy, withNames } = loaded;
+  const carrier = proxy.networkFor(parseTurnUri(url).host);
+  return { url, open: (signal) => withNames(proxy, () => open(carrier, signal)) };
 }
 
 function rendezvousOpeners(

@@ -10,12 +10,15 @@ import { loginOf, stripLogin } from "../base/login.ts";
 import {
   formatTransportAddress,
   ipFamily,
+  isIp,
   type Nat64Prefix,
+  parseIp,
   type TransportAddress,
   whyNotPublic,
 } from "../net/address.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
+import type { Proxy } from "../net/proxy/client.ts";
 import { networkWith } from "../net/resolve.ts";
 import { whyNotRelay } from "../punch/nomination.ts";
 import { DEFAULT_SIGNALING, PUBLIC_BROKERS } from "../signal/open.ts";
@@ -28,6 +31,10 @@ export interface DialPolicyOptions {
   /** The URLs that the user named. */
   readonly named: readonly string[];
   readonly allowUrl: AllowUrl | undefined;
+  /** What carries signaling, if that does not go direct. */
+  readonly proxy?: Proxy;
+  /** Whether nothing may be sent around the proxy, lookups of names included. Default: false. */
+  readonly isSealed?: boolean;
 }
 
 /** Decides about URLs and relays that others name. What was allowed or not stays so. */
@@ -36,11 +43,16 @@ export class DialPolicy {
   readonly #named: ReadonlySet<string>;
   readonly #trusted: ReadonlySet<string>;
   readonly #allowUrl: AllowUrl;
+  readonly #proxy: Proxy | undefined;
+  readonly #isSealed: boolean;
   /** By URL and addresses. */
   readonly #decisions = new Map<string, Promise<boolean>>();
 
-  constructor({ network, named, allowUrl = () => false }: DialPolicyOptions) {
+  constructor(options: DialPolicyOptions) {
+    const { network, named, allowUrl = () => false, proxy, isSealed = false } = options;
     this.#network = network;
+    this.#proxy = proxy;
+    this.#isSealed = isSealed;
     this.#named = new Set(named);
     this.#trusted = new Set([...named, ...DEFAULT_SIGNALING, ...PUBLIC_BROKERS].map(normalize));
     this.#allowUrl = allowUrl;
@@ -54,20 +66,26 @@ export class DialPolicy {
    */
   async networkFor(url: string, signal: AbortSignal): Promise<Network> {
     const network = this.#network;
-    if (this.#named.has(url)) return network;
+    const host = hostOf(url);
+    const carrier = host === undefined ? network : this.#proxy?.networkFor(host) ?? network;
+    if (this.#isSealed && url.startsWith("lan:")) return sealedNetwork(url, host, carrier);
+    if (this.#named.has(url)) return carrier;
     if (this.#trusted.has(normalize(url))) {
       requirePlainLogin(url);
-      return network;
+      return carrier;
     }
+    if (this.#isSealed) return sealedNetwork(url, host, carrier);
     const allow: AllowUrl = (url, addresses) => this.#isAllowed(url, addresses);
-    return await networkForUrl(url, { network, allow, signal });
+    return await networkForUrl(url, { network, carrier, allow, signal });
   }
 
   /** Why a relay that the other side names is not dialled; `null` if it may be. */
   async whyNotRelay(relay: TransportAddress, signal: AbortSignal): Promise<string | null> {
     const { ip } = relay;
     if (await isOwnAddress(this.#network, ip)) return "it is an address of this host";
-    const prefixes = ip.includes(":") ? await discoverNat64(this.#network, { signal }) : [];
+    const prefixes = ip.includes(":") && !this.#isSealed
+      ? await discoverNat64(this.#network, { signal })
+      : [];
     const why = whyNotRelay(relay, prefixes);
     if (why === null) return null;
     return await this.#isAllowed(`turn:${formatTransportAddress(relay)}`, [ip]) ? null : why;
@@ -87,6 +105,8 @@ export class DialPolicy {
 /** How to check a URL. */
 interface CheckUrlOptions {
   readonly network: Network;
+  /** What connects to addresses of the internet. */
+  readonly carrier: Network;
   /** Decides about a URL that leads into a private network or to this host. */
   readonly allow: (url: string, addresses: readonly string[]) => boolean | Promise<boolean>;
   readonly signal?: AbortSignal;
@@ -100,7 +120,7 @@ interface CheckUrlOptions {
  * @throws the signal's reason on abort
  */
 async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Network> {
-  const { network, allow, signal } = options;
+  const { network, carrier, allow, signal } = options;
   requirePlainLogin(url);
   const host = hostOf(url);
   if (host === undefined && HOSTLESS.test(url)) return network;
@@ -119,7 +139,31 @@ async function networkForUrl(url: string, options: CheckUrlOptions): Promise<Net
     );
   }
   signal?.throwIfAborted();
-  return pinned(network, addresses);
+  // What the user allowed is in a network of this host's, and what the proxy would find there is something else.
+  return pinned(why === undefined ? carrier : network, addresses);
+}
+
+/**
+ * The network for a URL about which no lookup may tell where it leads.
+ *
+ * @throws {NetworkError} `not-allowed` unless it has an address on the internet
+ */
+function sealedNetwork(url: string, host: string | undefined, carrier: Network): Network {
+  requirePlainLogin(url);
+  if (host === undefined && url.startsWith("hand:")) return carrier;
+  const why = host === undefined
+    ? "it does not go through the proxy"
+    : !isIp(host)
+    ? "only a lookup would tell where it leads, and nothing may go around the proxy"
+    : whyNotPublic(parseIp(host)) === null
+    ? undefined
+    : `${host} is ${whyNotPublic(parseIp(host))}`;
+  if (host !== undefined && why === undefined) return pinned(carrier, [parseIp(host)]);
+  throw new NetworkError(`Cannot use ${stripLogin(url)} of the ticket: ${why}`, "not-allowed", {
+    remedy: host === undefined
+      ? NEW_TICKET
+      : `If you trust it, name ${stripLogin(url)} in \`signaling\``,
+  });
 }
 
 /**

@@ -105,7 +105,8 @@ class Dialer {
     this.#mayReconnect = mayReconnect;
     const { timings, baseSockets, closed } = context;
     // The first offer of a punch travels in the request; without base sockets there is no offer.
-    const firstRequestMs = baseSockets === undefined ? 0 : REQUEST_INTERVAL_MS;
+    const waitsForOffer = baseSockets !== undefined && !context.isProxied; // a relay needs none
+    const firstRequestMs = waitsForOffer ? REQUEST_INTERVAL_MS : 0;
     this.#state = initialDialerState({
       improves: mayReconnect && baseSockets !== undefined,
       firstRequestMs: this.#isManual ? Infinity : firstRequestMs,
@@ -195,11 +196,13 @@ class Dialer {
   }
 
   #startSearch(id: number, wants: ConnectionRequest["wants"]): void {
+    const chosen = this.#context.signaling.memory.choose(this.#urls, performance.now());
     const search: Search = new Search({
       context: this.#context,
       ticket: this.#ticket,
       secrets: this.#secrets,
-      urls: this.#urls,
+      urls: chosen.now,
+      spareUrls: chosen.spare,
       header: () => ({
         sentAtMs: Date.now(),
         ageMs: this.#nextAgeMs(),
@@ -246,7 +249,7 @@ class Dialer {
         session,
         role: "controlling",
         wants,
-        signalingUrls: this.#urls,
+        signalingUrls: [...chosen.now, ...chosen.spare],
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,
         hopeless: search.hopeless,
@@ -276,6 +279,8 @@ interface SearchOptions {
   readonly secrets: TicketSecrets;
   /** The signaling servers to use. */
   readonly urls: readonly string[];
+  /** Those that take the place of servers that fail. */
+  readonly spareUrls: readonly string[];
   readonly header: () => Omit<ConnectionRequest, "body">;
   /** The times under whose topics to publish the request; milliseconds since 1970. */
   readonly times: () => readonly number[];
@@ -300,6 +305,7 @@ class Search {
   readonly #connections = new Set<SignalingConnection>();
   readonly #ended = optionalResolvers<void>();
   readonly #errors: unknown[] = [];
+  readonly #spareUrls: string[];
   readonly #hopeless = optionalResolvers<Error>();
   #isAnswered = false;
   #isCancelled = false;
@@ -310,6 +316,7 @@ class Search {
     const keys = { secrets, staticKey: context.staticKey, ephemeralKey: generateKeyPair() };
     const handshake = new InitiatorHandshake(keys, ticket.publicKey);
     this.#options = options;
+    this.#spareUrls = [...options.spareUrls];
     this.#tasks = new TaskGroup(onError);
     this.session = new InitiatorSession(handshake, header, (message) => {
       for (const signaling of this.#connections) this.#publish(signaling, message);
@@ -393,7 +400,10 @@ class Search {
     } catch (error) {
       this.#errors.push(error);
       if (!signal.aborted) this.#options.onWayFailed(error);
-      if (this.#errors.length === this.#options.urls.length) throw this.#unreachableError();
+      const { urls, spareUrls } = this.#options;
+      if (this.#errors.length === urls.length + spareUrls.length) throw this.#unreachableError();
+      const spare = this.#spareUrls.shift();
+      if (spare !== undefined && !signal.aborted) this.run((signal) => this.#open(spare, signal));
     }
   }
 
@@ -459,9 +469,11 @@ class Search {
 /** People are not asked to carry messages if a server can. */
 function signalingUrls(
   { signaling }: Ticket,
-  { usesNamedOnly, signalingUrls }: PeerContext,
+  { usesNamedOnly, signalingUrls, isSealed }: PeerContext,
 ): readonly string[] {
-  const usable = usesNamedOnly ? signaling.filter((url) => signalingUrls.includes(url)) : signaling;
+  const usable = signaling
+    .filter((url) => !usesNamedOnly || signalingUrls.includes(url))
+    .filter((url) => !isSealed || !url.startsWith("lan:"));
   const servers = usable.filter((url) => url !== MANUAL_URL);
   return servers.length > 0 ? servers : usable;
 }

@@ -25,6 +25,7 @@ import {
 import { searchPaths } from "./path_search.ts";
 import { REJECTION_CODES } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
+import { MAX_RENDEZVOUS } from "./relay_message.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest, FoundNothing, Rejection } from "./signaling_message.ts";
 import {
@@ -422,7 +423,7 @@ export class IncomingRequest {
     });
     tasks.run(async (signal) => {
       const hopeless = this.#hopeless.promise;
-      const { signalingUrls } = context;
+      const signalingUrls = this.#sharedUrls;
       await searchPaths(context, {
         session,
         role: "controlled",
@@ -435,6 +436,15 @@ export class IncomingRequest {
       });
       this.#endSearch();
     });
+  }
+
+  /** Of more rendezvous servers than a side may name, both sides have to name the same: those by which the request came. */
+  get #sharedUrls(): readonly string[] {
+    const { signalingUrls } = this.#options.context;
+    if (signalingUrls.length <= MAX_RENDEZVOUS) return signalingUrls;
+    const heard = new Set([...this.#signaling].map(({ url }) => url));
+    const shared = signalingUrls.filter((url) => heard.has(url));
+    return shared.length > 0 ? shared : signalingUrls;
   }
 
   /** Ends the search, started or not. It is no failure that a newer one takes its place, or that it has done its job. */

@@ -53,6 +53,7 @@ export type {
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
 export type * from "../net/network.ts";
+export type { ProxyOptions } from "../net/proxy/client.ts";
 export type { SessionRole } from "../session/migration_engine.ts";
 export type { Session, SessionEvent, SessionOptions } from "../session/session.ts";
 export type { SessionTimings } from "../session/timings.ts";

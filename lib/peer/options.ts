@@ -10,6 +10,7 @@ import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
 import type { CodeEvent } from "../code/offer.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
+import type { ProxyOptions } from "../net/proxy/client.ts";
 import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
@@ -52,8 +53,17 @@ export interface PeerOptions {
   readonly turn?: readonly (string | RelayServer)[];
   /** Which kinds of path to try. Default: all. */
   readonly strategies?: readonly Strategy[];
-  /** Whether to use nothing but `turn`, so that the other side does not learn this side's addresses. Default: false. */
+  /**
+   * Whether to connect through relays of this side's only, those of `signaling` and `turn`, so that the other side does not
+   * learn this side's addresses. Default: false.
+   */
   readonly relayOnly?: boolean;
+  /**
+   * A proxy for signaling and relays, `http://USER:PASSWORD@HOST:PORT`, `https://` or `socks5://`. It looks up the names
+   * too. Attempts to connect directly go around it; with `relayOnly` there are none, and then nothing is sent but to the
+   * proxy, and to this host and those of `noProxy`. Default: none.
+   */
+  readonly proxy?: string | ProxyOptions;
   /** Whether to ask a router to forward a port if a punch may fail. Default: true. */
   readonly mapPorts?: boolean;
   /** Whether a connection that loses its path moves to another one. Default: true. */

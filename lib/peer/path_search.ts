@@ -171,10 +171,12 @@ class PathSearch {
     const either = AbortSignal.any([signal, this.#hopeless.signal]);
     either.addEventListener("abort", stopUdp, { once: true });
     const searches: Promise<void>[] = [];
-    if (this.#base === undefined) {
+    // A network that takes a proxy to get out of is likely to let nothing else out.
+    if (this.#base === undefined || this.#context.isProxied) {
       this.#relayTurn.resolve();
       await this.#answer();
-    } else searches.push(this.#findDirect(this.#base));
+    }
+    if (this.#base !== undefined) searches.push(this.#findDirect(this.#base));
     if (mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
     else this.#relaySettled.resolve();
     const results = await Promise.allSettled(searches);
@@ -414,9 +416,11 @@ class PathSearch {
     }
   }
 
-  /** Public addresses that this side's dials may come from, as far as they are known. */
+  /** Public addresses that this side's dials may come from, as far as they are known: a rendezvous relay needs none. */
   async #externalIps(): Promise<string[]> {
-    if (this.#base === undefined) return [];
+    const { isProxied, rendezvousOf } = this.#context;
+    const waits = !isProxied || rendezvousOf(this.#options.signalingUrls).length === 0;
+    if (this.#base === undefined || !waits) return [];
     const [base] = await Promise.allSettled([this.#base]);
     if (base.status === "rejected") return [];
     const { profile, candidates } = base.value.description;

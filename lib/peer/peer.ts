@@ -12,9 +12,16 @@ import { TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
-import { DEFAULT_SIGNALING } from "../signal/open.ts";
 import { type ConnectionEvent, OpenConnections, type PeerConnection } from "./connection.ts";
-import { allowing, loadUdp, makeContext, type PeerContext } from "./context.ts";
+import {
+  allowing,
+  defaultSignaling,
+  type LoadedProxy,
+  loadProxy,
+  loadUdp,
+  makeContext,
+  type PeerContext,
+} from "./context.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
@@ -61,7 +68,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   private constructor(
     options: PeerOptions,
     secretKey: Uint8Array,
-    udp: PeerContext["udp"],
+    { udp, proxy }: { udp: PeerContext["udp"]; proxy: LoadedProxy | undefined },
   ) {
     this.#options = options;
     const staticKey = new KeyPair(secretKey);
@@ -73,6 +80,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#context = makeContext(options, {
       staticKey,
       udp,
+      proxy,
       closed: this.#jobs.signal,
       inBackground: (job) => this.#jobs.run(job),
     });
@@ -88,11 +96,13 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    */
   static async open(options: PeerOptions = {}): Promise<Peer> {
     const { secretKey = crypto.getRandomValues(new Uint8Array(KEY_LENGTH)) } = options;
-    const { signaling = DEFAULT_SIGNALING, listen = signaling.length > 0, signal } = options;
+    const { signaling = defaultSignaling(options), listen = signaling.length > 0, signal } =
+      options;
     signal?.throwIfAborted();
     const udp = await loadUdp(options);
+    const proxy = await loadProxy(options);
     signal?.throwIfAborted();
-    const peer = new Peer({ ...options, signaling }, secretKey, udp);
+    const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
       peer.#context.baseSockets?.warm();
       if (listen) await peer.#listen(signal);
@@ -189,7 +199,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { redeemTicket } = await import("./codes.ts");
     const { closed, timings } = this.#context;
     closed.throwIfAborted();
-    const urls = this.#signalingUrls.length > 0 ? this.#signalingUrls : DEFAULT_SIGNALING;
+    const urls = this.#signalingUrls.length > 0
+      ? this.#signalingUrls
+      : defaultSignaling(this.#options);
     const signal = options.signal ? AbortSignal.any([closed, options.signal]) : closed;
     const timeoutMs = timings.answerMs;
     return await redeemTicket(this.#codePlaces(urls), code, { timeoutMs, signal });

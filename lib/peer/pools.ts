@@ -11,6 +11,8 @@ import { NoMappingError } from "../portmap/mapper.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
 import type { BaseSocket } from "../punch/punch.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
+import { PUBLIC_BROKERS } from "../signal/open.ts";
+import { MAX_RENDEZVOUS } from "./relay_message.ts";
 import { abortable } from "@std/async/abortable";
 
 /** How to prepare base sockets. */
@@ -171,6 +173,8 @@ export class SignalingPool implements AsyncDisposable {
   readonly #open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>;
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new Set<Promise<void>>();
+  /** What is known of the servers, also of those that are not connected now. */
+  readonly memory = new ServerMemory();
 
   /** @param open opens a connection to a URL as tickets name it */
   constructor(open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>) {
@@ -198,9 +202,10 @@ export class SignalingPool implements AsyncDisposable {
     };
   }
 
-  /** The round trip to a server in milliseconds, if its connection has measured it. */
+  /** The round trip to a server in milliseconds, if a connection has measured it. */
   rttMsOf(url: string): number | undefined {
-    const rttMs = this.#entries.get(url)?.opened?.rttMs;
+    this.#noteRtt(url, this.#entries.get(url));
+    const rttMs = this.memory.rttMsOf(url);
     return rttMs === undefined ? undefined : Math.round(rttMs);
   }
 
@@ -233,7 +238,13 @@ export class SignalingPool implements AsyncDisposable {
     return entry;
   }
 
+  #noteRtt(url: string, entry: Entry | undefined): void {
+    const rttMs = entry?.opened?.rttMs;
+    if (rttMs !== undefined) this.memory.noteRtt(url, rttMs);
+  }
+
   async #close(url: string, entry: Entry): Promise<void> {
+    this.#noteRtt(url, entry);
     entry.idleTimer.clear();
     if (this.#entries.get(url) === entry) this.#entries.delete(url);
     entry.controller.abort(new DOMException("The connection is not needed any more", "AbortError"));
@@ -252,6 +263,76 @@ interface Entry {
   leases: number;
   /** Once it is open. */
   opened?: SignalingConnection;
+}
+
+/**
+ * Remembers how signaling servers did, so that the next connection uses those that work. Times are as `performance.now()`
+ * tells them.
+ */
+export class ServerMemory {
+  readonly #servers = new Map<string, KnownServer>();
+
+  /** A server could be reached. */
+  noteOpened(url: string): void {
+    this.#change(url, { works: true, failedAtMs: undefined });
+  }
+
+  /** A server could not be reached. */
+  noteFailed(url: string, nowMs: number): void {
+    this.#change(url, { works: false, failedAtMs: nowMs });
+  }
+
+  /** The round trip to a server was measured; one that was slower before does not count. */
+  noteRtt(url: string, rttMs: number): void {
+    this.#change(url, { rttMs: Math.min(rttMs, this.rttMsOf(url) ?? Infinity) });
+  }
+
+  /** The round trip to a server in milliseconds, if it was ever measured. */
+  rttMsOf(url: string): number | undefined {
+    return this.#servers.get(url)?.rttMs;
+  }
+
+  /**
+   * The servers to connect to, of those that a ticket names: the rendezvous servers that worked last time first, the nearest of
+   * them before the others, of which at most {@linkcode MAX_RENDEZVOUS} are for now, and the rest is to replace those that
+   * fail; and no public broker that was dead a moment ago, unless nothing else is left.
+   */
+  choose(urls: readonly string[], nowMs: number): { now: string[]; spare: string[] } {
+    const isDead = (url: string) =>
+      PUBLIC_BROKERS.includes(url) &&
+      nowMs - (this.#servers.get(url)?.failedAtMs ?? -Infinity) < DEAD_MS;
+    const alive = urls.filter((url) => !isDead(url));
+    const usable = alive.length > 0 ? alive : urls;
+    const rendezvous = usable.filter((url) => /^wss?:/i.test(url));
+    const ranked = rendezvous.toSorted((a, b) => this.#rank(a) - this.#rank(b));
+    const others = usable.filter((url) => !rendezvous.includes(url));
+    return {
+      now: [...ranked.slice(0, MAX_RENDEZVOUS), ...others],
+      spare: ranked.slice(MAX_RENDEZVOUS),
+    };
+  }
+
+  /** Smaller is better: the round trip of those that work, then those that are not known, then those that failed. */
+  #rank(url: string): number {
+    const { works, rttMs = UNKNOWN_RTT_MS } = this.#servers.get(url) ?? {};
+    return works === undefined ? 2 * UNKNOWN_RTT_MS : works ? rttMs : 3 * UNKNOWN_RTT_MS;
+  }
+
+  /** The one that was used longest ago is forgotten if there are too many: a peer may get any number of tickets. */
+  #change(url: string, change: Partial<KnownServer>): void {
+    const known = this.#servers.get(url);
+    this.#servers.delete(url);
+    this.#servers.set(url, { ...known, ...change });
+    if (this.#servers.size <= MAX_KNOWN) return;
+    const [oldest] = this.#servers.keys();
+    this.#servers.delete(oldest!);
+  }
+}
+
+interface KnownServer {
+  readonly works?: boolean;
+  readonly failedAtMs?: number;
+  readonly rttMs?: number;
 }
 
 /** Takes a message, and the topic that it was published under. */
@@ -311,3 +392,12 @@ const MAPPING_TIMEOUT_MS = 300;
  * one again, spares two round trips each time, and a server has to keep few.
  */
 const KEPT_MS = 30_000;
+
+/** Chosen by us: a broker that restarts is back by then, and one that is gone costs an attempt every ten minutes. */
+const DEAD_MS = 600_000;
+
+/** Chosen by us: more than any round trip. */
+const UNKNOWN_RTT_MS = 60_000;
+
+/** Chosen by us: eight servers of each of a few dozen tickets. */
+const MAX_KNOWN = 256;

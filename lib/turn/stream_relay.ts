@@ -7,7 +7,7 @@
 import { MalformedMessageError, PunchlineError, RefusedError } from "../base/errors.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
-import { WrappedConnection } from "../net/deno_conn.ts";
+import { UnreadConnection } from "../net/deno_conn.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { getAttribute, type StunMessage } from "../stun/message.ts";
 import { StreamChannel } from "../stun/transport.ts";
@@ -73,24 +73,14 @@ export interface RelayedConnectionParts {
 }
 
 /** A connection to the server, presented as the connection to the peer that it relays. */
-export class RelayedConnection extends WrappedConnection {
+export class RelayedConnection extends UnreadConnection {
   readonly #onClose: RelayedConnectionParts["onClose"];
   readonly #onRefer: RelayedConnectionParts["onRefer"];
-  #rest: Uint8Array;
 
   constructor(parts: RelayedConnectionParts) {
-    super(parts.connection, parts);
-    this.#rest = parts.rest;
+    super(parts.connection, parts.rest, parts);
     this.#onClose = parts.onClose;
     this.#onRefer = parts.onRefer;
-  }
-
-  override read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#rest.length === 0) return super.read(buffer);
-    const length = Math.min(this.#rest.length, buffer.length);
-    buffer.set(this.#rest.subarray(0, length));
-    this.#rest = this.#rest.subarray(length);
-    return Promise.resolve(length);
   }
 
   override close(): void {

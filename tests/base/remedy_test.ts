@@ -38,6 +38,7 @@ const NETWORK: Readonly<Record<NetworkErrorReason, boolean>> = {
   "name-not-found": true,
   "not-permitted": true,
   "not-allowed": true,
+  "proxy": true,
   "tls": true,
   "closed": false, // by this side
   "other": false,

@@ -35,7 +35,7 @@ Deno.test("3: there is no way to the network, 4: the peer does not answer", () =
     const ticket = await listener.ticket();
     listener.interrupt();
     assertEquals((await listener.end()).code, EXIT.interrupted);
-    const args = ["connect", ticket, "--timeout", "300ms", ...servers.connecting];
+    const args = ["connect", ticket, "--timeout", "2s", ...servers.connecting];
     assertEquals((await start(args).end()).code, EXIT.peerNotFound);
     await servers.stop();
     assertEquals((await start(args).end()).code, EXIT.offlineOrBlocked);

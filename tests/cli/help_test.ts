@@ -162,7 +162,7 @@ Deno.test("completionsOf() completes from the table", () => {
   assertEquals(texts("map", "add", "--protocol", "nat"), ["nat-pmp"]);
   assertEquals(texts("map", "add", "tcp", "80", "--k"), ["--keep"]);
   assertEquals(texts("map", "add", "--keep", "--k"), []);
-  assertEquals(texts("nat-test", "--server", "a", "--ser"), ["--server"]); // it repeats
+  assertEquals(texts("nat-test", "--server", "a", "--ser"), ["--server", "--servers"]); // the first repeats
   assertEquals(texts("listen", "--", "--t"), []);
   assertEquals(texts("listen", "--turn", ""), []);
   assertEquals(completionsOf(["send", "--qr", "a", ""]).paths, "file");

@@ -24,7 +24,7 @@ async function watchOf(
     const lines: string[] = [];
     const io = { err: (line: string) => lines.push(line) } as unknown as CliIo;
     const events = new ConnectionEvents(io, { asJson: true });
-    await using watch = new NetworkWatch(events, named, network);
+    await using watch = new NetworkWatch(events, named, { network });
     watch.onProgress({ event: "signaling", url, state: "opening" });
     if (error !== undefined) watch.onProgress({ event: "signaling", url, state: "failed", error });
     await watch.explain();

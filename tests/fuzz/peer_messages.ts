@@ -12,6 +12,7 @@ import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { decodeOffer, encodeOffer, keyFromSeed, type PunchOffer } from "../../lib/punch/offer.ts";
 import { decodeCompactOffer, encodeCompactOffer } from "../../lib/punch/offer_message.ts";
+import * as proxy from "../../lib/net/proxy/message.ts";
 import * as session from "../../lib/session/frame.ts";
 import { decodeManualMessage } from "../../lib/signal/manual.ts";
 import { decodeLanMessage, encodeLanMessage } from "../../lib/signal/lan.ts";
@@ -181,6 +182,17 @@ const FILES: readonly transfer.TransferMessage[] = [
 
 /** All of them. */
 export const TARGETS: readonly Target[] = [
+  bytesTarget("answer to CONNECT", proxy.decodeConnectAnswer, [
+    utf8("HTTP/1.1 200 OK\r\n\r\nrest"),
+    utf8('HTTP/1.0 407 No\r\nProxy-Authenticate: Digest realm="a, b", Basic realm="c"\r\n\r\n'),
+  ]),
+  bytesTarget("SOCKS5 method", proxy.decodeSocksMethod, [new Uint8Array([5, 0])]),
+  bytesTarget("answer to a SOCKS5 login", proxy.decodeSocksLoginAnswer, [new Uint8Array([1, 0])]),
+  bytesTarget("SOCKS5 answer", proxy.decodeSocksAnswer, [
+    new Uint8Array([5, 0, 0, 1, 192, 0, 2, 1, 0, 80]),
+    new Uint8Array([5, 4, 0, 3, 2, 0x61, 0x62, 0, 80]),
+    new Uint8Array([5, 0, 0, 4, ...new Array(18).fill(1)]),
+  ]),
   bytesTarget("envelope", signaling.decodeEnvelope, [
     signaling.encodeEnvelope({ kind: "request", mac: new Uint8Array(16), handshake: BODY }),
     signaling.encodeEnvelope({

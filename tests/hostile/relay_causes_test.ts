@@ -45,10 +45,10 @@ for (const [attack, { behavior, says }] of Object.entries(ATTACKS)) {
     withoutOtherRelay(async (servers) => {
       using server = serveTurn(behavior);
       const relay = ["--turn", server.url, "--strategy", "relay"];
-      const listener = start(["listen", ...relay, "--timeout", "8s", ...servers.all]);
+      const listener = start(["listen", ...relay, "--timeout", "20s", ...servers.all]);
       const ticket = await listener.ticket();
       const connector = start(
-        ["connect", ticket, ...relay, "--timeout", "3s", ...servers.connecting],
+        ["connect", ticket, ...relay, "--timeout", "6s", ...servers.connecting],
       );
       const connected = await connector.end();
       await listener.prints(/relay (to|from) turn/);

@@ -124,6 +124,7 @@ class Output {
 
 export async function makeCertificate(
   directory: string,
+  name = "localhost",
 ): Promise<{ caCert: string; certPath: string; keyPath: string }> {
   const path = (name: string) => `${directory}/${name}`;
   const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
@@ -132,9 +133,9 @@ export async function makeCertificate(
     ...["-keyout", path("ca.key"), "-out", path("ca.pem")],
   );
   await openssl(
-    ...["req", "-x509", ...newKey, "-days", "2", "-subj", "/CN=localhost"],
+    ...["req", "-x509", ...newKey, "-days", "2", "-subj", `/CN=${name}`],
     ...["-CA", path("ca.pem"), "-CAkey", path("ca.key")],
-    ...["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE"],
+    ...["-addext", `subjectAltName=DNS:${name}`, "-addext", "basicConstraints=CA:FALSE"],
     ...["-keyout", path("key.pem"), "-out", path("cert.pem")],
   );
   return {

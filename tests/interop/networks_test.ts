@@ -1,4 +1,4 @@
-// What `nat-test`, `connect` and `listen` say in networks that carry less than they need. Each is a host with a kernel of
+// What `nat-test`, `doctor`, `connect` and `listen` say in networks that carry less than they need. Each is a host with a kernel of
 // its own behind a router, made by nftables, with a STUN server and a rendezvous beyond it:
 //
 //   home, 203.0.113.2 ── eth0 ─────── 203.0.113.1, world: 198.51.100.9 and .10
@@ -24,6 +24,8 @@ interface NetworkCase {
   readonly hasPortal?: boolean;
   /** The first of the findings of nat-test, and the verdict. */
   readonly natTest: readonly [kind: string, difficulty: string];
+  /** The first of the findings of doctor. Default: as nat-test. */
+  readonly doctor?: string;
   /** The first finding of connect and listen; `null` if they work. */
   readonly peer: string | null;
 }
@@ -106,6 +108,13 @@ const CASES: readonly NetworkCase[] = [
     peer: "blocked",
   },
   {
+    what: "long packets vanish",
+    world: input("meta length > 1400 drop"),
+    natTest: ["none", "open"],
+    doctor: "mtu",
+    peer: null,
+  },
+  {
     what: "this machine's firewall refuses",
     home:
       `nft add table inet f; nft "add chain inet f o { type filter hook output priority 0; policy drop; }"`,
@@ -122,6 +131,9 @@ for (const each of CASES) {
     assertEquals([kind, natTest.difficulty], each.natTest);
     const limitMs = LIMIT_MS + scene.startMs;
     assert(natTest.ms <= limitMs, `nat-test took ${natTest.ms} ms, of ${limitMs}`);
+    const doctor = await scene.doctor();
+    assertEquals(doctor.kind, each.doctor ?? each.natTest[0], "doctor");
+    assert(doctor.ms <= limitMs, `doctor took ${doctor.ms} ms, of ${limitMs}`);
     for (const command of ["connect", "listen"] as const) {
       const found = await scene.firstFinding(command, each.peer === null ? 2500 : 8000);
       assertEquals(found?.kind ?? null, each.peer, command);
@@ -189,6 +201,20 @@ class Scene implements AsyncDisposable {
     if (text === "") throw new Error(new TextDecoder().decode(stderr));
     const { findings, verdict } = JSON.parse(text);
     return { findings, difficulty: verdict.difficulty, ms };
+  }
+
+  async doctor(): Promise<{ kind: string; ms: number }> {
+    const [stun, meet] = this.#hasNames
+      ? ["stun.example.net", "rendezvous.example.net"]
+      : ["198.51.100.9", "198.51.100.9"];
+    const args = ["doctor", "--server", stun!, "--rendezvous", `ws://${meet}:3480`, "--json"];
+    const startedAt = performance.now();
+    const { stdout, stderr } = await this.#run(args).output();
+    const ms = performance.now() - startedAt;
+    const text = new TextDecoder().decode(stdout);
+    if (text === "") throw new Error(new TextDecoder().decode(stderr));
+    const [first] = JSON.parse(text).findings;
+    return { kind: first?.kind ?? "none", ms };
   }
 
   /** The first finding that a command tells of, if it does so in time. */

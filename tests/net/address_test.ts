@@ -65,6 +65,24 @@ Deno.test("parseIp() accepts only dotted decimal for IPv4", () => {
   assertEquals(ipToBytes("192.0.2.255"), Uint8Array.of(192, 0, 2, 255));
 });
 
+Deno.test("parseIp() takes as IPv4 what is four numbers from 0 to 255 without leading zeros", () => {
+  const form = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/;
+  const isIpv4 = (text: string) =>
+    form.test(text) && text.split(".").every((n) => Number(n) <= 255);
+  const part = fc.oneof(
+    fc.integer({ min: 0, max: 300 }).map(String),
+    fc.constantFrom("", "00", "1e1", " 1", "+1", "0x1", "-0"),
+  );
+  const parts = fc.array(part, { minLength: 1, maxLength: 6 }).map((all) => all.join("."));
+  const characters = fc.string({ unit: fc.constantFrom(..."0129.:a "), maxLength: 17 });
+  fc.assert(
+    fc.property(fc.oneof(parts, characters), (text) => {
+      assertEquals(isIp(text) && !text.includes(":"), isIpv4(text), text);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
 Deno.test("parseIp() rejects other text with a TypeError that quotes it", () => {
   for (const text of NOT_ADDRESSES) {
     assertFalse(isIp(text), text);

@@ -23,6 +23,8 @@ export const TRUSTING_NETWORK: Network = {
   },
   connectTls: (remote, options) =>
     systemNetwork.connectTls(remote, { ...options, caCerts: [TEST_CA] }),
+  startTls: (connection, options) =>
+    systemNetwork.startTls!(connection, { ...options, caCerts: [TEST_CA] }),
 };
 
 /** Runs a job with one listener on loopback, and a way to dial it. */

@@ -6,11 +6,17 @@ import type { PortMappingEntry } from "../../lib/portmap/upnp/actions.ts";
 import type { FallbackContext } from "../../lib/portmap/upnp/fallbacks.ts";
 import type { IgdFailure } from "../../lib/portmap/upnp/faults.ts";
 import {
+  type ClosingAction,
+  type ClosingEvent,
   type MappingEngineEvent,
   type MappingPhase,
   type MappingState,
   type MappingStep,
+  openClosing,
   openMapping,
+  type RequestEnd,
+  type SeenMapping,
+  stepClosing,
   stepMapping,
 } from "../../lib/portmap/upnp/mapping_engine.ts";
 
@@ -305,4 +311,99 @@ function summaryOf({ state, action }: MappingStep): string {
 function reasonOf(failure: IgdFailure): string {
   if (failure.kind === "fault") return `${failure.code}`;
   return failure.kind === "taken" ? `taken by ${failure.by}` : failure.kind;
+}
+
+const PORT = { service: 0, externalPort: 8080 };
+const SECOND = { service: 1, externalPort: 9090 };
+const ENDED: RequestEnd = {};
+const NOTHING: SeenMapping = { kind: "nothing" };
+const HIDDEN: SeenMapping = { kind: "hidden" };
+const SEEN_ON_SECOND: SeenMapping = { kind: "here", service: 1, entry: HERE };
+const look = (port: typeof PORT, isUrgent: boolean): ClosingAction => ({
+  kind: "look",
+  port,
+  isUrgent,
+});
+const looked = (seen: SeenMapping): ClosingEvent => ({ kind: "looked", seen });
+const deleted = (end?: RequestEnd): ClosingEvent => ({ kind: "deleted", end });
+const waited = (end?: RequestEnd): ClosingEvent => ({ kind: "waited", end });
+
+/** What is loose, how the request ended before closing began, and each event with the action that follows. */
+const CLOSING: Readonly<
+  Record<string, {
+    readonly loose: readonly (typeof PORT)[];
+    readonly end?: RequestEnd;
+    readonly first: ClosingAction;
+    readonly then: readonly (readonly [ClosingEvent, ClosingAction])[];
+  }>
+> = {
+  "nothing is loose: nothing is looked up": {
+    loose: [],
+    first: { kind: "end" },
+    then: [],
+  },
+  "a port that is there is deleted where it is": {
+    loose: [PORT],
+    first: look(PORT, true),
+    then: [
+      [looked(SEEN_ON_SECOND), { kind: "delete", port: { service: 1, externalPort: 8080 } }],
+      [deleted(), { kind: "end" }],
+    ],
+  },
+  "while the request goes on, a port that is not there is looked up again": {
+    loose: [PORT],
+    first: look(PORT, true),
+    then: [
+      [looked(NOTHING), { kind: "wait" }],
+      [waited(), look(PORT, true)],
+      [looked(HIDDEN), { kind: "wait" }],
+      [waited(ENDED), look(PORT, false)],
+      [looked(NOTHING), { kind: "end" }],
+    ],
+  },
+  "a table that hides what it has is believed to have the port once the request has ended": {
+    loose: [PORT],
+    end: ENDED,
+    first: look(PORT, false),
+    then: [
+      [looked(HIDDEN), { kind: "delete", port: PORT }],
+      [deleted(ENDED), { kind: "end" }],
+    ],
+  },
+  "the port that the device chose is the one to close": {
+    loose: [PORT],
+    first: look(PORT, true),
+    then: [
+      [looked(NOTHING), { kind: "wait" }],
+      [waited({ externalPort: 50_000 }), look({ service: 0, externalPort: 50_000 }, false)],
+      [looked(HIDDEN), { kind: "delete", port: { service: 0, externalPort: 50_000 } }],
+    ],
+  },
+  "a port of another host is left alone": {
+    loose: [PORT],
+    end: ENDED,
+    first: look(PORT, false),
+    then: [[looked({ kind: "elsewhere", entry: OTHER_HOST }), { kind: "end" }]],
+  },
+  "ports are closed one after the other": {
+    loose: [PORT, SECOND],
+    end: ENDED,
+    first: look(PORT, false),
+    then: [
+      [looked(NOTHING), look(SECOND, false)],
+      [looked(HIDDEN), { kind: "delete", port: SECOND }],
+      [deleted(ENDED), { kind: "end" }],
+    ],
+  },
+};
+
+for (const [name, { loose, end, first, then }] of Object.entries(CLOSING)) {
+  Deno.test(`stepClosing(): ${name}`, () => {
+    let { state, action } = openClosing(loose, end);
+    assertEquals(action, first);
+    for (const [event, next] of then) {
+      ({ state, action } = stepClosing(state, event));
+      assertEquals(action, next);
+    }
+  });
 }

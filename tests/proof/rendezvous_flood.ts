@@ -2,8 +2,9 @@
  * Proof: while many sources flood a rendezvous, two honest peers connect in at most twice the time that they take in
  * quiet, and the server's memory returns to what it was.
  *
- * That is its resident memory after a flood and an idle time, compared with the same after a flood of a tenth of the time and
- * the same idle time. V8 and the allocator keep pages to use them again, so a server that has never been busy has less.
+ * That is its resident memory after a flood and an idle time, compared with the same after an ordinary time: half as many
+ * clients as it allows, who listen as peers do and have left. A server that has never had clients has less, because V8 and
+ * the allocator keep some pages to use them again.
  *
  * The attackers, the server and the honest peers share the machine's processors. To tell the server's part from that of
  * the scheduler, the same peers also connect through a second server, which is not attacked, during the same flood.
@@ -14,6 +15,7 @@
 import { delay } from "@std/async/delay";
 import { median } from "../../bench/median.ts";
 import { Peer } from "../../lib/peer/peer.ts";
+import { DEFAULT_RENDEZVOUS_LIMITS } from "../../lib/signal/rendezvous/server.ts";
 import { type Running, startCommand, startProgram } from "./process.ts";
 
 /** What one run measured. Times are medians unless they say otherwise. */
@@ -26,7 +28,10 @@ export interface FloodFigures {
   /** Connections of honest peers that failed during the flood. */
   readonly failed: number;
   readonly attempts: number;
-  /** After a short flood and the idle time. */
+  /** Before the first client. */
+  readonly residentAtStart: number;
+  /** With the clients of an ordinary time, and after they have left and the idle time. */
+  readonly residentOrdinary: number;
   readonly residentBefore: number;
   readonly residentPeak: number;
   /** After each flood and the same idle time. */
@@ -58,12 +63,8 @@ export async function measureRendezvousFlood(
   const attacked = await addressesOf(server);
   const idle = await addressesOf(idleServer);
   const flooding = { sources, niceness };
-  // One short flood first, so that the server's code is compiled, and what it keeps to use again is there.
-  await flood(
-    attacked.rendezvous,
-    { ...flooding, seed },
-    () => delay(seconds * WARM_UP_SHARE * 1000),
-  );
+  const residentAtStart = await server.residentBytes();
+  const residentOrdinary = await beOrdinary(attacked.rendezvous, server);
   const idleMs = Math.min(MAX_IDLE_MS, seconds * 1000);
   await delay(idleMs); // until nothing of it is left
   for (let i = 0; i < 3; i++) await connectPair(attacked);
@@ -116,12 +117,26 @@ export async function measureRendezvousFlood(
     elsewhereMs: Math.round(median(elsewhere)),
     failed,
     attempts: flooded.length + failed,
+    residentAtStart,
+    residentOrdinary,
     residentBefore,
     residentPeak,
     residentAfter,
     processors,
     attacks,
   };
+}
+
+/** Clients come, stay a while, and leave; the server's resident memory with all of them. */
+async function beOrdinary(rendezvous: string, server: Running): Promise<number> {
+  const target = rendezvous.replace("ws://", "");
+  await using clients = startProgram("ordinary_clients", [target, ORDINARY_CLIENTS]);
+  await clients.prints(/"connected"/);
+  await delay(ORDINARY_MS);
+  const resident = await server.residentBytes();
+  await clients.tell("end");
+  await clients.prints(/"left"/);
+  return resident;
 }
 
 async function flood(
@@ -182,8 +197,11 @@ const SERVE = [
   ...["serve", "--json", "--port", "0", "--alternate-port", "0", "--rendezvous-port", "0"],
 ];
 
-/** Chosen by us: long enough for everything that the flood does to happen. */
-const WARM_UP_SHARE = 0.1;
+/** Chosen by us: half of the connections that a server accepts. */
+const ORDINARY_CLIENTS = DEFAULT_RENDEZVOUS_LIMITS.maxConnections / 2;
+
+/** Chosen by us: each client has had several messages. */
+const ORDINARY_MS = 10_000;
 
 /** Chosen by us: longer than the server lets a client wait for its turn, or for an answer to a ping. */
 const MAX_IDLE_MS = 30_000;

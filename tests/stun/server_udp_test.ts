@@ -50,7 +50,7 @@ const CHANGE_BOTH: StunAttribute = {
 };
 
 Deno.test("respond() answers the shortest request with the expected bytes", () => {
-  const answer = responder(GENEROUS).udp.respond(bytes(SHORTEST), CLIENT, 0);
+  const answer = responder(GENEROUS).udp.respond(bytes(SHORTEST), CLIENT, () => 0);
   assertEquals(
     toHex(answer!.data),
     [
@@ -65,7 +65,7 @@ Deno.test("respond() answers the shortest request with the expected bytes", () =
 
 Deno.test("respond() to a source without tokens sends what RFC 8489 requires, 32 bytes", () => {
   const { udp, counters } = responder(NO_EXCESS);
-  const answer = udp.respond(bytes(SHORTEST), CLIENT, 0);
+  const answer = udp.respond(bytes(SHORTEST), CLIENT, () => 0);
   assertEquals(
     toHex(answer!.data),
     "0101 000c 2112a442 0102030405060708090a0b0c 0020 0008 0001 bd52 e721c045"
@@ -76,7 +76,7 @@ Deno.test("respond() to a source without tokens sends what RFC 8489 requires, 32
 
 Deno.test("respond() answers an RFC 3489 request with the expected bytes", () => {
   const data = bytes("00010008" + "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" + "0003000400000002");
-  const answer = responder(GENEROUS).udp.respond(data, CLIENT, 0);
+  const answer = responder(GENEROUS).udp.respond(data, CLIENT, () => 0);
   assertEquals(
     toHex(answer!.data),
     [
@@ -92,30 +92,30 @@ Deno.test("respond() answers an RFC 3489 request with the expected bytes", () =>
 Deno.test("respond() refuses with no more bytes than the request has", () => {
   const { udp } = responder(NO_EXCESS);
   const data = request({ type: "RESPONSE-PORT", value: 0 });
-  const answer = udp.respond(data, CLIENT, 0)!;
+  const answer = udp.respond(data, CLIENT, () => 0)!;
   assertEquals([data.length, answer.data.length], [28, 28]);
   assertEquals(getAttribute(decodeMessage(answer.data), "ERROR-CODE")?.code, 400);
 });
 
 Deno.test("respond() to a source without tokens sends nothing if a refusal would be longer than the request", () => {
   const data = request({ type: 0x7f00, value: new Uint8Array() });
-  assertEquals(responder(GENEROUS).udp.respond(data, CLIENT, 0)?.data.length, 36);
+  assertEquals(responder(GENEROUS).udp.respond(data, CLIENT, () => 0)?.data.length, 36);
   const { udp, counters } = responder(NO_EXCESS);
-  assertEquals(udp.respond(data, CLIENT, 0), undefined);
+  assertEquals(udp.respond(data, CLIENT, () => 0), undefined);
   assertEquals(counters.udpIgnored, 1);
 });
 
 Deno.test("respond() sends all attributes, even to a source without tokens, if the request is as long", () => {
   const { udp, counters } = responder(NO_EXCESS);
   const data = request({ type: "SOFTWARE", value: "p".repeat(44) });
-  assertEquals([data.length, udp.respond(data, CLIENT, 0)?.data.length], [68, 68]);
+  assertEquals([data.length, udp.respond(data, CLIENT, () => 0)?.data.length], [68, 68]);
   assertEquals(counters.udpShortened, 0);
 });
 
 Deno.test("respond() pads the response to the length of a request with PADDING", () => {
   const { udp } = responder(NO_EXCESS);
   const data = request({ type: "PADDING", value: new Uint8Array(1500) });
-  const answer = udp.respond(data, CLIENT, 0)!.data;
+  const answer = udp.respond(data, CLIENT, () => 0)!.data;
   assertEquals([data.length, answer.length], [1524, 1524]);
   assertEquals(getAttribute(decodeMessage(answer), "PADDING")?.length, 1452);
 });
@@ -127,7 +127,7 @@ Deno.test("respond() limits special responses per source, and refuses instead of
   });
   const data = request(CHANGE_BOTH);
   const ask = (ip: string, nowMs: number) => {
-    const answer = udp.respond(data, { ip, port: 40_000 }, nowMs)!;
+    const answer = udp.respond(data, { ip, port: 40_000 }, () => nowMs)!;
     return [answer.from.ip, getAttribute(decodeMessage(answer.data), "ERROR-CODE")?.code];
   };
   assertEquals(ask(CLIENT.ip, 0), ["192.0.2.2", undefined]);
@@ -144,10 +144,10 @@ Deno.test("respond() ignores a request with a wrong FINGERPRINT, and answers a c
     { class: "request", method: BINDING, transactionId: TRANSACTION_ID, attributes: [] },
     { fingerprint: true },
   );
-  const answer = udp.respond(data, CLIENT, 0)!;
+  const answer = udp.respond(data, CLIENT, () => 0)!;
   assertEquals(decodeMessage(answer.data).attributes.at(-1)?.type, "FINGERPRINT");
   data[data.length - 1]! ^= 1;
-  assertEquals(udp.respond(data, CLIENT, 0), undefined);
+  assertEquals(udp.respond(data, CLIENT, () => 0), undefined);
   assertEquals(counters.udpIgnored, 1);
 });
 
@@ -186,7 +186,7 @@ Deno.test("respond() to a source without tokens sends no more than it received, 
   const { udp } = responder(NO_EXCESS);
   fc.assert(
     fc.property(anyRequest, (data) => {
-      const answer = udp.respond(data, CLIENT, 0);
+      const answer = udp.respond(data, CLIENT, () => 0);
       if (answer === undefined) return;
       const fingerprint = data.length >= 28 &&
         decodeMessage(answer.data).attributes.at(-1)?.type ===
@@ -209,7 +209,7 @@ Deno.test("respond() sends a source at most what it sent, its tokens and 12 byte
       let excess = 0;
       for (const { data, laterMs } of sequence) {
         nowMs += laterMs;
-        const answer = udp.respond(data, CLIENT, nowMs);
+        const answer = udp.respond(data, CLIENT, () => nowMs);
         if (answer !== undefined) excess += Math.max(0, answer.data.length - data.length);
       }
       assert(excess <= 500 + nowMs / 10 + 12 * sequence.length);
@@ -222,7 +222,7 @@ Deno.test("respond() ignores random bytes", () => {
   const { udp } = responder(GENEROUS);
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 100 }), (data) => {
-      const answer = udp.respond(data, CLIENT, 0);
+      const answer = udp.respond(data, CLIENT, () => 0);
       assert(answer === undefined || data[0] === 0);
     }),
     { numRuns: 5000 },

@@ -41,6 +41,19 @@ export function toNetworkError(action: string, cause: unknown): NetworkError {
   return new NetworkError(`${action}: ${detail}`, reason, { cause });
 }
 
+/**
+ * Whether a certificate comes from an authority that this machine does not trust: what Deno says for its own TLS, and Node's
+ * codes.
+ */
+export function isUnknownIssuer(error: unknown): boolean {
+  return /^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/.test(codeOf(error)) ||
+    error instanceof Error && /UnknownIssuer/.test(error.message);
+}
+
+/** What to do about a certificate of an unknown authority, which is what a proxy that reads TLS shows. */
+export const INTERCEPTION_REMEDY =
+  "If a proxy or firewall that you trust intercepts TLS, set DENO_TLS_CA_STORE=system in the environment";
+
 /** The start of an error message: `Cannot bind 192.0.2.1:3478`. */
 export function action(verb: string, address: TransportAddress): string {
   return `Cannot ${verb} ${formatTransportAddress(address)}`;
@@ -170,6 +183,7 @@ const TEXT: Readonly<Record<NetworkErrorReason, string>> = {
   "not-permitted": "not permitted",
   "not-allowed": "only the user may name this address",
   tls: "TLS failed",
+  proxy: "the proxy refused",
   closed: "closed",
   other: "failed",
 };

@@ -4,9 +4,16 @@
  * @module
  */
 
+import { NetworkError } from "../../base/errors.ts";
 import { parseIp, type TransportAddress } from "../address.ts";
 import type { ConnectTlsOptions, TcpConnection } from "../network.ts";
-import { action, requireNet, toNetworkError } from "./platform.ts";
+import {
+  action,
+  INTERCEPTION_REMEDY,
+  isUnknownIssuer,
+  requireNet,
+  toNetworkError,
+} from "./platform.ts";
 
 /** As {@linkcode Network.connectTls}. */
 export async function connectTls(
@@ -32,7 +39,11 @@ export async function connectTls(
   } catch (error) {
     if (conn) closeQuietly(conn);
     signal?.throwIfAborted();
-    throw toNetworkError(action("connect to", remote), error);
+    if (!isUnknownIssuer(error)) throw toNetworkError(action("connect to", remote), error);
+    const message = `${
+      action("connect to", remote)
+    }: the certificate of ${hostname} is of an unknown authority`;
+    throw new NetworkError(message, "tls", { cause: error, remedy: INTERCEPTION_REMEDY });
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }

@@ -5,16 +5,13 @@
  * @module
  */
 
-import { messageOf, NetworkError } from "../../base/errors.ts";
+import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
-import { writeAll } from "../../base/reader.ts";
-import type { TransportAddress } from "../address.ts";
 import type { TcpConnection, TlsAcceptor } from "../network.ts";
-import { action, toNetworkError } from "./platform.ts";
+import { action } from "./platform.ts";
 import { readSmallFile } from "./private_input.ts";
-import { SocketReader } from "./socket_reader.ts";
+import { secureStream, TlsCarrier } from "./tls_stream.ts";
 import crypto from "node:crypto";
-import { Duplex } from "node:stream";
 import tls from "node:tls";
 
 /** Where a certificate is. */
@@ -103,30 +100,11 @@ class FileAcceptor implements FileTlsAcceptor {
   }
 
   async accept(connection: TcpConnection, timeoutMs: number): Promise<TcpConnection> {
-    const carrier = new Carrier(connection);
     const { context } = this.#identity;
+    const cannot = action("accept TLS from", connection.remote);
+    const carrier = new TlsCarrier(connection, cannot, MAX_HANDSHAKE_BYTES);
     const socket = new tls.TLSSocket(carrier, { isServer: true, secureContext: context });
-    const secure = new SecureConnection(socket, connection);
-    const { promise: settled, resolve, reject } = Promise.withResolvers<void>();
-    const timer = setTimeout(() => {
-      reject(
-        new NetworkError(`${action("accept TLS from", connection.remote)}: timed out`, "timed-out"),
-      );
-    }, timeoutMs);
-    const onClose = () => reject(carrier.failure ?? failure("the client has gone", connection));
-    try {
-      socket.once("secure", resolve).once("error", reject).once("close", onClose);
-      await settled;
-      carrier.isEstablished = true;
-      return secure;
-    } catch (error) {
-      secure.reset();
-      if (error instanceof NetworkError) throw error;
-      throw failure(messageOf(error), connection, error);
-    } finally {
-      clearTimeout(timer);
-      socket.off("secure", resolve).off("error", reject).off("close", onClose);
-    }
+    return await secureStream(socket, carrier, { event: "secure", timeoutMs });
   }
 
   [Symbol.dispose](): void {
@@ -205,152 +183,6 @@ function nameIn(subjectAltName: string): string | undefined {
   return after("DNS:") ?? after("IP Address:");
 }
 
-/** The connection below TLS, as the stream that `node:tls` wants. */
-class Carrier extends Duplex {
-  /** After the handshake, the records that arrive are no longer counted. */
-  isEstablished = false;
-  /** Why reading has ended. */
-  failure: NetworkError | undefined;
-  readonly #connection: TcpConnection;
-  #buffer = new Uint8Array(MIN_READ_BYTES);
-  #received = 0;
-
-  constructor(connection: TcpConnection) {
-    super({ allowHalfOpen: true });
-    this.#connection = connection;
-  }
-
-  override async _read(): Promise<void> {
-    try {
-      const length = await this.#connection.read(this.#buffer);
-      this.#received += length ?? 0;
-      if (!this.isEstablished && this.#received > MAX_HANDSHAKE_BYTES) {
-        throw failure(`a handshake has at most ${MAX_HANDSHAKE_BYTES} bytes`, this.#connection);
-      }
-      this.push(length === null ? null : this.#buffer.slice(0, length));
-      const isFull = length === this.#buffer.length && this.isEstablished;
-      if (isFull && length < MAX_READ_BYTES) this.#buffer = new Uint8Array(MAX_READ_BYTES);
-    } catch (error) {
-      this.#fail(error);
-    }
-  }
-
-  override async _write(
-    chunk: Uint8Array,
-    _encoding: string,
-    done: (error?: Error | null) => void,
-  ): Promise<void> {
-    try {
-      await writeAll(this.#connection, chunk);
-      done();
-    } catch (error) {
-      done(error as Error);
-    }
-  }
-
-  override async _final(done: (error?: Error | null) => void): Promise<void> {
-    try {
-      await this.#connection.closeWrite();
-    } catch (error) {
-      if (!(error instanceof NetworkError)) throw error;
-    }
-    done();
-  }
-
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#connection.close();
-    done(error);
-  }
-
-  #fail(error: unknown): void {
-    if (error instanceof NetworkError) this.failure ??= error;
-    this.destroy(error as Error);
-  }
-}
-
-/** What travels inside of TLS. */
-class SecureConnection implements TcpConnection {
-  readonly local: TransportAddress;
-  readonly remote: TransportAddress;
-  readonly #socket: tls.TLSSocket;
-  readonly #connection: TcpConnection;
-  readonly #reader = new SocketReader();
-  #isClosed = false;
-
-  constructor(socket: tls.TLSSocket, connection: TcpConnection) {
-    this.local = connection.local;
-    this.remote = connection.remote;
-    this.#socket = socket;
-    this.#connection = connection;
-    this.#reader.attach(socket, (error) => this.#failure("read from", error));
-    socket.on("data", (chunk: Uint8Array) => {
-      if (!this.#reader.onread.callback(chunk.length, chunk)) socket.pause();
-    });
-  }
-
-  read(buffer: Uint8Array): Promise<number | null> {
-    return this.#reader.read(buffer);
-  }
-
-  async write(data: Uint8Array): Promise<number> {
-    const socket = this.#socket;
-    if (socket.destroyed) throw this.#failure("write to", socket.errored);
-    await new Promise<void>((resolve, reject) => {
-      socket.write(data, (error) => error ? reject(this.#failure("write to", error)) : resolve());
-    });
-    return data.length;
-  }
-
-  async closeWrite(): Promise<void> {
-    const socket = this.#socket;
-    if (socket.writableFinished) return;
-    if (socket.destroyed) throw this.#failure("close", socket.errored);
-    await new Promise<void>((resolve) => socket.end(() => resolve()));
-  }
-
-  close(): void {
-    this.#end(() => this.#socket.destroy());
-  }
-
-  reset(): void {
-    this.#end(() => {
-      this.#connection.reset();
-      this.#socket.destroy();
-    });
-  }
-
-  ref(): void {
-    this.#connection.ref?.();
-  }
-
-  unref(): void {
-    this.#connection.unref?.();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
-  #end(end: () => void): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#reader.close(this.#failure("read from"));
-    end();
-    this.#connection.close();
-  }
-
-  #failure(verb: string, error?: Error | null): NetworkError {
-    const cannot = action(verb, this.remote);
-    const own = this.#socket.errored ?? error;
-    if (!this.#isClosed && own) return toNetworkError(cannot, own);
-    return new NetworkError(`${cannot}: the connection is closed`, "closed");
-  }
-}
-
-function failure(why: string, { remote }: TcpConnection, cause?: unknown): NetworkError {
-  return new NetworkError(`${action("accept TLS from", remote)}: ${why}`, "tls", { cause });
-}
-
 /** Chosen by us: a renewed certificate is in use soon, and two files are looked at for it. */
 const RELOAD_MS = 3000;
 
@@ -359,9 +191,3 @@ const MAX_FILE_BYTES = 65_536;
 
 /** Chosen by us: a ClientHello with post-quantum keys and a session ticket has less than 4 KiB. */
 const MAX_HANDSHAKE_BYTES = 16_384;
-
-/** Chosen by us: most connections are idle, and never need more. */
-const MIN_READ_BYTES = 2048;
-
-/** Chosen by us: four of the longest records. A connection that fills the smaller buffer gets it. */
-const MAX_READ_BYTES = 65_536;

@@ -165,6 +165,78 @@ export function stepMapping(
   }
 }
 
+/** What is left to close after a request that ends without a grant. The ports are closed one after the other. */
+export interface ClosingState {
+  /** The one that is being closed comes first. */
+  readonly loose: readonly LoosePort[];
+  /** How the request ended, as far as was known when the port was looked up; until then, the device may still open it. */
+  readonly end: RequestEnd | undefined;
+}
+
+/** The end of a request: the port that the device chose, if it did. */
+export interface RequestEnd {
+  readonly externalPort?: number;
+}
+
+/** What happened. */
+export type ClosingEvent =
+  /** What the tables of all services show. */
+  | { readonly kind: "looked"; readonly seen: SeenMapping }
+  /** An action is done; and how the request ended, if it has by now. */
+  | { readonly kind: "deleted" | "waited"; readonly end: RequestEnd | undefined };
+
+/** What to do. */
+export type ClosingAction =
+  /** Look the port up, on all services. */
+  | { readonly kind: "look"; readonly port: LoosePort; readonly isUrgent: boolean }
+  | { readonly kind: "delete"; readonly port: LoosePort }
+  /** Wait a moment, or until the request ends. */
+  | { readonly kind: "wait" }
+  | { readonly kind: "end" };
+
+/** The state after an event, and what to do about it. */
+export interface ClosingStep {
+  readonly state: ClosingState;
+  readonly action: ClosingAction;
+}
+
+/** The start of closing. */
+export function openClosing(
+  loose: readonly LoosePort[],
+  end: RequestEnd | undefined,
+): ClosingStep {
+  const [first] = loose;
+  const state = { loose, end };
+  if (first === undefined) return { state, action: { kind: "end" } };
+  return { state, action: { kind: "look", port: portToClose(first, end), isUrgent: !end } };
+}
+
+/** What to do next. A table that hides what it has is believed to have the port once the request has ended. */
+export function stepClosing(state: ClosingState, event: ClosingEvent): ClosingStep {
+  const { loose, end } = state;
+  switch (event.kind) {
+    case "looked": {
+      const { seen } = event;
+      const port = portToClose(loose[0]!, end);
+      if (seen.kind === "here") {
+        const there = { service: seen.service, externalPort: seen.entry.externalPort };
+        return { state, action: { kind: "delete", port: there } };
+      }
+      if (seen.kind === "hidden" && end) return { state, action: { kind: "delete", port } };
+      return end ? openClosing(loose.slice(1), end) : { state, action: { kind: "wait" } };
+    }
+    case "deleted":
+      return openClosing(loose.slice(1), event.end);
+    case "waited":
+      return openClosing(loose, event.end);
+  }
+}
+
+/** A device that chooses ports itself has chosen the one of its answer. */
+function portToClose({ service, externalPort }: LoosePort, end?: RequestEnd): LoosePort {
+  return { service, externalPort: end?.externalPort ?? externalPort };
+}
+
 /** Whether an entry leads to this host's port. */
 export function leadsHere(
   entry: Pick<PortMappingEntry, "internalClient" | "internalPort" | "protocol">,

@@ -19,14 +19,18 @@ import type { AddMappingAttempt } from "./fallbacks.ts";
 import type { IgdFailure } from "./faults.ts";
 import { deleteEntry } from "./mapping_deletion.ts";
 import {
+  type ClosingAction,
   leadsHere,
   type LoosePort,
   type MappingAction,
   type MappingEngineEvent,
   type MappingState,
   mayLeadHere,
+  openClosing,
   openMapping,
+  type RequestEnd,
   type SeenMapping,
+  stepClosing,
   stepMapping,
 } from "./mapping_engine.ts";
 import {
@@ -314,35 +318,37 @@ class MappingDriver {
     const { signal } = deadline;
     const session = { ...this.#session, signal };
     const { protocol } = this.#request;
-    const action = cannot("map", this.#request);
-    let answer: MappingEngineEvent | undefined;
-    const answered = this.#answer?.then((event) => answer = event, () => answer = GONE) ??
-      Promise.resolve(answer = GONE);
-    try {
-      for (const port of loose) {
-        while (true) {
-          const wasAnswered = answer !== undefined;
-          const externalPort = answer?.kind === "answered" && answer.externalPort !== undefined
-            ? answer.externalPort // of AddAnyPortMapping
-            : port.externalPort;
-          const attempt = { ...state.attempt, service: port.service, externalPort };
-          const search = { attempt, isUrgent: !wasAnswered, hides: false };
-          const seen = await this.#search(session, search);
-          const isOurs = seen.kind === "here" || seen.kind === "hidden" && wasAnswered;
-          if (isOurs) {
-            const where = seen.kind === "here"
-              ? { service: seen.service, externalPort: seen.entry.externalPort }
-              : { service: port.service, externalPort };
-            await deleteEntry(session, this.#services[where.service]!, {
-              key: { protocol, externalPort: where.externalPort },
-              target: this.#request,
-              action,
-              isUrgent: true,
-            });
-          }
-          if (isOurs || wasAnswered) break;
-          await Promise.race([answered, delay(CLOSE_PAUSE_MS, { signal })]);
+    let end: RequestEnd | undefined = this.#answer === undefined ? {} : undefined;
+    const ended = this.#answer?.then(
+      (answer) => end = answer.kind === "answered" ? { externalPort: answer.externalPort } : {},
+      () => end = {},
+    );
+    const perform = async (action: Exclude<ClosingAction, { kind: "end" }>) => {
+      switch (action.kind) {
+        case "look": {
+          const { port, isUrgent } = action;
+          const search = { attempt: { ...state.attempt, ...port }, isUrgent, hides: false };
+          return { kind: "looked", seen: await this.#search(session, search) } as const;
         }
+        case "delete": {
+          const { service, externalPort } = action.port;
+          await deleteEntry(session, this.#services[service]!, {
+            key: { protocol, externalPort },
+            target: this.#request,
+            action: cannot("map", this.#request),
+            isUrgent: true,
+          });
+          return { kind: "deleted", end } as const;
+        }
+        case "wait":
+          await Promise.race([ended, delay(CLOSE_PAUSE_MS, { signal })]);
+          return { kind: "waited", end } as const;
+      }
+    };
+    try {
+      let { state: closing, action } = openClosing(loose, end);
+      while (action.kind !== "end") {
+        ({ state: closing, action } = stepClosing(closing, await perform(action)));
       }
     } catch (error) {
       if (error !== signal.reason && !(error instanceof PunchlineError)) throw error;
@@ -364,12 +370,6 @@ function drawPorts(): number[] {
   const drawn = crypto.getRandomValues(new Uint16Array(OTHER_PORTS));
   return Array.from(drawn, (number) => FIRST_DYNAMIC_PORT + number % DYNAMIC_PORTS);
 }
-
-/** The answer to a request that is over without one. */
-const GONE: MappingEngineEvent = {
-  kind: "failed",
-  failure: { kind: "unanswered", problem: "the request is over" },
-};
 
 /** RFC 6335 §6: the dynamic ports. */
 const FIRST_DYNAMIC_PORT = 49_152;

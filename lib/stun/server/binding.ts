@@ -5,7 +5,6 @@
  * @module
  */
 
-import { copyOf } from "../../base/bytes.ts";
 import { MalformedMessageError } from "../../base/errors.ts";
 import {
   ipFamily,
@@ -189,7 +188,8 @@ export function isPlainBinding(data: Uint8Array): boolean {
 
 /** Answers plain requests that arrive at one transport address, from a template: the fast path of a server. */
 export class PlainResponder {
-  readonly #template: Uint8Array;
+  /** The answer, in which each request changes what is its own. */
+  readonly #answer: Uint8Array<ArrayBuffer>;
   readonly #attributeLength: number;
   readonly #attributeCount: number;
 
@@ -202,13 +202,13 @@ export class PlainResponder {
     const request = { class: "request", method: BINDING, attributes: [] } as const;
     const transactionId = new Uint8Array(12);
     const { response } = answerBinding({ ...request, transactionId }, { ...arrival, source })!;
-    this.#template = encodeMessage(response);
+    this.#answer = encodeMessage(response);
     this.#attributeCount = response.attributes.length;
-    this.#attributeLength = (this.#template.length - HEADER_LENGTH) / this.#attributeCount;
+    this.#attributeLength = (this.#answer.length - HEADER_LENGTH) / this.#attributeCount;
   }
 
   /**
-   * The answer to a request for which {@linkcode isPlainBinding} is true.
+   * The answer to a request for which {@linkcode isPlainBinding} is true. The next call overwrites it.
    *
    * @param mayExceed as in `encodeAnswer()`
    */
@@ -217,13 +217,13 @@ export class PlainResponder {
     source: TransportAddress,
     mayExceed: (bytes: number) => boolean,
   ): Uint8Array<ArrayBuffer> {
+    const answer = this.#answer;
     let count = this.#attributeCount;
-    let length = this.#template.length;
+    let length = answer.length;
     while (count > 1 && length > request.length && !mayExceed(length - request.length)) {
       count--;
       length -= this.#attributeLength;
     }
-    const answer = copyOf(this.#template.subarray(0, length));
     writeUint16(answer, 2, length - HEADER_LENGTH);
     answer.set(request.subarray(8, HEADER_LENGTH), 8);
     const address = ipToBytes(source.ip);
@@ -231,10 +231,9 @@ export class PlainResponder {
     const xored = HEADER_LENGTH + ATTRIBUTE_HEADER_LENGTH;
     writeUint16(answer, xored + 2, source.port ^ (MAGIC_COOKIE >>> 16));
     for (let i = 0; i < address.length; i++) answer[xored + 4 + i] = address[i]! ^ answer[4 + i]!;
-    if (count === this.#attributeCount) {
-      writeUint16(answer, length - address.length - 2, source.port);
-      answer.set(address, length - address.length);
-    }
+    if (count < this.#attributeCount) return answer.subarray(0, length);
+    writeUint16(answer, length - address.length - 2, source.port);
+    answer.set(address, length - address.length);
     return answer;
   }
 }

@@ -241,7 +241,7 @@ class SocketServer implements StunServer {
         if (error instanceof NetworkError && error.reason === "closed") return;
         throw error;
       }
-      const answer = responder.respond(datagram.data, datagram.from, performance.now());
+      const answer = responder.respond(datagram.data, datagram.from, () => performance.now());
       if (answer === undefined) continue;
       try {
         await this.#socketOf(answer.from).send(answer.data, answer.to);

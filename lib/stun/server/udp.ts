@@ -1,6 +1,6 @@
 /**
  * What a STUN server sends for a datagram: the answer of `binding.ts`, within the limits that keep the server from
- * being used to attack others. It has no sockets, and the time is an argument.
+ * being used to attack others. It has no sockets, and the clock is an argument.
  *
  * @module
  */
@@ -66,15 +66,19 @@ export class UdpResponder {
     this.#plain = new PlainResponder({ transport: "udp", ...addresses });
   }
 
-  /** What to send for a datagram, if anything; `nowMs` is read from a clock that never goes back. */
+  /**
+   * What to send for a datagram, if anything. The next call may overwrite its data.
+   *
+   * @param clock the time in milliseconds, which never goes back; it is read only for what has a rate
+   */
   respond(
     data: Uint8Array,
     source: TransportAddress,
-    nowMs: number,
+    clock: () => number,
   ): OutgoingDatagram | undefined {
     let shortened = false;
     const mayExceed = (bytes: number) => {
-      const allowed = this.#buckets.excessBytes.take(source.ip, bytes, nowMs);
+      const allowed = this.#buckets.excessBytes.take(source.ip, bytes, clock());
       shortened ||= !allowed;
       return allowed;
     };
@@ -86,7 +90,7 @@ export class UdpResponder {
       }
       : this.#respondInFull(data, { transport: "udp", source, ...this.#addresses }, {
         mayExceed,
-        nowMs,
+        clock,
       });
     if (answer === undefined) this.#counters.udpIgnored++;
     else if (shortened) this.#counters.udpShortened++;
@@ -96,14 +100,14 @@ export class UdpResponder {
   #respondInFull(
     data: Uint8Array,
     arrival: Arrival,
-    { mayExceed, nowMs }: { mayExceed: (bytes: number) => boolean; nowMs: number },
+    { mayExceed, clock }: { mayExceed: (bytes: number) => boolean; clock: () => number },
   ): OutgoingDatagram | undefined {
     if (!mayBeBindingRequest(data)) return undefined;
     const request = decodeRequest(data);
     let answer = request && answerBinding(request, arrival);
     if (request === undefined || answer === undefined) return undefined;
     if (
-      answer.limited && !this.#buckets.specialAnswers.take(arrival.source.ip, 1, nowMs)
+      answer.limited && !this.#buckets.specialAnswers.take(arrival.source.ip, 1, clock())
     ) {
       this.#counters.udpLimited++;
       // To the client, silence would look like a filter.

@@ -1,0 +1,72 @@
+/**
+ * The proxy for signaling and relays: from `--proxy`, or from the variables that other programs read too.
+ *
+ * @module
+ */
+
+import { shownUrl } from "../base/login.ts";
+import type { Network } from "../net/network.ts";
+import type { ProxyOptions } from "../net/proxy/client.ts";
+import { systemNetwork } from "../net/system.ts";
+import { readVariable } from "../net/system/private_input.ts";
+import { DialPolicy } from "../peer/dial_policy.ts";
+import type { PeerOptions } from "../peer/options.ts";
+import type { Arguments } from "./arguments.ts";
+import { UsageError } from "./io.ts";
+import type { SecretReader } from "./secrets.ts";
+
+/**
+ * Reads `--proxy`, or the environment where that is permitted.
+ *
+ * @throws {UsageError} if it is not the URL of a proxy; the message does not show the login
+ */
+export async function readProxy(
+  { values }: Pick<Arguments, "values">,
+  secrets: SecretReader,
+): Promise<ProxyOptions | undefined> {
+  const noProxy = await readVariable("NO_PROXY") ?? await readVariable("no_proxy");
+  const given = values.get("proxy");
+  const named = given === undefined
+    ? await readEnvironment(noProxy)
+    : { what: "--proxy", url: await secrets.read("--proxy", given) };
+  if (named === undefined) return undefined;
+  const { what, url } = named;
+  const { requireProxyUrl } = await import("../net/proxy/client.ts");
+  try {
+    return { url: requireProxyUrl(url), noProxy };
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    const why = error.message.replace(/^Cannot use the proxy(?: \S+)?: /, "");
+    throw new UsageError(`${what} ${shownUrl(url)}: ${why}`, { cause: error });
+  }
+}
+
+/** The network for one signaling server that the user has named, without a peer. */
+export async function networkThrough(
+  given: PeerOptions["proxy"],
+  url: string,
+  signal: AbortSignal,
+): Promise<Network> {
+  if (given === undefined) return systemNetwork;
+  const proxy = typeof given === "string" ? { url: given } : given;
+  const { throughProxy } = await import("../net/proxy/client.ts");
+  const through = throughProxy(systemNetwork, proxy);
+  const policy = new DialPolicy({
+    network: systemNetwork,
+    named: [url],
+    allowUrl: undefined,
+    proxy: through,
+  });
+  return await policy.networkFor(url, signal);
+}
+
+/** `NO_PROXY=*` turns the others off. */
+async function readEnvironment(
+  noProxy: string | undefined,
+): Promise<{ what: string; url: string } | undefined> {
+  if (noProxy?.trim() === "*") return undefined;
+  const secure = await readVariable("HTTPS_PROXY") ?? await readVariable("https_proxy");
+  if (secure !== undefined) return { what: "HTTPS_PROXY", url: secure };
+  const all = await readVariable("ALL_PROXY") ?? await readVariable("all_proxy");
+  return all === undefined ? undefined : { what: "ALL_PROXY", url: all };
+}
