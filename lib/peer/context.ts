@@ -17,7 +17,7 @@ import { DialBudgets } from "../punch/nomination.ts";
 import { prepareWith, type PunchOptions } from "../punch/punch.ts";
 import type { UdpPunching } from "../punch/udp_punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
-import { DEFAULT_SIGNALING, openSignaling } from "../signal/open.ts";
+import { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import { openStreamRelay, parseTurnUri } from "../turn/open_relay.ts";
 import { DialPolicy } from "./dial_policy.ts";
@@ -80,7 +80,7 @@ export interface PeerContext {
 /**
  * Makes what the connections of a peer share.
  *
- * @throws {TypeError} if a relay or a strategy is invalid, or no strategy is left
+ * @throws {TypeError} if a URL, a relay or a strategy is invalid, or no strategy is left
  */
 export function makeContext(
   options: PeerOptions,
@@ -96,7 +96,8 @@ export function makeContext(
   const isDirect = !relayOnly && pathKinds.size > 0;
   const mayRelay = kinds.has("relay");
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
-  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
+  const named = (options.signaling ?? [])
+    .map((each) => typeof each === "string" ? parseSignalUrl(each) : each.url);
   const hasRendezvous = options.signaling?.some((each) => isRendezvous(each)) ?? false;
   const isSealed = relayOnly && own.proxy !== undefined;
   const lan = named.find((url) => isSealed && url.startsWith("lan:"));
@@ -241,14 +242,6 @@ function signalingReporter(
     if (state !== last) onProgress?.({ event: "signaling", url: withoutLogin(url), state, error });
     last = state;
   };
-}
-
-/** Once a path is lost: what has cut it may have cut connections to servers, and changed this host's addresses. */
-export function checkNetwork(
-  { signaling, baseSockets }: Pick<PeerContext, "signaling" | "baseSockets">,
-): void {
-  signaling.check();
-  baseSockets?.discard();
 }
 
 /** This host's addresses as text, which change with the network. */

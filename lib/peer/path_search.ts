@@ -39,6 +39,8 @@ export interface PathSearchOptions {
   readonly role: PunchRole;
   /** As the connection request says. */
   readonly wants: ConnectionRequest["wants"];
+  /** Whether this side makes no direct path. Default: `false`. */
+  readonly isRelayOnly?: boolean;
   /** URLs of signaling servers that both sides may use: those that are a rendezvous may have a relay. */
   readonly signalingUrls: readonly string[];
   /** What the paths are for. */
@@ -68,6 +70,8 @@ export interface FoundPath extends PathReport {
   readonly connection: SecureConnection;
   /** Carries datagrams beside the stream, if it can. */
   readonly datagrams?: DatagramPath;
+  /** What it runs over, if that is UDP: it answers from another address. */
+  readonly udp?: Pick<UdpConnection, "local" | "remote" | "probe">;
 }
 
 /** How a path was found. */
@@ -100,9 +104,8 @@ export async function searchPaths(
   const { session } = options;
   if (session.isManual && context.baseSockets === undefined) {
     const message = "Cannot connect manually: that needs direct paths, and all are ruled out";
-    throw new UnreachableError(message, [], {
-      remedy: "Leave `strategies` out, and `relayOnly`",
-    });
+    const remedy = "Leave `strategies` out, and `relayOnly`";
+    throw new UnreachableError(message, [], { remedy });
   }
   const hasMoved = await new PathSearch(context, options).run();
   // Only now: its dials would disturb the prediction of ports. After a failure the network may be about to change.
@@ -150,9 +153,8 @@ class PathSearch {
     this.#context = context;
     this.#options = options;
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
-    this.#base = baseSockets?.take(signal);
-    const { remoteKey } = options.connection;
-    this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
+    this.#base = options.isRelayOnly ? undefined : baseSockets?.take(signal);
+    this.#budget = context.budgets.begin(toHex(options.connection.remoteKey), performance.now());
     this.#udp = this.#base === undefined ? undefined : context.udp?.race({
       network: context.network,
       role: options.role,
@@ -349,7 +351,8 @@ class PathSearch {
       const { connectionKey } = await this.#options.session.ready;
       const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
       const datagrams = this.#context.udp!.datagrams(connection, keys);
-      this.#directMove = this.#use(connection, channelBinding, report, datagrams);
+      const overUdp = { datagrams, udp: connection };
+      this.#directMove = this.#use(connection, channelBinding, report, overUdp);
       await this.#directMove;
     } catch (error) {
       connection.reset();
@@ -381,10 +384,9 @@ class PathSearch {
     connection: TcpConnection,
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
-    datagrams?: DatagramPath,
+    overUdp?: Pick<FoundPath, "datagrams" | "udp">,
   ): Promise<boolean> {
-    const { session, role } = this.#options;
-    const { remoteKey } = this.#options.connection;
+    const { session, role, connection: { remoteKey } } = this.#options;
     // The controlling side decides; its end of a path that is not better is reset.
     const isWanted = role === "controlled" || this.#best === undefined ||
       isBetter(report, this.#best);
@@ -396,7 +398,7 @@ class PathSearch {
     const { connectionKey } = await session.ready;
     const keys = pathKeys(connectionKey, channelBinding, role);
     const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
-    const path = { ...report, connection: encrypted, datagrams, attempts: this.#attempts };
+    const path = { ...report, connection: encrypted, ...overUdp, attempts: this.#attempts };
     const move = this.#move(path).then((hasMoved) => {
       if (!hasMoved && this.#best === report) this.#best = undefined; // another one may take its place
       return hasMoved;

@@ -36,11 +36,21 @@ export class BaseSocketPool implements AsyncDisposable {
   /** Aborted when the pool is disposed of. */
   readonly #disposed = new AbortController();
   #ready: Promise<BaseSocket> | undefined;
-  /** What goes on without a caller, and never rejects: calls of the router, each of which may open a port, and the end of base sockets. */
-  readonly #jobs = new Set<Promise<unknown>>();
+  /** Calls of the router that are not over, each of which may have opened a port, and base sockets that are being closed. */
+  readonly #mappings = new Set<Promise<unknown>>();
 
   constructor(options: BaseSocketPoolOptions) {
     this.#options = options;
+  }
+
+  /** Disposes of a base socket that is ready: what it knows about the network is no longer true. */
+  discard(): void {
+    const ready = this.#ready;
+    this.#ready = undefined;
+    if (ready === undefined) return;
+    const disposing: Promise<void> = disposeOnceReady(ready)
+      .finally(() => this.#mappings.delete(disposing));
+    this.#mappings.add(disposing);
   }
 
   /** Prepares a base socket, unless there is one. A failure is thrown by the `take()` that follows. */
@@ -68,22 +78,10 @@ export class BaseSocketPool implements AsyncDisposable {
     }
   }
 
-  /** Gives up the base socket that is ready: what has cut a path may have changed its addresses, too. */
-  discard(): void {
-    const ready = this.#ready;
-    this.#ready = undefined;
-    if (ready !== undefined) this.#run(disposeOnceReady(ready));
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed.abort(new DOMException("The peer is closed", "AbortError"));
-    this.discard();
-    while (this.#jobs.size > 0) await Promise.all(this.#jobs); // the end of one may start another
-  }
-
-  #run(job: Promise<unknown>): void {
-    const running: Promise<unknown> = job.finally(() => this.#jobs.delete(running));
-    this.#jobs.add(running);
+    if (this.#ready !== undefined) await disposeOnceReady(this.#ready);
+    await Promise.all(this.#mappings); // which never reject
   }
 
   async #putBack(base: Promise<BaseSocket>): Promise<void> {
@@ -101,8 +99,9 @@ export class BaseSocketPool implements AsyncDisposable {
     const mappings = needy.map((each) =>
       this.#addMapping(each!, each === base ? "tcp" : "udp", map)
     );
-    const adding = Promise.all(mappings);
-    this.#run(adding);
+    const adding: Promise<unknown> = Promise.all(mappings)
+      .finally(() => this.#mappings.delete(adding));
+    this.#mappings.add(adding);
     using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
     try {
       await abortable(adding, deadline.signal);
@@ -209,11 +208,18 @@ export class SignalingPool implements AsyncDisposable {
     return rttMs === undefined ? undefined : Math.round(rttMs);
   }
 
-  /** Checks that all connections are alive: what cut the connection to a peer may have cut those to servers. */
-  check(): void {
+  /**
+   * Checks that all connections are alive: what cut the connection to a peer may have cut those to servers. A peer waits,
+   * so that an answer has less time than otherwise.
+   *
+   * @param isLost whether they are certain to be dead
+   */
+  check({ isLost = false }: { readonly isLost?: boolean } = {}): void {
     for (const { signaling } of this.#entries.values()) {
-      // If one cannot be opened, its leases report that.
-      signaling.then((signaling) => signaling.check?.(), () => {});
+      signaling.then((signaling) => {
+        const withinMs = Math.max(MIN_CHECK_MS, CHECK_ROUND_TRIPS * (signaling.rttMs ?? Infinity));
+        signaling.check?.(isLost ? 0 : withinMs === Infinity ? undefined : withinMs);
+      }, () => {}); // if one cannot be opened, its leases report that
     }
   }
 
@@ -383,6 +389,9 @@ export class TopicSubscriptions {
     return refused;
   }
 }
+
+/** How long the answer to a check may take while a peer waits. Chosen by us: a packet may be lost. */
+const [MIN_CHECK_MS, CHECK_ROUND_TRIPS] = [250, 4];
 
 /** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. What takes longer is added when it comes. */
 const MAPPING_TIMEOUT_MS = 300;

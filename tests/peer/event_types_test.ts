@@ -41,10 +41,10 @@ const SAME: readonly true[] = [
   true satisfies Same<Parameters<NonNullable<SessionOptions["onEvent"]>>, [event: SessionEvent]>,
   true satisfies Same<PortMapping["events"], AsyncIterable<MappingEvent>>,
   // Which there are.
+  true satisfies Same<PeerEvent["event"], "path" | "stalled" | "resumed" | "lost">,
   true satisfies Same<ConnectionEvent["event"], "opened" | "ended">,
-  true satisfies Same<PeerEvent["event"], "path" | "lost">,
   true satisfies Same<PeerProgress["event"], "signaling" | "answered">,
-  true satisfies Same<SessionEvent["event"], "attached" | "lost" | "ended">,
+  true satisfies Same<SessionEvent["event"], "attached" | "stalled" | "resumed" | "lost" | "ended">,
   // What each has.
   true satisfies Same<keyof Of<ConnectionEvent, "opened">, "event" | "connection">,
   true satisfies Same<keyof Of<ConnectionEvent, "ended">, "event" | "connection" | "error">,
@@ -102,6 +102,9 @@ function inWords(event: PeerEvent | PeerProgress): string {
       return event.path.kind;
     case "lost":
       return event.reason;
+    case "stalled":
+    case "resumed":
+      return event.event;
     case "signaling":
       return `${event.url} is ${event.state}`;
     case "answered":

@@ -17,7 +17,8 @@ import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { VirtualTime } from "../simnet/virtual_time.ts";
-import "../../lib/punch/udp_punch.ts"; // a peer loads it, which virtual time does not wait for
+import "../../lib/peer/roaming.ts"; // a peer loads these two, which virtual time does not wait for
+import "../../lib/punch/udp_punch.ts";
 import { addHome, linkOfRoundTrip, serveSceneStun, STUN_SERVERS } from "./homes.ts";
 
 export class TestHub implements SignalTransport {

@@ -122,11 +122,14 @@ export class MqttClient {
     await this.#send({ type: "unsubscribe", id: this.#nextId(), topic });
   }
 
-  /** Pings the broker at once, and drops the connection if it does not answer. */
-  check(): void {
-    if (this.#failure !== undefined || this.#checking !== undefined) return;
+  /** Pings the broker at once, and drops the connection if it does not answer in time; at once if there is no time. */
+  check(withinMs: number = CHECK_MS): void {
+    if (this.#failure !== undefined) return;
+    if (withinMs === 0) return this.#drop("the network has changed");
+    if (this.#checking !== undefined && withinMs === CHECK_MS) return;
+    clearTimeout(this.#checking);
     this.#ping();
-    this.#checking = setTimeout(() => this.#drop("it does not answer"), CHECK_MS);
+    this.#checking = setTimeout(() => this.#drop("it does not answer"), withinMs);
   }
 
   /** Disconnects, with a DISCONNECT if the broker still reads. Does not fail if the connection was lost. */
