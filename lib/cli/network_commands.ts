@@ -329,9 +329,8 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         ...["verdicts", "loss", "times", "report", "adverse", "punch", "figures", "udp"],
         ...["udp-matrix", "peers", "reach", "again", "transfer", "outages"],
       ],
-      help:
-        "verdicts, loss, times, report, adverse, punch, figures, udp, udp-matrix, peers, reach, " +
-        "again, transfer or outages; without any, all of them",
+      help: "verdicts, loss, times, report, adverse, punch, figures, udp, udp-matrix, peers, " +
+        "reach, again, transfer or outages; without any, all of them",
     }],
     options: [
       option("runs", { value: "N", help: "how many runs of each kind" }),

@@ -116,6 +116,7 @@ export class ConnectionEvents {
       this.emit({ event: "answered", url });
       return this.waitFor(`Found by ${wayName(url)}, connecting`);
     }
+    if (progress.event === "finding") return this.finding(progress.finding);
     const { url, state, error } = progress;
     this.signaling(url, state, error);
   };

@@ -13,7 +13,9 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { PunchRole } from "../punch/punch.ts";
 import type { WindowBudget } from "../session/receive_stream.ts";
-import { Session } from "../session/session.ts";
+import { StreamSession } from "../session/streams.ts";
+import type { PeerOptions } from "./options.ts";
+import { MTU_FINDING, MtuHoleMemory } from "./path_check.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
 import { type RecallSecrets, recallSecrets } from "./ticket.ts";
 
@@ -82,13 +84,15 @@ export interface PeerConnectionOptions {
   readonly onStalled: (isStalled: boolean) => void;
   /** Called when it has lost its path and waits for another; `wasUsed` if the other side was ever heard over it. */
   readonly onLost: (wasUsed: boolean) => void;
+  /** Told when a direct path by TCP swallows long packets. */
+  readonly onProgress?: PeerOptions["onProgress"];
 }
 
 /**
  * An encrypted and authenticated connection to a peer; a `Deno.Conn`. It moves from a relay to a direct path, and from a
  * lost path to another one, without losing a byte.
  */
-export class PeerConnection extends Session {
+export class PeerConnection extends StreamSession {
   /** The other side's public key, which it has proved to own; 32 bytes. */
   readonly remoteKey: Uint8Array;
   /** The application's protocol, as the initiator named it; `""` if it named none. */
@@ -99,6 +103,8 @@ export class PeerConnection extends Session {
   recall: Recall | undefined;
   /** @ignore called when the program may end while the connection is open */
   onUnref: () => void = () => {};
+  /** @ignore what is known of MTU holes in direct paths by TCP */
+  readonly mtuHole: MtuHoleMemory;
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
   readonly #datagramsIn = new WaitQueue<Uint8Array>(MAX_DATAGRAMS);
@@ -142,6 +148,9 @@ export class PeerConnection extends Session {
     this.remoteKey = remoteKey;
     this.protocol = protocol;
     this.ticketNumber = options.ticketNumber;
+    this.mtuHole = new MtuHoleMemory(() => {
+      options.onProgress?.({ event: "finding", finding: MTU_FINDING });
+    });
     const onClosed = () => {
       if (this.#current !== undefined && !this.#hasPath) this.#abandonForGood(closed.reason);
     };

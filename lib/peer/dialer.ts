@@ -127,6 +127,7 @@ class Dialer {
         this.#dispatch(
           isStalled ? { kind: "path stalled", random: Math.random() } : { kind: "path resumed" },
         ),
+      onProgress: context.onProgress,
       onLost: (wasUsed) => this.#dispatch({ kind: "path lost", wasUsed, random: Math.random() }),
     });
   }

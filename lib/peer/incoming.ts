@@ -400,6 +400,7 @@ export class IncomingRequest {
       onStalled: (isStalled) => {
         if (isStalled) this.#recall(connection);
       },
+      onProgress: context.onProgress,
       onLost: () => context.signaling.check(), // the other side will request the connection again
     });
     const ended = (reason?: unknown) => this.#dispatch({ kind: "ended", reason });

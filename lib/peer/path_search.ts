@@ -26,6 +26,7 @@ import {
 import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
+import { MtuHoleError, type MtuHoleMemory, PathCheck, UDP_ONLY } from "./path_check.ts";
 import { openRelayPath } from "./relay_path.ts";
 import { lostError, remedyWithoutRelay, searchError } from "./search_failure.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
@@ -62,6 +63,10 @@ export interface PathUser {
    * @throws {NetworkError} if the path is lost first, or the connection has a better one or has ended
    */
   move(path: FoundPath): Promise<void>;
+  /** The round trip of the path that it uses, once the other side has answered over it. */
+  readonly rttMs: number | undefined;
+  /** What is known of MTU holes in direct paths by TCP. */
+  readonly mtuHole: MtuHoleMemory;
 }
 
 /** A path to the peer. */
@@ -126,6 +131,8 @@ class PathSearch {
   readonly #tcp = new TaskGroup(() => {}); // for its signal: punch() has no other task
   /** The path that this search has found, if any. */
   #best: Omit<PathReport, "attempts"> | undefined;
+  /** The one that the connection moved to last. */
+  #used: Omit<PathReport, "attempts"> | undefined;
   /** Ends the search for a relayed path alone; what it throws after that does not count. */
   readonly #directFound = new AbortController();
   /** Ends both searches, which then report what they have tried. */
@@ -248,9 +255,10 @@ class PathSearch {
 
   #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
     const { network, punchOptions } = this.#context;
-    const { session, role, signal } = this.#options;
+    const { session, role, signal, connection } = this.#options;
     return punchWithin(this.#budget, {
       ...punchOptions,
+      ...connection.mtuHole.isKnown ? { pathKinds: UDP_ONLY } : {},
       network,
       role,
       base,
@@ -346,7 +354,7 @@ class PathSearch {
     const { kind, method, punchMs } = found;
     const report = { kind, method, transport: "udp", punchMs, isRelayed: false } as const;
     const { inBackground, closed } = this.#context;
-    inBackground(() => releasedSoon(connection, closed));
+    inBackground(() => this.#context.udp!.releasedSoon(connection, closed));
     try {
       const { connectionKey } = await this.#options.session.ready;
       const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
@@ -388,19 +396,23 @@ class PathSearch {
   ): Promise<boolean> {
     const { session, role, connection: { remoteKey } } = this.#options;
     // The controlling side decides; its end of a path that is not better is reset.
-    const isWanted = role === "controlled" || this.#best === undefined ||
-      isBetter(report, this.#best);
+    const isChecked = report.transport === "tcp" && !report.isRelayed;
+    const isWanted = role === "controlled" ||
+      !(isChecked && this.#options.connection.mtuHole.isKnown) &&
+        (this.#best === undefined || isBetter(report, this.#best));
     if (!isWanted) {
       connection.reset();
       return false;
     }
     this.#best = report;
+    const check = isChecked ? new PathCheck(connection, report.punchMs) : undefined;
     const { connectionKey } = await session.ready;
-    const keys = pathKeys(connectionKey, channelBinding, role);
-    const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
+    const keys = { ...pathKeys(connectionKey, channelBinding, role), remoteStaticKey: remoteKey };
+    const encrypted = secureConnectionFromKeys(check?.connection ?? connection, keys);
     const path = { ...report, connection: encrypted, ...overUdp, attempts: this.#attempts };
-    const move = this.#move(path).then((hasMoved) => {
-      if (!hasMoved && this.#best === report) this.#best = undefined; // another one may take its place
+    const move = this.#move(path, check).then((hasMoved) => {
+      if (hasMoved) this.#used = report;
+      else if (this.#best === report) this.#best = this.#used; // another one may take its place
       return hasMoved;
     });
     this.#moves.push(move);
@@ -408,11 +420,16 @@ class PathSearch {
   }
 
   /** Fails if a better path was faster, the path was lost, or the connection has ended. */
-  async #move(path: FoundPath): Promise<boolean> {
+  async #move(path: FoundPath, check: PathCheck | undefined): Promise<boolean> {
+    const { role, connection } = this.#options;
     try {
-      await this.#options.connection.move(path);
+      const moved = connection.move(path);
+      await (check?.passed(moved, role, connection) ?? moved);
       return true;
     } catch (error) {
+      if (error instanceof MtuHoleError) {
+        this.#directAttempts = connection.mtuHole.note(path, this.#directAttempts);
+      }
       this.#context.logger?.debug(`connect: ${error}`);
       return false;
     }
@@ -448,17 +465,6 @@ function distanceOf({ kind }: Pick<PathReport, "kind">): number {
   return kind === "host" ? 0 : kind === "lan" ? 1 : 2;
 }
 
-/** Waits until a path over UDP needs its socket no more. Once the peer is closed, that does not take long. */
-async function releasedSoon(connection: UdpConnection, closed: AbortSignal): Promise<void> {
-  const timer = new ResettableTimer(() => connection.reset());
-  const onClosed = () => timer.set(LINGER_MS);
-  closed.addEventListener("abort", onClosed, { once: true });
-  if (closed.aborted) onClosed();
-  await connection.released;
-  closed.removeEventListener("abort", onClosed);
-  timer.clear();
-}
-
 /** Whether a relay on the internet can see the address. */
 function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
@@ -467,9 +473,6 @@ function isRoutable(ip: string): boolean {
 
 /** Chosen by us: two retransmissions of a SYN, or the round trips of a proof over a slow path. */
 const TCP_MS = 2000;
-
-/** How long a closed peer delivers over UDP what was written. Chosen by us: a few losses. TCP leaves that to the system. */
-const LINGER_MS = 2000;
 
 /** Why the search by TCP ends before its time. */
 const TCP_IS_LATE = new DOMException("UDP has found a path", "AbortError");

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { watchNat } from "../../lib/cli/nat_watch.ts";
-import { networkWith } from "../../lib/net/resolve.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
 import { PRIMARY, withServer } from "../scenes/nat_scene.ts";
 
 Deno.test("nat-test --watch tests again when this machine has moved, and tells what has changed", async () => {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { CheckName, DoctorReport } from "../../lib/doctor/report_message.ts";
-import { networkWith } from "../../lib/net/resolve.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
 import { inDoctorScene, NETWORKS } from "./doctor_scene.ts";
 
 function stateOf({ checks }: DoctorReport, name: CheckName): string {

@@ -2,6 +2,8 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { measurePathMtu, mtuFinding } from "../../lib/nat/path_mtu.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { parseTransportAddress } from "../../lib/net/address.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import type { LinkBehavior } from "../simnet/link.ts";
 import { PRIMARY, withScene, withServer } from "../scenes/nat_scene.ts";
 
 const SERVER = parseTransportAddress(PRIMARY);
@@ -77,5 +79,35 @@ Deno.test("measurePathMtu() ends with what it knows on abort", async () => {
     const signal = AbortSignal.timeout(80);
     const found = await measurePathMtu({ network: client.network, server: SERVER, signal });
     assertEquals([found.answeredBytes, found.lostBytes], [1280, null]); // too early to tell
+  });
+});
+
+for (const mtu of [1280, 1420]) {
+  Deno.test(`testNat() names an MTU hole of ${mtu} bytes, and takes hardly longer for it`, async () => {
+    const testWith = (link: LinkBehavior) =>
+      withServer({ link }, ({ test }) => test({ families: [4] }));
+    const [without, hole] = [await testWith({}), await testWith({ mtu })];
+    assertEquals(without.findings.map(({ kind }) => kind), []);
+    assertEquals(hole.findings.map(({ kind }) => kind), ["mtu"]);
+    assert(hole.elapsedMs <= without.elapsedMs + 300, `${hole.elapsedMs}, ${without.elapsedMs}`);
+    assertEquals(hole.udp.ipv4!.reachable, true);
+  });
+}
+
+Deno.test("testNat() takes no longer to measure the path MTU where all is well", async () => {
+  for (const name of ["fullCone", "portRestricted"] as const) {
+    await withServer({ nat: NAT_BEHAVIORS[name] }, async ({ test }) => {
+      const { elapsedMs, udp, tcp } = await test({ families: [4] });
+      const tests = Math.max(udp.ipv4!.elapsedMs, tcp.ipv4!.elapsedMs);
+      assert(elapsedMs <= tests + 60, `${elapsedMs} and ${tests}`);
+    });
+  }
+});
+
+Deno.test("testNat() names an MTU hole even where everything else is known within a few milliseconds", async () => {
+  const link = { delayMs: 0.5, mtu: 1420 };
+  await withServer({ nat: NAT_BEHAVIORS.fullCone, link }, async ({ test }) => {
+    const { findings } = await test({ families: [4] });
+    assertEquals(findings.map(({ kind }) => kind), ["mtu"]);
   });
 });

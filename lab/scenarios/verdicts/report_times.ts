@@ -9,7 +9,8 @@ import { Lab } from "../../kernel/lab.ts";
 import { denoArgs } from "../../kernel/lab_host.ts";
 import { nat } from "../../kernel/topology.ts";
 import { behaviorOf, type Combination } from "./combinations.ts";
-import { STUN_SERVERS } from "./stun_servers.ts";
+import { systemNetwork } from "../../../lib/net/system.ts";
+import { serveStun } from "../../../lib/stun/server/server.ts";
 
 /** What to measure. */
 export interface ReportTimesOptions {
@@ -40,8 +41,9 @@ export async function runReportTimes(options: ReportTimesOptions): Promise<Repor
     },
     internet: { rttMs: options.rttMs },
   });
-  await STUN_SERVERS.punchline(lab.host("server"));
   const [first, second] = lab.host("server").ips as [string, string];
+  const server = denoArgs(import.meta.url, [first, second]);
+  await lab.host("server").serve(Deno.execPath(), server, { ready: /ready/ });
   const cli = new URL("../../../cli.ts", import.meta.url);
   const run = async (servers: readonly string[], rest: readonly string[]) => {
     await lab.nat("a/nat").flush();
@@ -79,4 +81,18 @@ async function leadMs(child: Deno.ChildProcess): Promise<number> {
   }
   await child.status;
   return lastMs - (firstMs ?? lastMs);
+}
+
+// As a program: a STUN server that never runs out of tests for one source, as `serve` does after ten runs.
+if (import.meta.main) {
+  const [address, alternateAddress] = Deno.args as [string, string];
+  const filterTests = { tests: { burst: 10_000, perSecond: 1000 }, maxConcurrent: 64 };
+  await using server = await serveStun({
+    network: systemNetwork,
+    address,
+    alternateAddress,
+    limits: { filterTests },
+  });
+  await Deno.stdout.write(new TextEncoder().encode("ready\n"));
+  await server.finished;
 }
