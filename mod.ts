@@ -87,6 +87,7 @@ export {
   type PortAllocationDetails,
   testNat,
   type TestNatOptions,
+  type UdpProgress,
   type UnsolicitedSyn,
   type VerdictScope,
 } from "./lib/nat/mod.ts";

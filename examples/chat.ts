@@ -49,7 +49,8 @@ async function chat(): Promise<void> {
 
 async function showEvents({ events }: PeerConnection): Promise<void> {
   for await (const { event } of events) {
-    console.log(event === "lost" ? "(connection lost, looking for another path)" : "(reconnected)");
+    if (event === "lost") console.log("(connection lost, looking for another path)");
+    if (event === "path") console.log("(reconnected)");
   }
 }
 

@@ -27,9 +27,10 @@ const FOLDERS: Readonly<Record<string, readonly string[]>> = {
     ...["base", "net", "udp", "stun", "noise", "signal", "turn", "nat", "portmap", "session"],
     ...["punch", "code"],
   ],
+  doctor: ["base", "net", "stun", "signal", "nat", "portmap", "punch", "peer"],
   cli: [
     ...["base", "net", "stun", "noise", "signal", "turn", "nat", "portmap", "punch", "peer"],
-    ...["transfer", "code", "serve"],
+    ...["transfer", "code", "serve", "doctor"],
   ],
 };
 

@@ -99,6 +99,11 @@ export class LabInternet {
     this.#natNode(natName).nat.flush();
   }
 
+  /** @throws {TypeError} if there is no such NAT */
+  renumber(natName: string): void {
+    this.#natNode(natName).nat.renumber();
+  }
+
   /**
    * Changes the link of a host or NAT, or the path across the internet.
    *

@@ -99,6 +99,9 @@ class InternetProcess {
         case "flush":
           internet.flush(request.nat);
           break;
+        case "renumber":
+          internet.renumber(request.nat);
+          break;
         case "set-link":
           internet.setLink(request.place, request.link);
           break;

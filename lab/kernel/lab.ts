@@ -163,6 +163,11 @@ export class LabNat {
   async flush(): Promise<void> {
     await this.#internet.request({ command: "flush", nat: this.name });
   }
+
+  /** The same, and it gets its next external address, like a home whose provider renumbers it. */
+  async renumber(): Promise<void> {
+    await this.#internet.request({ command: "renumber", nat: this.name });
+  }
 }
 
 /** Longer than any lab. */

@@ -48,6 +48,12 @@ export class DualStackNat {
     this.ipv4.flush();
     this.ipv6.flush();
   }
+
+  /** The same, and its next external address takes the place of the first. */
+  renumber(): void {
+    this.ipv4.renumber();
+    this.ipv6.flush();
+  }
 }
 
 function withoutTranslation(behavior: NatBehavior): NatBehavior {

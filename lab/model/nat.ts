@@ -39,6 +39,8 @@ export class Nat {
   #table = new NatTable();
   #allocators = new Map<SessionProtocol, PortAllocator>();
   #pairedIps = new Map<string, string>();
+  /** Which external address is the first to be used. */
+  #firstIp = 0;
 
   /**
    * @param externalIps the addresses to translate to; empty for a firewall without translation
@@ -70,6 +72,12 @@ export class Nat {
     this.#table = new NatTable();
     this.#allocators = new Map();
     this.#pairedIps = new Map();
+  }
+
+  /** Forgets all mappings, and takes its next external address in place of the first. */
+  renumber(): void {
+    this.flush();
+    this.#firstIp++;
   }
 
   /** Handles a packet from inside. */
@@ -226,7 +234,8 @@ export class Nat {
     if (this.#behavior.pooling === "arbitrary") {
       return this.externalIps[Math.floor(this.#random() * this.externalIps.length)]!;
     }
-    const next = this.externalIps[this.#pairedIps.size % this.externalIps.length]!;
+    const index = this.#firstIp + this.#pairedIps.size;
+    const next = this.externalIps[index % this.externalIps.length]!;
     const ip = this.#pairedIps.get(internalIp) ?? next;
     this.#pairedIps.set(internalIp, ip);
     return ip;

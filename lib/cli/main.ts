@@ -168,6 +168,7 @@ type RunCommand = (args: readonly string[], io: CliIo) => Promise<number> | numb
 /** Loads a command; what the others need is not loaded. */
 const RUNNERS: Readonly<Record<string, () => Promise<RunCommand>>> = {
   "nat-test": async () => (await import("./nat.ts")).natTest,
+  doctor: async () => (await import("./doctor.ts")).doctor,
   stun: async () => (await import("./stun.ts")).stun,
   map: async () => (await import("./map.ts")).map,
   serve: async () => (await import("./serve.ts")).serve,

@@ -6,7 +6,7 @@
 
 import type { Logger } from "../base/logger.ts";
 import type { BehaviorVerdict, FamilyReport, NatReport, VerdictScope } from "../nat/behavior.ts";
-import { testNat, type TestNatOptions } from "../nat/report.ts";
+import { testNat, type TestNatOptions, type UdpProgress } from "../nat/report.ts";
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import type { IpFamily } from "../net/address.ts";
 import { parseServer } from "../nat/servers.ts";
@@ -43,19 +43,61 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
     lifetimeSeconds,
     logger: flags.has("verbose") ? loggerTo(io) : undefined,
   };
+  const isJson = flags.has("json");
+  const print = (lines: readonly string[]) => lines.forEach((line) => io.out(line));
+  const early: UdpProgress[] = [];
+  const onUdp = (progress: UdpProgress) => {
+    waitOver(io);
+    print(udpProgressText(progress, early.length === 0, outputColumns(io)));
+    early.push(progress);
+    waitFor(io, "Testing the rest", timeoutMs);
+  };
   waitFor(io, "Testing the NAT", timeoutMs);
-  const report = await testNat(options);
+  const report = await testNat(isJson ? options : { ...options, onUdp });
   waitOver(io);
-  if (flags.has("json")) {
+  if (isJson) {
     io.out(JSON.stringify(toJson(report, { withLifetime: lifetimeSeconds !== undefined })));
   } else {
-    for (const line of natReportText(report, outputColumns(io))) io.out(line);
+    print(natReportText(report, outputColumns(io), early));
   }
+  if (flags.has("watch")) return await watch(report, options, { isJson, lifetimeSeconds }, io);
   const { difficulty } = report.verdict;
   const families = [report.udp.ipv4, report.udp.ipv6, report.tcp.ipv4, report.tcp.ipv6];
   const isAnswered = families.some((family) => family?.reachable);
   if (difficulty === "unknown" && !isAnswered) return EXIT.timeout;
   return difficulty === "offline" || difficulty === "blocked" ? EXIT.offlineOrBlocked : EXIT.ok;
+}
+
+/** Prints what changes until it is interrupted: whole reports for programs, one a line, and what is new for people. */
+async function watch(
+  first: NatReport,
+  options: TestNatOptions,
+  { isJson, lifetimeSeconds }: { isJson: boolean; lifetimeSeconds: number | undefined },
+  io: CliIo,
+): Promise<number> {
+  const { watchNat } = await import("./nat_watch.ts");
+  if (!isJson) io.out("");
+  waitFor(io, WATCHING);
+  const { signal } = io;
+  for await (const event of watchNat(first, { ...options, lifetimeSeconds: undefined, signal })) {
+    waitOver(io);
+    if (event.event === "changed" && isJson) {
+      const withLifetime = lifetimeSeconds !== undefined;
+      io.out(JSON.stringify(toJson(event.report, { withLifetime })));
+    } else if (event.event === "changed") {
+      for (const text of event.texts) io.out(`${timeOfDay()}  ${text}`);
+    } else if (isJson) io.err(event.text);
+    else io.out(`${timeOfDay()}  ${event.text}`);
+    waitFor(io, WATCHING);
+  }
+  return EXIT.interrupted;
+}
+
+/** As the user's clock shows it: `14:05:09`. */
+function timeOfDay(): string {
+  const now = new Date();
+  return [now.getHours(), now.getMinutes(), now.getSeconds()]
+    .map((part) => `${part}`.padStart(2, "0")).join(":");
 }
 
 /** The JSON that other programs rely on: exactly these keys, and the lifetime if it was measured. */
@@ -83,28 +125,47 @@ function loggerTo(io: CliIo): Logger {
   return { debug: print, info: print, warn: print };
 }
 
+/** Formats what is known of UDP while the test goes on. The first time it begins with the verdict on UDP. */
+function udpProgressText(
+  { family, report, verdict }: UdpProgress,
+  isFirst: boolean,
+  columns: number | undefined,
+): string[] {
+  const section = familyText(`UDP over IPv${family}`, report, verdict.scope, columns);
+  return [...isFirst ? [verdict.summary] : [], "", ...section];
+}
+
 /**
  * Formats the report for people, line by line.
  *
  * @param columns how wide the terminal is. Default: as wide as the drawing
+ * @param early what was printed already, and is left out
  */
-export function natReportText(report: NatReport, columns?: number): string[] {
+export function natReportText(
+  report: NatReport,
+  columns?: number,
+  early: readonly UdpProgress[] = [],
+): string[] {
+  const isEarly = (family: IpFamily) => early.some((each) => each.family === family);
+  const { udp, tcp, verdict } = report;
   const sections = [
-    ["UDP over IPv4", report.udp.ipv4],
-    ["TCP over IPv4", report.tcp.ipv4],
-    ["UDP over IPv6", report.udp.ipv6],
-    ["TCP over IPv6", report.tcp.ipv6],
+    ["UDP over IPv4", isEarly(4) ? null : udp.ipv4],
+    ["TCP over IPv4", tcp.ipv4],
+    ["UDP over IPv6", isEarly(6) ? null : udp.ipv6],
+    ["TCP over IPv6", tcp.ipv6],
   ] as const;
-  return [
-    report.verdict.summary,
-    ...report.findings.flatMap(({ summary, remedy }) => [
-      ...summary === report.verdict.summary ? [] : [`Note: ${summary}`],
-      `  ${remedy}`,
-    ]),
-    ...sections.flatMap(([title, family]) =>
-      family === null ? [] : ["", ...familyText(title, family, report.verdict.scope, columns)]
-    ),
-  ];
+  const details = sections.flatMap(([title, family]) =>
+    family === null ? [] : ["", ...familyText(title, family, verdict.scope, columns)]
+  );
+  const notes = report.findings.flatMap(({ summary, remedy }) => [
+    ...summary === verdict.summary ? [] : [`Note: ${summary}`],
+    `  ${remedy}`,
+  ]);
+  const [first] = early;
+  if (first === undefined) return [verdict.summary, ...notes, ...details];
+  const isSame = verdict.summary === first.verdict.summary;
+  const end = [...isSame ? [] : [`In all: ${verdict.summary}`], ...notes];
+  return [...details, ...end.length === 0 ? [] : [""], ...end];
 }
 
 function familyText(
@@ -262,6 +323,8 @@ const WITHOUT_NAT: Readonly<Record<BehaviorVerdict["behavior"], string>> = {
 
 /** The widest label. */
 const LABEL_WIDTH = "unsolicited SYN".length;
+
+const WATCHING = "Watching for changes";
 
 /** Chosen by us: ten minutes, far longer than any test takes. */
 const MAX_TIMEOUT_MS = 600_000;

@@ -8,8 +8,10 @@ import { type Command, commandGroup, type Operand } from "./command.ts";
 import {
   DURATION,
   JSON_OPTION,
+  MEETING_OPTIONS,
   type Option,
   option,
+  PROXY_OPTION,
   SECONDS,
   STUN_SERVER_OPTION,
   timeoutOption,
@@ -118,6 +120,9 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         fallback: "both",
       }),
       timeoutOption("how long to test; a bare number is milliseconds", "5s"),
+      option("watch", {
+        help: "go on, and print what changes: when this machine moves, and every 30 seconds",
+      }),
       option("no-hairpinning", { help: "skip the hairpinning test" }),
       option("lifetime", {
         value: SECONDS,
@@ -133,6 +138,47 @@ export const NETWORK_COMMANDS: readonly Command[] = [
     examples: [
       { args: "", does: "test with public servers" },
       { args: "--server 127.0.0.1", does: "test with a `punchline serve` on this machine" },
+    ],
+    permissions: ["net"],
+  },
+  {
+    name: "doctor",
+    summary: "find out why it does not work: what stands in the way, and what to do",
+    details:
+      "Checks names, clock, IPv4, IPv6, UDP, TCP, proxies, sign-in pages, large packets, the " +
+      "router, signaling and relays, within five seconds. Asks no other hosts than listen and " +
+      "nat-test do. Reports hold no tickets, keys or logins, and addresses only in part.",
+    operands: [],
+    options: [
+      option("with", {
+        value: "FILE|TICKET",
+        repeats: true,
+        completes: "file",
+        help:
+          "what to expect of the pair: the report of the other side, as doctor --json prints it " +
+          "there; or its ticket while it runs listen, to try it; or both",
+      }),
+      STUN_SERVER_OPTION,
+      ...MEETING_OPTIONS,
+      PROXY_OPTION,
+      timeoutOption("with a ticket, how long to wait for the peer", "30s"),
+      option("public", {
+        help: "also ask the pages by which operating systems recognise sign-in pages",
+      }),
+      {
+        name: "html",
+        value: "FILE",
+        completes: "file",
+        group: "Output",
+        help: "write a page to show to someone who helps",
+      },
+      { name: "full", group: "Output", help: "show whole addresses" },
+      JSON_OPTION,
+    ],
+    examples: [
+      { args: "", does: "examine this network" },
+      { args: "--json > here.json", does: "a report for the other side" },
+      { args: "--with there.json", does: "which of the two networks is in the way" },
     ],
     permissions: ["net"],
   },
@@ -280,12 +326,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       isOptional: true,
       repeats: true,
       choices: [
-        ...["verdicts", "loss", "times", "adverse", "punch", "figures", "udp", "udp-matrix"],
-        ...["peers", "reach", "again", "transfer", "outages"],
+        ...["verdicts", "loss", "times", "report", "adverse", "punch", "figures", "udp"],
+        ...["udp-matrix", "peers", "reach", "again", "transfer", "outages"],
       ],
-      help:
-        "verdicts, loss, times, adverse, punch, figures, udp, udp-matrix, peers, reach, again, " +
-        "transfer or outages; without any, all of them",
+      help: "verdicts, loss, times, report, adverse, punch, figures, udp, udp-matrix, peers, " +
+        "reach, again, transfer or outages; without any, all of them",
     }],
     options: [
       option("runs", { value: "N", help: "how many runs of each kind" }),

@@ -61,6 +61,7 @@ export class NetworkWatch implements AsyncDisposable {
   readonly onProgress = (progress: PeerProgress): void => {
     this.#events.onProgress(progress);
     if (progress.event === "answered") return this.#reached();
+    if (progress.event === "finding") return;
     const { url, state, error } = progress;
     const host = hostOf(url);
     if (host === undefined) return;

@@ -116,6 +116,7 @@ export class ConnectionEvents {
       this.emit({ event: "answered", url });
       return this.waitFor(`Found by ${wayName(url)}, connecting`);
     }
+    if (progress.event === "finding") return this.finding(progress.finding);
     const { url, state, error } = progress;
     this.signaling(url, state, error);
   };
@@ -291,6 +292,12 @@ async function reportPathChanges(
       events.emit({ event: "path", strategy: kind, method, transport, local, remote, relayed });
       events.waitOver();
       events.print(`Now ${local} to ${remote}: ${events.pathOrSearch(change.path)}`);
+    } else if (change.event === "stalled") {
+      events.emit({ event: "stalled" });
+      events.waitFor("No answer over the path, looking for another", PEER_TIMINGS.reconnectMs);
+    } else if (change.event === "resumed") {
+      events.emit({ event: "resumed" });
+      events.waitOver();
     } else {
       events.emit({ event: "lost", reason: change.reason });
       events.print(`Lost the path: ${change.reason}; looking for another`);

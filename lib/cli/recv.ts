@@ -22,6 +22,7 @@ import { LOOKING } from "./connect.ts";
 import { Consent } from "./consent.ts";
 import { type CliIo, EXIT, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
+import { NetworkWatch } from "./network_watch.ts";
 import { ConnectionEvents, reportConnected, reportFailure, routeInWords } from "./peer_events.ts";
 import {
   openPeer,
@@ -62,9 +63,10 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     urls.agree(target.servers);
     await urls.ask(target.ticket, { asks });
   }
+  await using watch = new NetworkWatch(events, options.signaling);
   await using peer = await openPeer({
     ...options,
-    onProgress: events.onProgress,
+    onProgress: watch.onProgress,
     ...timings,
     listen: false,
     allowUrl: urls.allow,
@@ -88,7 +90,7 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     const { text, timeoutMs } = prompt?.waiting ??
       { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
     events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
-    last = await peer.connect(ticket, { signal });
+    last = await watch.explaining(() => peer.connect(ticket, { signal }));
     reportConnected(last, events);
     waitFor(io, "Waiting for the sender's offer");
     return last;
@@ -105,7 +107,8 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     () => ({ folder: root, sender: last?.remoteId }),
   );
   try {
-    ticket = found.ticket ?? await ticketOf(target, peer, events, io);
+    ticket = found.ticket ??
+      await watch.explaining(() => ticketOf(target, peer, events, io));
     if (target.kind === "code") {
       await found.keep(ticket);
       await urls.ask(ticket, { asks });

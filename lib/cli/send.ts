@@ -21,6 +21,7 @@ import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
+import { NetworkWatch } from "./network_watch.ts";
 import { ConnectionEvents, reportConnected, routeInWords, showTicket } from "./peer_events.ts";
 import {
   openPeer,
@@ -63,15 +64,15 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const report = ({ message }: Error) => events.print(message); // the peer may try again
   const open = async (): Promise<ConnectionSlot> => {
     events.waitFor("Opening ways to meet");
-    const peer = opened.use(
-      await openPeer({
-        ...options,
-        onProgress: events.onProgress,
-        tickets,
-        protocol: FILES_PROTOCOL,
-        allow: allow.length > 0 ? allow : undefined,
-      }),
-    );
+    const watch = opened.use(new NetworkWatch(events, options.signaling));
+    const opening = {
+      ...options,
+      onProgress: watch.onProgress,
+      tickets,
+      protocol: FILES_PROTOCOL,
+      allow: allow.length > 0 ? allow : undefined,
+    };
+    const peer = opened.use(await watch.explaining(() => openPeer(opening)));
     await showTicket(peer, events, io, { command: "recv", asQr: flags.has("qr") && !asJson });
     prompt?.askForMessage();
     const { signaling } = options;

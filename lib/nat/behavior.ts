@@ -173,6 +173,7 @@ export type FindingKind =
   | "captive-portal"
   | "dns"
   | "proxy"
+  | "mtu" // longer packets are lost without a word
   | "vpn"
   | "carrier-nat"
   | "ds-lite"

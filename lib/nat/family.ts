@@ -6,6 +6,7 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { runAll } from "../base/tasks.ts";
+import { Deadline } from "../base/timers.ts";
 import {
   formatTransportAddress,
   type IpFamily,
@@ -26,6 +27,7 @@ import { testLifetime } from "./lifetime.ts";
 import { probeTcp, type TcpResult } from "./tcp.ts";
 import type { DialFault } from "./tcp_dialer.ts";
 import { probeUdp, type UdpResult } from "./udp.ts";
+import { abortable } from "@std/async/abortable";
 
 /** What to test over one family. */
 export interface ProbeFamilyOptions {
@@ -39,6 +41,8 @@ export interface ProbeFamilyOptions {
   readonly lifetimeSeconds?: number;
   /** Called with each success response of a server. */
   readonly onAnswer?: () => void;
+  /** Called with the UDP report as soon as it is known, if a server has answered; not if the lifetime is tested. */
+  readonly onUdp?: (report: FamilyReport) => Promise<void>;
   readonly signal?: AbortSignal;
 }
 
@@ -78,15 +82,25 @@ export interface TcpReachability {
  */
 export async function probeFamily(options: ProbeFamilyOptions): Promise<FamilyReports> {
   const { network, family, transports, servers, lifetimeSeconds } = options;
+  const known = Promise.withResolvers<string | undefined>();
+  const probe = async (signal: AbortSignal): Promise<UdpResult | undefined> => {
+    const result = await undefinedWithoutFamily(probeUdp({ ...options, signal }));
+    if (result?.server && lifetimeSeconds === undefined && options.onUdp !== undefined) {
+      const localIp = await soon(known.promise, signal) ?? await onlyLocalIp(network, family);
+      await options.onUdp(udpReport(result, localIp, null));
+    }
+    return result;
+  };
+  const dial = async (signal: AbortSignal): Promise<TcpResult | TcpReachability> => {
+    const result = probeTcp({ ...options, onLocalIp: known.resolve, signal });
+    return await undefinedWithoutFamily(result) ?? { faults: [] };
+  };
   const [udp, tcp] = await runAlongside(
-    async (signal): Promise<UdpResult | undefined> =>
-      transports.includes("udp")
-        ? await undefinedWithoutFamily(probeUdp({ ...options, signal }))
-        : undefined,
-    async (signal, mainDone): Promise<TcpResult | TcpReachability> =>
+    async (signal) => transports.includes("udp") ? await probe(signal) : undefined,
+    async (signal, mainDone) =>
       transports.includes("tcp")
-        ? await undefinedWithoutFamily(probeTcp({ ...options, signal })) ?? { faults: [] }
-        : await reachTcp(network, servers, mainDone),
+        ? await dial(signal)
+        : await reachTcp(network, servers, { onLocalIp: known.resolve, signal: mainDone }),
     options.signal,
   );
 
@@ -146,6 +160,16 @@ async function undefinedWithoutFamily<T>(test: Promise<T>): Promise<T | undefine
   }
 }
 
+/** What is known within a moment; `undefined` if it is not. */
+async function soon<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  using deadline = new Deadline(SOON_MS, signal);
+  try {
+    return await abortable(promise, deadline.signal);
+  } catch {
+    return undefined; // late, or aborted
+  }
+}
+
 function isNoRoute(reason: DialFault["reason"] | undefined): boolean {
   return reason === "unreachable" || reason === "address-not-available";
 }
@@ -154,12 +178,13 @@ function isNoRoute(reason: DialFault["reason"] | undefined): boolean {
 async function reachTcp(
   network: Network,
   servers: readonly TransportAddress[],
-  signal: AbortSignal,
+  { onLocalIp, signal }: { onLocalIp: (ip: string) => void; signal: AbortSignal },
 ): Promise<TcpReachability> {
   const faults: DialFault[] = [];
   const dials = servers.map(async (to) => {
     try {
       using connection = await network.connectTcp(to, { signal });
+      onLocalIp(connection.local.ip);
       return connection.local.ip;
     } catch (error) {
       if (error instanceof NetworkError) faults.push({ to, reason: error.reason });
@@ -275,3 +300,6 @@ function familyReport(result: Result, details: FamilyDetails): FamilyReport {
 function format(address: TransportAddress | null): string | null {
   return address && formatTransportAddress(address);
 }
+
+/** Chosen by us: a handshake over TCP takes hardly longer than the exchange over UDP. */
+const SOON_MS = 100;

@@ -32,6 +32,6 @@ export type {
   UnsolicitedSyn,
   VerdictScope,
 } from "./behavior.ts";
-export { testNat, type TestNatOptions } from "./report.ts";
+export { testNat, type TestNatOptions, type UdpProgress } from "./report.ts";
 export { ONE_ADDRESS_SERVERS, TWO_ADDRESS_SERVERS } from "./servers.ts";
 export { allocationText, difficultyOf, explainFamily } from "./verdict.ts";

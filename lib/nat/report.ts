@@ -12,7 +12,7 @@ import {
 } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { runAll } from "../base/tasks.ts";
-import { Deadline } from "../base/timers.ts";
+import { Deadline, ResettableTimer } from "../base/timers.ts";
 import {
   formatTransportAddress,
   type IpFamily,
@@ -26,13 +26,16 @@ import {
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
-import type { Finding, NatReport, VerdictScope } from "./behavior.ts";
+import type { FamilyReport, Finding, NatReport, VerdictScope } from "./behavior.ts";
+import { warmUp } from "../stun/client.ts";
 import { BackgroundExamination } from "./examination.ts";
 import { type FamilyReports, probeFamily, runAlongside } from "./family.ts";
 import { explainNetwork, UDP_BLOCKED } from "./findings.ts";
 import { addressFindings, nat64Prefixes } from "./hints.ts";
+import { measurePathMtu, mtuFinding } from "./path_mtu.ts";
 import { chooseServers, parseServer } from "./servers.ts";
 import { isUdpBlocked, overallVerdict } from "./verdict.ts";
+import { abortable } from "@std/async/abortable";
 
 /** What to test, and with which servers. */
 export interface TestNatOptions {
@@ -57,12 +60,24 @@ export interface TestNatOptions {
    * lifetime of mappings is not tested.
    */
   readonly lifetimeSeconds?: number;
+  /** Receives what is known of UDP, before the test over TCP has ended. Each IP family is reported once, if it is reachable. */
+  readonly onUdp?: (progress: UdpProgress) => void;
   /** Aborts the test. */
   readonly signal?: AbortSignal;
   /** Default: the system's network. */
   readonly network?: Network;
   /** Receives the reasons why servers were disregarded. */
   readonly logger?: Logger;
+}
+
+/** What is known of UDP while the test goes on. */
+export interface UdpProgress {
+  /** The IP family. */
+  readonly family: IpFamily;
+  /** Its report: the same as in the end, except for a local address that only TCP shows. */
+  readonly report: FamilyReport;
+  /** What it means, by itself. */
+  readonly verdict: NatReport["verdict"];
 }
 
 /**
@@ -108,6 +123,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   if (hosts.length === 0) throw new RangeError("Cannot test NAT: name at least one server");
   signal?.throwIfAborted();
 
+  warmUp();
   const startedAt = performance.now();
   await using examination = new BackgroundExamination({ network, hosts, families, signal });
   const { resolved, denied, mistake } = await resolveHosts(network, hosts, families, signal);
@@ -115,6 +131,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   // The default servers' names exist, so if none of them resolves that is a fault of the network.
   if (mistake !== undefined && options.servers !== undefined) throw mistake;
   const hairpinning = options.hairpinning ?? true;
+  const answered = Promise.withResolvers<void>();
   const probe = (family: IpFamily, servers: readonly TransportAddress[], signal?: AbortSignal) =>
     probeFamily({
       network,
@@ -124,7 +141,11 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       timeoutMs,
       hairpinning,
       lifetimeSeconds,
-      onAnswer: examination.cancel,
+      onAnswer: () => {
+        examination.cancel();
+        answered.resolve();
+      },
+      onUdp: async (report) => options.onUdp?.(await udpProgress(family, report, network)),
       signal,
     });
   const testFamilies = families.map((family) => async (signal: AbortSignal) => {
@@ -132,9 +153,16 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
     return servers.length === 0 ? undefined : await probe(family, servers, signal);
   });
   const hasIpv6Server = (resolved.get(6) ?? []).length > 0;
-  const [results, nat64] = await runAlongside(
+  const measured = families.flatMap((family) => resolved.get(family)?.[0] ?? [])[0];
+  const [results, [nat64, mtu]] = await runAlongside(
     (signal) => runAll(testFamilies, signal),
-    async (_, testsDone) => hasIpv6Server ? await findNat64(network, testsDone) : [],
+    async (_, testsDone) =>
+      await Promise.all([
+        hasIpv6Server ? findNat64(network, testsDone) : [],
+        transports.includes("udp") && measured !== undefined
+          ? findMtuHole(network, measured, answered.promise, testsDone)
+          : undefined,
+      ]),
     signal,
   );
 
@@ -177,8 +205,20 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       isHasty,
     }, (server) => scopes.get(server)!),
     hints: noticed.map(({ summary }) => summary),
-    findings: [...causes, ...noticed],
+    findings: [...causes, ...mtu === undefined ? [] : [mtu], ...noticed],
   };
+}
+
+async function udpProgress(
+  family: IpFamily,
+  report: FamilyReport,
+  network: Network,
+): Promise<UdpProgress> {
+  const scopes = await scopesOf([report.server!], network);
+  const udp = { ipv4: family === 4 ? report : null, ipv6: family === 6 ? report : null };
+  const reports = { udp, tcp: { ipv4: null, ipv6: null } };
+  const scopeOf = (server: string) => scopes.get(server)!;
+  return { family, report, verdict: overallVerdict(reports, { isHasty: false }, scopeOf) };
 }
 
 /**
@@ -320,6 +360,31 @@ function throwIfNoServer(hosts: readonly Host[], tested: readonly FamilyReports[
   }
 }
 
+/** Whether the path swallows long packets, as far as that is known when the tests have ended. */
+async function findMtuHole(
+  network: Network,
+  server: TransportAddress,
+  answered: Promise<void>,
+  testsDone: AbortSignal,
+): Promise<Finding | undefined> {
+  try {
+    await abortable(answered, testsDone); // the first packets of a NAT test must not be mixed with others
+    const late = new AbortController(); // packets that are not answered are sent again, if there is a doubt
+    const timer = new ResettableTimer(() => late.abort());
+    const onDone = () => timer.set(MTU_DOUBT_MS);
+    testsDone.addEventListener("abort", onDone, { once: true });
+    try {
+      return mtuFinding(await measurePathMtu({ network, server, signal: late.signal }));
+    } finally {
+      testsDone.removeEventListener("abort", onDone);
+      timer.clear();
+    }
+  } catch (error) {
+    if (testsDone.aborted || error instanceof NetworkError) return undefined;
+    throw error;
+  }
+}
+
 /** The NAT64 prefixes of this network (RFC 7050); none if the signal aborts first. */
 async function findNat64(network: Network, signal?: AbortSignal): Promise<string[]> {
   try {
@@ -343,6 +408,9 @@ const RESOLVE_TIMEOUT_MS = 2000;
 
 /** Chosen by us: a shorter timeout cannot tell a slow path from a blocked one. */
 const ENOUGH_MS = 2000;
+
+/** Chosen by us: how much longer than the tests it may take to be sure of an MTU hole. */
+const MTU_DOUBT_MS = 300;
 
 /** Addresses that lead nowhere from the internet. */
 const LOCAL_SCOPES: ReadonlySet<string> = new Set(["private", "shared", "link-local"]);

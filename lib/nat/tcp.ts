@@ -33,6 +33,7 @@ import {
 import { alternatesOf, assessServer, isInconsistent, type ServerAssessment } from "./servers.ts";
 import { type DialFault, TcpDialer } from "./tcp_dialer.ts";
 import { classifyTcpFiltering, type TcpFiltering } from "./tcp_filtering.ts";
+import { abortable } from "@std/async/abortable";
 
 /** How to run the test. */
 export interface ProbeTcpOptions {
@@ -43,6 +44,8 @@ export interface ProbeTcpOptions {
   readonly timeoutMs: number;
   /** Called with each success response of a server. */
   readonly onAnswer?: () => void;
+  /** Called with the local address of each connection that is established. */
+  readonly onLocalIp?: (ip: string) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -83,9 +86,13 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
   const localPort = ports[0]!;
   const own = new OwnAddresses(network, localPort);
   await using inbound = new InboundTests(network, timeoutMs, signal);
-  await using dialer = new TcpDialer(network, family, now, { onAnswer: options.onAnswer });
+  const { onAnswer, onLocalIp } = options;
+  await using dialer = new TcpDialer(network, family, now, { onAnswer, onLocalIp });
   dialBurst(dialer, ports.slice(1), servers[0]!, 0);
   dialMapping(dialer, localPort, servers);
+  // Most servers that serve TCP can dial back too: not waiting for their first answers saves two round trips.
+  for (const server of servers.slice(0, SERVERS_AT_ONCE)) inbound.testFilter(server);
+  inbound.testCrossing(servers[0]!);
 
   for (;;) {
     const samples = mappingSamples(dialer.probes)
@@ -99,9 +106,9 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
     if (selected !== undefined && !inbound.isListening) {
       dialMapping(dialer, localPort, alternatesOf(selected.assessment), selected.index);
     }
-    for (const { assessment } of ranked) {
-      if (assessment.alternate !== undefined) inbound.testFilter(assessment.primary);
-    }
+    const dialsBack = ranked.filter(({ assessment }) => assessment.alternate !== undefined)
+      .map(({ assessment }) => assessment.primary);
+    for (const server of dialsBack) inbound.testFilter(server);
     const external = samples.find(({ mapped, to }) => mayHairpin(mapped, to))?.mapped;
     const mapping = classifyMapping(samples, own.isOwn);
     if (selected?.assessment.alternate) inbound.testCrossing(selected.assessment.primary);
@@ -120,7 +127,8 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       continue;
     }
 
-    const filtering = await inbound.filtering({ isTranslated: mapping.behavior !== "none" });
+    const isTranslated = mapping.behavior !== "none";
+    const filtering = await inbound.filtering(dialsBack, { isTranslated });
     signal?.throwIfAborted();
     const elapsedMs = now();
     return {
@@ -128,7 +136,9 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
       allocation,
       ...filtering,
       // If the mapping depends on the destination, the server has dialled another address than this host dialled from.
-      crossingSyn: isConsistent(mapping) ? await inbound.crossingSyn() : "unknown",
+      crossingSyn: isConsistent(mapping) && dialsBack.length > 0
+        ? await inbound.crossingSyn(dialsBack[0]!)
+        : "unknown",
       hairpinning: await inbound.hairpinning(),
       server: selected?.assessment.primary ?? null,
       external: external ?? null,
@@ -248,7 +258,10 @@ class InboundTests implements AsyncDisposable {
   /** By server, in the order they were started. */
   readonly #filterTests = new Map<string, Promise<FilterOutcome[]>>();
   #hairpinTest: Promise<boolean | "unknown"> | undefined;
-  #crossingTest: Promise<UnsolicitedSyn> | undefined;
+  /** By `performance.now()`. */
+  #hairpinEndsAtMs = 0;
+  /** By server. */
+  readonly #crossingTests = new Map<string, Promise<UnsolicitedSyn>>();
 
   /** @param timeoutMs from now, for all tests */
   constructor(network: Network, timeoutMs: number, signal?: AbortSignal) {
@@ -278,28 +291,37 @@ class InboundTests implements AsyncDisposable {
 
   /** Tests whether a local port can be reached at its external address. */
   testHairpin(local: TransportAddress, external: TransportAddress): void {
-    this.#hairpinTest ??= this.#start(() =>
+    if (this.#hairpinTest !== undefined) return;
+    this.#hairpinEndsAtMs = performance.now() + HAIRPIN_MS;
+    this.#hairpinTest = this.#start(() =>
       hairpinsTcp(this.#network, local, external, this.#deadline.signal)
     );
   }
 
-  /** Asks a server to dial this host while this host dials it. */
+  /** Asks a server to dial this host while this host dials it. Each server is asked once. */
   testCrossing(server: TransportAddress): void {
-    this.#crossingTest ??= this.#start(() =>
-      crossWith(this.#network, server, this.#deadline.signal)
-    );
+    const name = formatTransportAddress(server);
+    if (this.#crossingTests.has(name)) return;
+    const cross = () => crossWith(this.#network, server, this.#deadline.signal);
+    this.#crossingTests.set(name, this.#start(cross));
   }
 
-  /** What a SYN that crosses one of this host's gets, as far as is known in time. */
-  async crossingSyn(): Promise<UnsolicitedSyn> {
-    return await this.#crossingTest ?? "unknown";
+  /** What a SYN that crosses one of this host's gets, as far as a server's test has shown in time. */
+  async crossingSyn(server: TransportAddress): Promise<UnsolicitedSyn> {
+    return await this.#crossingTests.get(formatTransportAddress(server)) ?? "unknown";
   }
 
-  /** Waits for the first server that supports the filter test; if none does, the reason of the first one. */
-  async filtering(options: { isTranslated: boolean }): Promise<TcpFiltering> {
+  /** Waits for the first of the servers that supports the filter test; if none does, the reason of the first one. */
+  async filtering(
+    servers: readonly TransportAddress[],
+    options: { isTranslated: boolean },
+  ): Promise<TcpFiltering> {
     let first: TcpFiltering | undefined;
-    for (const test of this.#filterTests.values()) {
-      const found = verdictOf(await test, options);
+    for (const server of servers) {
+      const found = verdictOf(
+        await this.#filterTests.get(formatTransportAddress(server))!,
+        options,
+      );
       if (found.filtering.behavior !== "unknown" || found.unsolicitedSyn !== "unknown") {
         return found;
       }
@@ -308,10 +330,17 @@ class InboundTests implements AsyncDisposable {
     return first ?? verdictOf([{ reason: NO_SERVER }], options);
   }
 
-  /** Ends all tests; what the hairpinning test has found until now. */
+  /** Waits a moment for the hairpinning test, and ends all tests. */
   async hairpinning(): Promise<boolean | "unknown"> {
+    if (this.#hairpinTest === undefined) return "unknown";
+    using patience = new Deadline(Math.max(0, this.#hairpinEndsAtMs - performance.now()));
+    try {
+      await abortable(this.#hairpinTest, patience.signal);
+    } catch (error) {
+      if (error !== patience.signal.reason) throw error;
+    }
     await this.#tasks.stop();
-    return await this.#hairpinTest ?? "unknown";
+    return await this.#hairpinTest;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -371,8 +400,14 @@ const NO_SERVER = "no server with two addresses answered over TCP";
 /** Each port gets three SYNs from each origin: at 10 % loss each way, all six are lost once in 20,000 tests. */
 const FILTER_TEST_PORTS = 2;
 
+/** Chosen by us: the NAT is nearer than any server; packets that come back do so in a few milliseconds. */
+const HAIRPIN_MS = 30;
+
 /** Chosen by us: a server may take this much longer than twice the time that another one took. */
 const MIN_TIMEOUT_MS = 50;
+
+/** Chosen by us: as many servers are asked to dial back before any has answered, in case one is down. */
+const SERVERS_AT_ONCE = 2;
 
 /** How many ports of the burst are consecutive, and how many are not. */
 const CONSECUTIVE_PORTS = 4;

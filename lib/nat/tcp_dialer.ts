@@ -29,6 +29,7 @@ export class TcpDialer implements AsyncDisposable {
   readonly #reusePort: boolean;
   readonly #now: () => number;
   readonly #onAnswer: () => void;
+  readonly #onLocalIp: (ip: string) => void;
   readonly #probes: OpenProbe[] = [];
   readonly #connections: TcpConnection[] = [];
   /** Probes in progress. */
@@ -45,15 +46,20 @@ export class TcpDialer implements AsyncDisposable {
   /**
    * @param now milliseconds since the start of the test
    * @param options `reusePort` as in {@linkcode Network.connectTcp}, for ports that will be listened on; `onAnswer` is
-   * called with each success response of a server
+   * called with each success response of a server, `onLocalIp` with the local address of each connection
    */
   constructor(
     network: Network,
     family: IpFamily,
     now: () => number,
-    options: { reusePort?: boolean; onAnswer?: () => void } = {},
+    options: {
+      reusePort?: boolean;
+      onAnswer?: () => void;
+      onLocalIp?: (ip: string) => void;
+    } = {},
   ) {
     this.#onAnswer = options.onAnswer ?? (() => {});
+    this.#onLocalIp = options.onLocalIp ?? (() => {});
     this.#network = network;
     this.#anyAddress = family === 4 ? "0.0.0.0" : "::";
     this.#reusePort = options.reusePort ?? false;
@@ -146,6 +152,7 @@ export class TcpDialer implements AsyncDisposable {
     this.#connections.push(connection);
     this.#connected.add(probe);
     this.#localIp ??= connection.local.ip;
+    this.#onLocalIp(connection.local.ip);
     probe.sentAtMs = this.#now(); // the round trip excludes the handshake
     const transactionId = await this.#ask(connection);
     for await (const bytes of readMessages(connection)) {

@@ -195,6 +195,31 @@ export function prefixOf(ip: string): Nat64Prefix | undefined {
   return { ip: formatIp(bytes.map((byte, index) => index < bits / 8 ? byte : 0)), bits };
 }
 
+/** Whether a dial failed because this host has no address or no route of the family. */
+export function hasNoRoute(error: unknown): boolean {
+  return error instanceof NetworkError &&
+    (error.reason === "unreachable" || error.reason === "address-not-available");
+}
+
+/** The network, except that some of it is done in another way. */
+export function networkWith(network: Network, changed: Partial<Network>): Network {
+  return {
+    bindUdp: (local, options) => network.bindUdp(local, options),
+    resolve: (hostname, family, options) => network.resolve(hostname, family, options),
+    connectTcp: (remote, options) => network.connectTcp(remote, options),
+    connectTls: (remote, options) => network.connectTls(remote, options),
+    startTls: network.startTls?.bind(network),
+    listenTcp: (local, options) => network.listenTcp(local, options),
+    get canReusePort() {
+      return network.canReusePort;
+    },
+    localAddresses: () => network.localAddresses(),
+    ownsAddress: (ip) => network.ownsAddress(ip),
+    defaultGateways: () => network.defaultGateways(),
+    ...changed,
+  };
+}
+
 /** One question to the resolver, and until when its answer is used. */
 interface Nat64Lookup {
   readonly job: SharedJob<Nat64Prefix[]>;
@@ -284,7 +309,7 @@ const LAST_PORT = 32_000;
 const MAX_ROW_ATTEMPTS = 5;
 
 /** RFC 7050 §8.1: has these IPv4 addresses and no IPv6 address, so each IPv6 address of it was synthesized. */
-const IPV4_ONLY_NAME = "ipv4only.arpa";
+export const IPV4_ONLY_NAME = "ipv4only.arpa";
 
 const IPV4_ONLY_IPS: readonly string[] = ["192.0.0.170", "192.0.0.171"];
 

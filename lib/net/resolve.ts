@@ -1,11 +1,12 @@
 /**
- * Names and addresses: one address of a name, and networks that resolve names in their own way.
+ * Names and addresses: one address of a name, and a network that resolves names in its own way.
  *
  * @module
  */
 
 import { NetworkError } from "../base/errors.ts";
-import type { IpFamily } from "./address.ts";
+import { type IpFamily, ipFamily, isIp } from "./address.ts";
+import { hasNoRoute, networkWith } from "./local_address.ts";
 import type { Network } from "./network.ts";
 import { abortable } from "@std/async/abortable";
 
@@ -63,21 +64,31 @@ export function resolvingOnce(network: Network, freshMs: number): Network {
   });
 }
 
-/** The network, except that some of it is done in another way. */
-export function networkWith(network: Network, changed: Partial<Network>): Network {
-  return {
-    bindUdp: (local, options) => network.bindUdp(local, options),
-    resolve: (hostname, family, options) => network.resolve(hostname, family, options),
-    connectTcp: (remote, options) => network.connectTcp(remote, options),
-    connectTls: (remote, options) => network.connectTls(remote, options),
-    startTls: network.startTls?.bind(network),
-    listenTcp: (local, options) => network.listenTcp(local, options),
-    get canReusePort() {
-      return network.canReusePort;
-    },
-    localAddresses: () => network.localAddresses(),
-    ownsAddress: (ip) => network.ownsAddress(ip),
-    defaultGateways: () => network.defaultGateways(),
-    ...changed,
-  };
+/**
+ * Does something with the address of a host, given by name or IP address: its IPv4 address first, and if that cannot be
+ * reached its IPv6 address.
+ *
+ * @throws {NetworkError} `name-not-found` if it has none; or whatever `job` throws
+ */
+export async function withHostAddress<T>(
+  network: Network,
+  host: string,
+  options: ResolveHostOptions,
+  job: (ip: string) => Promise<T>,
+): Promise<T> {
+  const ip = await resolveHost(network, host, options);
+  try {
+    return await job(ip);
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    const isLast = options.family !== undefined || isIp(host) || ipFamily(ip) === 6;
+    if (isLast || !hasNoRoute(error)) throw error;
+    let other: string;
+    try {
+      other = (await network.resolve(host, 6, { signal: options.signal }))[0]!;
+    } catch {
+      throw error; // it has no other address
+    }
+    return await job(other);
+  }
 }

@@ -7,12 +7,17 @@
 import { toBase64url } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
+import { TokenBucket } from "../base/rate_limiter.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { PunchRole } from "../punch/punch.ts";
 import type { WindowBudget } from "../session/receive_stream.ts";
 import { Session } from "../session/session.ts";
+import type { PeerOptions } from "./options.ts";
+import { MTU_FINDING, MtuHoleMemory } from "./path_check.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
+import { type RecallSecrets, recallSecrets } from "./ticket.ts";
 
 /** What a connection runs over. */
 export interface PeerPath {
@@ -32,10 +37,22 @@ export interface PeerPath {
   readonly rttMs: number | null;
 }
 
+/** How the side that listens asks the other one to search for another path. */
+export interface Recall extends RecallSecrets {
+  /** The signaling servers that carry the messages. */
+  readonly urls: readonly string[];
+  /** How often it may ask. */
+  readonly rate: TokenBucket;
+}
+
 /** A change of a connection's path. */
 export type PeerEvent =
   /** The connection has moved to another path. */
   | { readonly event: "path"; readonly path: PeerPath }
+  /** The path has not answered for a while, or the network has changed: another one is looked for beside it. */
+  | { readonly event: "stalled" }
+  /** The path answers again. */
+  | { readonly event: "resumed" }
   /** The connection has lost its path. If it may reconnect, it waits for another. */
   | { readonly event: "lost"; readonly reason: string };
 
@@ -61,8 +78,14 @@ export interface PeerConnectionOptions {
   readonly closed: AbortSignal;
   /** Called whenever the connection has moved to a path, the first one included. */
   readonly onPath: (isRelayed: boolean) => void;
+  /** Called when the direct path delivers less than the relay before it did. */
+  readonly onSlow?: () => void;
+  /** Called when the path has stalled, or resumes, and the connection may move to another one. */
+  readonly onStalled: (isStalled: boolean) => void;
   /** Called when it has lost its path and waits for another; `wasUsed` if the other side was ever heard over it. */
   readonly onLost: (wasUsed: boolean) => void;
+  /** Told when a direct path by TCP swallows long packets. */
+  readonly onProgress?: PeerOptions["onProgress"];
 }
 
 /**
@@ -76,6 +99,12 @@ export class PeerConnection extends Session {
   readonly protocol: string;
   /** @ignore the number of the ticket that it was made with, if that is on a list */
   readonly ticketNumber: number | undefined;
+  /** @ignore how the side that listens asks the other one for another path; `undefined` before the answer */
+  recall: Recall | undefined;
+  /** @ignore called when the program may end while the connection is open */
+  onUnref: () => void = () => {};
+  /** @ignore what is known of MTU holes in direct paths by TCP */
+  readonly mtuHole: MtuHoleMemory;
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
   readonly #datagramsIn = new WaitQueue<Uint8Array>(MAX_DATAGRAMS);
@@ -83,9 +112,15 @@ export class PeerConnection extends Session {
   readonly #timeoutMs: number;
   readonly #closed: AbortSignal;
   readonly #onPath: (isRelayed: boolean) => void;
+  readonly #onStalled: (isStalled: boolean) => void;
+  readonly #onSlow: (() => void) | undefined;
   readonly #onLost: (wasUsed: boolean) => void;
+  /** Asks the other side to answer to this side's present address, while a path over UDP has stalled. */
+  readonly #probeTimer = new ResettableTimer(() => this.#probe());
+  #probes = 0;
   #elapsedMs = 0;
   #hasPath = false;
+  #isStalled = false;
   #current: CurrentPath | undefined;
 
   /** @ignore made by {@linkcode Peer} */
@@ -98,20 +133,29 @@ export class PeerConnection extends Session {
       reasonOf: (code) => code === TICKET_GONE ? TICKET_GONE_TEXT : undefined,
       onEvent: (event) => {
         if (event.event === "lost") this.#onPathLost(event.error);
+        if (event.event === "stalled" || event.event === "resumed") {
+          this.#onPathStalled(event.event === "stalled");
+        }
       },
     });
     this.#timeoutMs = timeoutMs;
     this.#closed = closed;
     this.#onPath = onPath;
+    this.#onStalled = options.onStalled;
+    this.#onSlow = options.onSlow;
     this.#onLost = onLost;
     this.#isControlling = role === "controlling";
     this.remoteKey = remoteKey;
     this.protocol = protocol;
     this.ticketNumber = options.ticketNumber;
+    this.mtuHole = new MtuHoleMemory(() => {
+      options.onProgress?.({ event: "finding", finding: MTU_FINDING });
+    });
     const onClosed = () => {
       if (this.#current !== undefined && !this.#hasPath) this.#abandonForGood(closed.reason);
     };
     const onFinished = () => {
+      this.#probeTimer.clear();
       closed.removeEventListener("abort", onClosed);
       const message = "Cannot wait for events: the connection has ended";
       this.#events.close(new NetworkError(message, "closed"));
@@ -129,7 +173,10 @@ export class PeerConnection extends Session {
 
   /** The current path, or the last one. */
   get path(): PeerPath {
-    return { ...this.#current!.path, rttMs: this.rttMs ?? null };
+    const { path, udp } = this.#current!;
+    const rttMs = this.rttMs ?? null;
+    // Either end of a path over UDP may have moved to another address.
+    return udp === undefined ? { ...path, rttMs } : { ...path, ...addressesOf(udp), rttMs };
   }
 
   /** How that path was found. */
@@ -189,9 +236,54 @@ export class PeerConnection extends Session {
     return eventsOf(this.#datagramsIn);
   }
 
+  /** As {@linkcode Session.unref}. */
+  override unref(): void {
+    super.unref();
+    this.onUnref();
+  }
+
+  /** @ignore whether it may move to another path, and needs one */
+  get needsPath(): boolean {
+    return this.#timeoutMs > 0 && (this.#isStalled || !this.#hasPath);
+  }
+
+  /** @ignore whether it may move to another path */
+  get mayMove(): boolean {
+    return this.#timeoutMs > 0;
+  }
+
+  /** @ignore the direct path delivers less than the relay before it did */
+  slow(): void {
+    this.#onSlow?.();
+  }
+
+  /** @ignore the other side needs another path */
+  recalled(): void {
+    if (this.#hasPath && !this.#isStalled) this.probe({ hasChanged: true });
+    else this.#onStalled(true);
+  }
+
+  /** @ignore lets the side that listens ask for another path, by messages over these signaling servers */
+  enableRecall(connectionKey: Uint8Array, urls: readonly string[]): void {
+    if (this.recall !== undefined) return;
+    const rate = new TokenBucket(RECALL_RATE, performance.now());
+    this.recall = { ...recallSecrets(connectionKey), urls, rate };
+  }
+
   /** @ignore whether there is a path now */
   get hasPath(): boolean {
     return this.#hasPath;
+  }
+
+  /** @ignore whether this side has requested it */
+  get isControlling(): boolean {
+    return this.#isControlling;
+  }
+
+  /** @ignore this side's IP address, by which packets to the other side leave; `undefined` if it is not known */
+  get localIp(): string | undefined {
+    const { ip } = (this.#current?.udp ?? this.#current?.connection)?.local ?? this.local;
+    return ip === "0.0.0.0" || ip === "::" ? undefined : ip;
   }
 
   /** @ignore moves to a path, which is taken over */
@@ -212,10 +304,12 @@ export class PeerConnection extends Session {
   }
 
   #onMoved(found: FoundPath): void {
-    const { connection, datagrams, ...report } = found;
+    const { connection, datagrams, udp, ...report } = found;
     const isFirst = this.#current === undefined;
-    this.#current = { report, path: describe(found), connection, datagrams };
+    this.#current = { report, path: describe(found), connection, datagrams, udp };
     this.#hasPath = true;
+    this.#isStalled = false;
+    this.#probeTimer.clear();
     if (isFirst) this.#elapsedMs = performance.now() - this.#startedAtMs;
     else this.#events.push({ event: "path", path: this.path });
     this.#onPath(found.isRelayed);
@@ -235,11 +329,28 @@ export class PeerConnection extends Session {
 
   #onPathLost(error: NetworkError, wasUsed = true): void {
     if (!this.#hasPath) return;
-    this.#hasPath = false;
+    this.#hasPath = this.#isStalled = false;
+    this.#probeTimer.clear();
     this.#events.push({ event: "lost", reason: error.message });
     if (this.#timeoutMs === 0) this.abandon(error);
     else if (this.#closed.aborted) this.#abandonForGood(error);
     else this.#onLost(wasUsed);
+  }
+
+  #onPathStalled(isStalled: boolean): void {
+    this.#probeTimer.clear();
+    if (!this.#hasPath) return;
+    this.#isStalled = isStalled;
+    this.#probes = 0;
+    if (isStalled) this.#probe();
+    if (this.#timeoutMs === 0 || this.#closed.aborted) return;
+    this.#events.push({ event: isStalled ? "stalled" : "resumed" });
+    this.#onStalled(isStalled);
+  }
+
+  #probe(): void {
+    this.#current?.udp?.probe();
+    if (++this.#probes < MAX_PROBES) this.#probeTimer.set(PROBE_AFTER_MS * 2 ** this.#probes);
   }
 
   #abandonForGood(cause: unknown): void {
@@ -292,6 +403,7 @@ interface CurrentPath {
   readonly path: Omit<PeerPath, "rttMs">;
   readonly connection: FoundPath["connection"];
   readonly datagrams: FoundPath["datagrams"];
+  readonly udp: FoundPath["udp"];
 }
 
 function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
@@ -300,10 +412,13 @@ function describe(path: FoundPath): Omit<PeerPath, "rttMs"> {
     kind,
     method,
     transport,
-    local: formatTransportAddress(connection.local),
-    remote: formatTransportAddress(connection.remote),
+    ...addressesOf(connection),
     relayed: isRelayed,
   };
+}
+
+function addressesOf({ local, remote }: Pick<FoundPath["connection"], "local" | "remote">) {
+  return { local: formatTransportAddress(local), remote: formatTransportAddress(remote) };
 }
 
 async function* eventsOf<T>(queue: WaitQueue<T>): AsyncGenerator<T> {
@@ -326,6 +441,12 @@ const MAX_DATAGRAM_BYTES = 1452;
 
 /** Chosen by us: a burst; a reader that is slower than its peer loses messages anyway. */
 const MAX_DATAGRAMS = 64;
+
+/** Chosen by us: what a network that changes causes; a hostile peer causes no more. */
+const RECALL_RATE = { burst: 4, perSecond: 0.5 };
+
+/** Chosen by us: at once, then after 100 ms and twice as long each time, until others have found a path. */
+const [MAX_PROBES, PROBE_AFTER_MS] = [5, 50];
 
 /** Chosen by us: more than a connection has in a day. */
 const MAX_EVENTS = 64;

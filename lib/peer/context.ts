@@ -7,7 +7,8 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
-import { discoverLocalIpv4 } from "../net/local_address.ts";
+import { ipFamily, ipScope } from "../net/address.ts";
+import { discoverLocalIpv4, hasNoRoute, networkWith } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { Proxy, withNames } from "../net/proxy/client.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -17,7 +18,7 @@ import { DialBudgets } from "../punch/nomination.ts";
 import { prepareWith, type PunchOptions } from "../punch/punch.ts";
 import type { UdpPunching } from "../punch/udp_punch.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
-import { DEFAULT_SIGNALING, openSignaling } from "../signal/open.ts";
+import { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import { openStreamRelay, parseTurnUri } from "../turn/open_relay.ts";
 import { DialPolicy } from "./dial_policy.ts";
@@ -80,7 +81,7 @@ export interface PeerContext {
 /**
  * Makes what the connections of a peer share.
  *
- * @throws {TypeError} if a relay or a strategy is invalid, or no strategy is left
+ * @throws {TypeError} if a URL, a relay or a strategy is invalid, or no strategy is left
  */
 export function makeContext(
   options: PeerOptions,
@@ -89,16 +90,19 @@ export function makeContext(
     & Partial<Pick<PeerContext, "udp">>
     & { readonly proxy?: LoadedProxy },
 ): PeerContext {
-  const { network = systemNetwork, logger, turn = [], mapPorts = true } = options;
+  const { logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
+  const isSealed = relayOnly && own.proxy !== undefined;
+  const { network: given = systemNetwork } = options;
+  const network = isSealed ? given : withNat64(given); // which asks the resolver for a prefix
   const kinds = pathKindsOf((options.strategies ?? STRATEGIES).map(parseStrategy));
   const pathKinds = new Set([...kinds].filter((kind) => kind !== "relay"));
   const isDirect = !relayOnly && pathKinds.size > 0;
   const mayRelay = kinds.has("relay");
   if (!isDirect && !mayRelay) throw new TypeError("Cannot connect: no strategy is left");
-  const named = (options.signaling ?? []).map((each) => typeof each === "string" ? each : each.url);
+  const named = (options.signaling ?? [])
+    .map((each) => typeof each === "string" ? parseSignalUrl(each) : each.url);
   const hasRendezvous = options.signaling?.some((each) => isRendezvous(each)) ?? false;
-  const isSealed = relayOnly && own.proxy !== undefined;
   const lan = named.find((url) => isSealed && url.startsWith("lan:"));
   if (lan !== undefined) {
     throw new TypeError(
@@ -175,6 +179,54 @@ export function makeContext(
     logger,
     onProgress,
   };
+}
+
+/**
+ * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
+ * only there).
+ */
+function withNat64(network: Network): Network {
+  let loaded: Network | undefined;
+  const load = async () =>
+    loaded ??= (await import("../net/nat64_network.ts")).nat64Network(network);
+  /** Whether the interfaces have IPv6 alone, as far as that is known by now. */
+  let hasIpv6Alone: boolean | undefined;
+  const look = async (): Promise<void> => {
+    const listed = await network.localAddresses() ?? [];
+    hasIpv6Alone = listed.length > 0 &&
+      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
+  };
+  let looking = look();
+  /** Opens a socket of any IPv4 address. It does not wait for what is known. */
+  const open = <T>(ip: string, on: (network: Network) => Promise<T>): Promise<T> => {
+    if (loaded !== undefined || ip !== "0.0.0.0") return on(loaded ?? network);
+    if (hasIpv6Alone === undefined) return looking.then(() => open(ip, on));
+    if (hasIpv6Alone) return load().then(on);
+    looking = look(); // this host may have moved to another network since
+    return on(network);
+  };
+  const dial = async <T>(
+    ip: string,
+    signal: AbortSignal | undefined,
+    open: (network: Network) => Promise<T>,
+  ): Promise<T> => {
+    const translating = loaded; // it may be loaded for another socket meanwhile
+    try {
+      return await open(translating ?? network);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (translating !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
+      return await open(await load());
+    }
+  };
+  return networkWith(network, {
+    bindUdp: (local, options) => open(local.ip, (network) => network.bindUdp(local, options)),
+    listenTcp: (local, options) => open(local.ip, (network) => network.listenTcp(local, options)),
+    connectTcp: (remote, options) =>
+      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
+    connectTls: (remote, options) =>
+      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
+  });
 }
 
 /** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */

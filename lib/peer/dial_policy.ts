@@ -16,10 +16,9 @@ import {
   type TransportAddress,
   whyNotPublic,
 } from "../net/address.ts";
-import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
+import { discoverNat64, isOwnAddress, networkWith } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { Proxy } from "../net/proxy/client.ts";
-import { networkWith } from "../net/resolve.ts";
 import { whyNotRelay } from "../punch/nomination.ts";
 import { DEFAULT_SIGNALING, PUBLIC_BROKERS } from "../signal/open.ts";
 import { hostAddresses } from "../signal/websocket/connection.ts";

@@ -22,14 +22,12 @@ import type { SignalingConnection } from "../signal/transport.ts";
 import { PeerConnection } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import {
-  type DialerAction,
-  type DialerEvent,
-  type DialerState,
   dialerWakeAtMs,
   initialDialerState,
   REQUEST_INTERVAL_MS,
   stepDialer,
 } from "./dialer_engine.ts";
+import type { DialerAction, DialerEvent, DialerState, SearchState } from "./dialer_types.ts";
 import { searchPaths } from "./path_search.ts";
 import { refusedError, REJECTION_CODES } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
@@ -108,6 +106,7 @@ class Dialer {
     const waitsForOffer = baseSockets !== undefined && !context.isProxied; // a relay needs none
     const firstRequestMs = waitsForOffer ? REQUEST_INTERVAL_MS : 0;
     this.#state = initialDialerState({
+      reconnects: mayReconnect,
       improves: mayReconnect && baseSockets !== undefined,
       firstRequestMs: this.#isManual ? Infinity : firstRequestMs,
       answerMs: this.#isManual ? timings.manualMs : timings.answerMs,
@@ -123,6 +122,12 @@ class Dialer {
       windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
+      onSlow: () => this.#dispatch({ kind: "path slow" }),
+      onStalled: (isStalled) =>
+        this.#dispatch(
+          isStalled ? { kind: "path stalled", random: Math.random() } : { kind: "path resumed" },
+        ),
+      onProgress: context.onProgress,
       onLost: (wasUsed) => this.#dispatch({ kind: "path lost", wasUsed, random: Math.random() }),
     });
   }
@@ -176,7 +181,8 @@ class Dialer {
         return this.#search!.finish(action.reason);
       case "end search":
         return this.#search!.end(action.reason);
-      case "check signaling":
+      case "check signaling": // and gather anew: a NAT may have forgotten what a base socket has learned
+        this.#context.baseSockets?.discard();
         return this.#context.signaling.check();
       case "succeed":
         return this.#connected.resolve();
@@ -195,7 +201,7 @@ class Dialer {
     }
   }
 
-  #startSearch(id: number, wants: ConnectionRequest["wants"]): void {
+  #startSearch(id: number, wants: SearchState["wants"]): void {
     const chosen = this.#context.signaling.memory.choose(this.#urls, performance.now());
     const search: Search = new Search({
       context: this.#context,
@@ -208,7 +214,7 @@ class Dialer {
         ageMs: this.#nextAgeMs(),
         protocol: this.#protocol,
         resumes: this.#resumptionId,
-        wants,
+        wants: wants === "relayed" ? "any" : wants,
       }),
       times: () => this.#times(),
       onSent: (url) => {
@@ -241,6 +247,7 @@ class Dialer {
     search.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       this.#resumptionId ??= resumptionId(connectionKey);
+      this.#connection.enableRecall(connectionKey, this.#urls);
       this.#madeAt ??= readClocks();
       this.#dispatch({ kind: "answered", search: id });
     });
@@ -248,7 +255,8 @@ class Dialer {
       const hasMoved = await searchPaths(this.#context, {
         session,
         role: "controlling",
-        wants,
+        wants: wants === "relayed" ? "any" : wants,
+        isRelayOnly: wants === "relayed",
         signalingUrls: [...chosen.now, ...chosen.spare],
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,

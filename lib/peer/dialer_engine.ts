@@ -9,6 +9,10 @@
  * |                         | rejected, stop               | end the search, then over: fail with the reason                       |
  * | connected               | path lost                    | reconnecting: a new search in place of the old one, at once or soon   |
  * |                         | path lost before it was used | reconnecting: the search that found it goes on                        |
+ * |                         | path lost while it stalled   | reconnecting: the search beside it goes on                            |
+ * |                         | path slow                    | search for a relayed path; then wait twice as long for a direct one   |
+ * |                         | path stalled                 | a new search beside the path, in place of any other, at once or soon  |
+ * |                         | path resumed                 | end that search                                                       |
  * |                         | time, over a relay           | search for a direct path; the waits between these searches double     |
  * |                         | search over                  | arm the next improvement, if the search was for a direct path         |
  * | reconnecting            | search over, with path       | connected                                                             |
@@ -24,138 +28,17 @@
  * @module
  */
 
-import {
-  afterAcknowledgement,
-  afterRepeating,
-  type Repetition,
-  startRepetition,
-} from "../base/backoff.ts";
+import { afterAcknowledgement, afterRepeating, startRepetition } from "../base/backoff.ts";
 import { NetworkError, NoResponseError } from "../base/errors.ts";
-
-/** What a dialer knows. Times are milliseconds on one clock that never goes backwards. */
-export interface DialerState {
-  readonly settings: DialerSettings;
-  readonly phase: "connecting" | "connected" | "reconnecting" | "over";
-  /** What carries the connection. */
-  readonly path: "none" | "direct" | "relayed";
-  /** The current search. */
-  readonly search: SearchState | null;
-  /** How many searches were started. */
-  readonly searches: number;
-  /** When to give up reconnecting. */
-  readonly reconnectByMs: number;
-  readonly retry: {
-    /** When to search again. */
-    readonly atMs: number;
-    /** The wait before the next search, before chance makes it shorter or longer. */
-    readonly waitMs: number;
-    /** When the last search for any path was started. */
-    readonly startedAtMs: number;
-  };
-  readonly improvement: {
-    /** When to search for a direct path. */
-    readonly atMs: number;
-    /** The wait before that. */
-    readonly waitMs: number;
-  };
-}
-
-/** What stays the same for one connection. */
-export interface DialerSettings {
-  /** Whether to search for a direct path now and then, while a relay carries the connection. */
-  readonly improves: boolean;
-  /** The wait before the first request; `Infinity` if the search for paths sends the only one. */
-  readonly firstRequestMs: number;
-  /** How long to wait for the answer. */
-  readonly answerMs: number;
-  /** How long to search for another path after one is lost. */
-  readonly reconnectMs: number;
-  /** The first wait between two attempts to reconnect. */
-  readonly retryMs: number;
-  /** The first wait between two searches for a direct path. */
-  readonly improveMs: number;
-}
-
-/** The search under way. */
-export interface SearchState {
-  readonly id: number;
-  readonly wants: "any" | "direct";
-  readonly stage: "requesting" | "answered" | "ending";
-  /** The request, until it is answered. */
-  readonly request: Repetition;
-  /** When to give up waiting for the answer. */
-  readonly answerByMs: number;
-  /** How far the request has come: on its way by a server, in the local network alone, or not at all. */
-  readonly sent: "nowhere" | "local network" | "server";
-  /** Why servers could not be reached. */
-  readonly faults: readonly string[];
-  /** Why it ends, unless it found all it could. */
-  readonly failure: SearchFailure | null;
-  /** The other side has found nothing; `atMs` is when the search here is to finish, `Infinity` once it was told. */
-  readonly hopeless: { readonly reason: Error; readonly atMs: number } | null;
-}
-
-/** Why a search ends. */
-export interface SearchFailure {
-  readonly error: unknown;
-  /** Whether another search would end in the same way. */
-  readonly isFinal: boolean;
-}
-
-/** Something happened. Events of a search that is no longer current are ignored. */
-export type DialerEvent =
-  | { readonly kind: "start" }
-  | { readonly kind: "answered"; readonly search: number }
-  /** The request went out, by a server or in the local network. */
-  | { readonly kind: "sent"; readonly search: number; readonly isServer: boolean }
-  /** A way to meet could not be opened. */
-  | { readonly kind: "way failed"; readonly search: number; readonly why: string }
-  /** The other side rejected the request, or has given up. */
-  | { readonly kind: "rejected"; readonly search: number; readonly error: unknown }
-  /** The other side has searched for a path, and found none. */
-  | { readonly kind: "hopeless"; readonly search: number; readonly reason: Error }
-  /** No signaling server can be reached, or no path was found. */
-  | { readonly kind: "failed"; readonly search: number; readonly error: unknown }
-  /** The search has found all it could. */
-  | {
-    readonly kind: "finished";
-    readonly search: number;
-    /** Whether the connection has moved to a path. */
-    readonly hasMoved: boolean;
-  }
-  /** All tasks of the search have ended. `random` is a number from 0 to 1, for the wait before the next. */
-  | { readonly kind: "search ended"; readonly search: number; readonly random: number }
-  | { readonly kind: "path"; readonly isRelayed: boolean }
-  /**
-   * The connection lost its path; `wasUsed` if the other side was ever heard over it. `random` is a number from 0 to 1, for
-   * the wait before the search.
-   */
-  | { readonly kind: "path lost"; readonly wasUsed: boolean; readonly random: number }
-  /** The caller gave up, the peer is closed, or the connection has ended. */
-  | { readonly kind: "stop"; readonly reason: unknown }
-  | { readonly kind: "time" };
-
-/** Something to do. */
-export type DialerAction =
-  | { readonly kind: "start search"; readonly search: number; readonly wants: "any" | "direct" }
-  | { readonly kind: "send request" }
-  /** Notify the other side that this side has given up, and found nothing if it failed. */
-  | { readonly kind: "send cancellation"; readonly error: unknown }
-  /** Let the search end by itself, with what it has tried. */
-  | { readonly kind: "finish search"; readonly reason: Error }
-  | { readonly kind: "end search"; readonly reason: unknown }
-  /** What cut the path may have cut the connections to signaling servers. */
-  | { readonly kind: "check signaling" }
-  | { readonly kind: "succeed" }
-  | { readonly kind: "fail"; readonly error: unknown }
-  /** End the connection: it gets no other path. */
-  | { readonly kind: "abandon"; readonly error: unknown };
-
-/** What follows from an event. */
-export interface DialerStep {
-  readonly state: DialerState;
-  readonly actions: readonly DialerAction[];
-}
+import type {
+  DialerAction,
+  DialerEvent,
+  DialerSettings,
+  DialerState,
+  DialerStep,
+  SearchFailure,
+  SearchState,
+} from "./dialer_types.ts";
 
 /** The state before the start. */
 export function initialDialerState(settings: DialerSettings): DialerState {
@@ -163,6 +46,7 @@ export function initialDialerState(settings: DialerSettings): DialerState {
     settings,
     phase: "connecting",
     path: "none",
+    isStalled: false,
     search: null,
     searches: 0,
     reconnectByMs: Infinity,
@@ -211,6 +95,12 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
       return onPath({ ...state, path: event.isRelayed ? "relayed" : "direct" }, nowMs);
     case "path lost":
       return onPathLost({ ...state, path: "none" }, event, nowMs);
+    case "path stalled":
+      return onPathStalled(state, event.random, nowMs);
+    case "path resumed":
+      return onPathResumed(state);
+    case "path slow":
+      return onPathSlow(state, nowMs);
     case "stop":
       return onStop(state, event.reason);
     case "time":
@@ -234,14 +124,19 @@ export function lostAtOnceError(): NetworkError {
   return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
 }
 
-function startSearch(state: DialerState, wants: "any" | "direct", nowMs: number): DialerStep {
+function startSearch(state: DialerState, wants: SearchState["wants"], nowMs: number): DialerStep {
   const { firstRequestMs, answerMs } = state.settings;
   const id = state.searches + 1;
   const isDue = firstRequestMs === 0;
-  const request = startRepetition(REQUEST_REPETITION, nowMs + firstRequestMs);
+  // What cut the path may have cut the other side's signaling, which is back within a moment.
+  const isAgain = state.phase !== "connecting" && wants === "any";
+  const request = isAgain
+    ? startRepetition(REPEATED_REQUEST, nowMs + Math.min(firstRequestMs, REPEATED_AFTER_MS))
+    : startRepetition(REQUEST_REPETITION, nowMs + firstRequestMs);
   const search: SearchState = {
     id,
     wants,
+    isBeside: state.phase === "connected" && wants === "any",
     stage: "requesting",
     request: isDue ? afterRepeating(request, nowMs) : request,
     answerByMs: nowMs + answerMs,
@@ -296,13 +191,17 @@ function onSearchEnded(ended: DialerState, random: number, nowMs: number): Diale
   if (state.phase === "connecting") {
     return over(state, [{ kind: "fail", error: failure?.error }]);
   }
-  if (state.phase === "connected") return stay(state);
+  if (state.phase === "connected") {
+    return state.isStalled && !failure?.isFinal ? planRetry(state, random, nowMs) : stay(state);
+  }
   if (state.path !== "none") return stay(connected(state));
   if (failure?.isFinal) return over(state, [{ kind: "abandon", error: failure.error }]);
   return planRetry(state, random, nowMs);
 }
 
-function onPath(state: DialerState, nowMs: number): DialerStep {
+function onPath(before: DialerState, nowMs: number): DialerStep {
+  const search = before.search === null ? null : { ...before.search, isBeside: false };
+  const state = { ...before, isStalled: false, search };
   if (state.phase === "reconnecting" && state.search === null) return stay(connected(state));
   if (state.phase !== "connecting") return stay(state);
   const { improves, improveMs } = state.settings;
@@ -317,30 +216,86 @@ function onPathLost(
 ): DialerStep {
   const check: DialerAction = { kind: "check signaling" };
   if (state.phase !== "connected") return { state, actions: [check] };
-  const { reconnectMs, retryMs } = state.settings;
-  // The search that found the path goes on, and has the next one sooner than a new search would.
-  if (!wasUsed && state.search?.stage === "answered" && state.search.wants === "any") {
-    const reconnectByMs = nowMs + reconnectMs;
-    return { state: { ...state, phase: "reconnecting", reconnectByMs }, actions: [check] };
+  const { reconnectMs } = state.settings;
+  const lost = {
+    ...state,
+    phase: "reconnecting",
+    isStalled: false,
+    reconnectByMs: nowMs + reconnectMs,
+  } as const;
+  // The search that found the path goes on, and has the next one sooner than a new search would; so does one beside it.
+  const { search } = state;
+  const hasFound = !wasUsed && search?.stage === "answered" && search.wants === "any";
+  const isBeside = search?.isBeside === true && search.stage !== "ending";
+  if (hasFound || isBeside) return { state: lost, actions: [check] };
+  return searchAgain(lost, random, nowMs, "The path is lost");
+}
+
+/** The path may be dead: search beside it, until one of the two carries the connection. */
+function onPathStalled(state: DialerState, random: number, nowMs: number): DialerStep {
+  const { phase, search, settings } = state;
+  if (!settings.reconnects || phase === "connecting") return stay(state);
+  const stalled = { ...state, isStalled: phase === "connected" };
+  const isSought = search !== null && search.stage !== "ending" &&
+    (search.isBeside || phase === "reconnecting");
+  if (!isSought && phase === "connected") {
+    return searchAgain(stalled, random, nowMs, "The path has stalled");
   }
-  // At once, unless each path is lost as soon as it is found.
-  const isRare = nowMs - state.retry.startedAtMs >= MAX_RETRY_FACTOR * retryMs;
+  if (search === null) return startRetry(state, nowMs); // the other side is there again
+  if (search.stage !== "requesting") return stay(stalled);
+  const request = afterRepeating(search.request, nowMs);
+  return {
+    state: { ...stalled, search: { ...search, request } },
+    actions: [{ kind: "send request" }],
+  };
+}
+
+/** The relay is better, until a direct path is tried again. */
+function onPathSlow(state: DialerState, nowMs: number): DialerStep {
+  const { phase, path, search, settings } = state;
+  const isFree = phase === "connected" && path === "direct" && search === null;
+  if (!isFree || !settings.improves) return stay(state);
+  const waitMs = longerWait(state);
+  const improvement = { atMs: nowMs + waitMs, waitMs };
+  return startSearch({ ...state, improvement }, "relayed", nowMs);
+}
+
+/** The search beside it has found nothing yet: it is of no use any more, and the other side's neither. */
+function onPathResumed(state: DialerState): DialerStep {
+  const resumed = { ...state, isStalled: false, retry: { ...state.retry, atMs: Infinity } };
+  const { search } = resumed;
+  if (state.phase !== "connected" || !search?.isBeside || search.stage === "ending") {
+    return stay(state.phase === "connected" ? resumed : state);
+  }
+  const reason = new DOMException("The path answers again", "AbortError");
+  const isTold = search.stage === "answered" && search.hopeless === null;
+  return {
+    state: { ...resumed, search: { ...search, stage: "ending", failure: null } },
+    actions: [
+      ...isTold ? [{ kind: "send cancellation", error: reason } as const] : [],
+      { kind: "end search", reason },
+    ],
+  };
+}
+
+/** Searches in place of any search under way: at once, unless the last one has only just begun. */
+function searchAgain(
+  state: DialerState,
+  random: number,
+  nowMs: number,
+  why: string,
+): DialerStep {
+  const isRare = nowMs - state.retry.startedAtMs >= MAX_RETRY_FACTOR * state.settings.retryMs;
   const retry = { ...state.retry, waitMs: isRare ? 0 : state.retry.waitMs };
-  const planned = planRetry(
-    {
-      ...rearmed(state, state.search?.wants, nowMs),
-      phase: "reconnecting",
-      search: null,
-      reconnectByMs: nowMs + reconnectMs,
-      retry,
-    },
-    random,
-    nowMs,
-  );
+  const searched = { ...rearmed(state, state.search?.wants, nowMs), search: null, retry };
+  const planned = planRetry(searched, random, nowMs);
   const replaced: DialerAction[] = state.search === null
     ? []
-    : [{ kind: "end search", reason: new DOMException("The path is lost", "AbortError") }];
-  return { state: planned.state, actions: [check, ...replaced, ...planned.actions] };
+    : [{ kind: "end search", reason: new DOMException(why, "AbortError") }];
+  return {
+    state: planned.state,
+    actions: [{ kind: "check signaling" }, ...replaced, ...planned.actions],
+  };
 }
 
 function onStop(state: DialerState, reason: unknown): DialerStep {
@@ -393,14 +348,16 @@ function startRetry(state: DialerState, nowMs: number): DialerStep {
 
 /** Networks change, and a punch that missed may hit: look for a direct path again, unless a search is under way. */
 function improve(state: DialerState, nowMs: number): DialerStep {
-  const { improveMs } = state.settings;
   const isRelayed = state.path === "relayed";
-  const longerMs = Math.min(2 * state.improvement.waitMs, MAX_IMPROVE_FACTOR * improveMs);
-  const waitMs = isRelayed ? longerMs : improveMs;
+  const waitMs = isRelayed ? longerWait(state) : state.settings.improveMs;
   if (!isRelayed || state.search !== null) {
     return stay({ ...state, improvement: { atMs: nowMs + waitMs, waitMs } });
   }
   return startSearch({ ...state, improvement: { atMs: Infinity, waitMs } }, "direct", nowMs);
+}
+
+function longerWait({ improvement, settings }: DialerState): number {
+  return Math.min(2 * improvement.waitMs, MAX_IMPROVE_FACTOR * settings.improveMs);
 }
 
 /** After a search for a direct path, there is a wait before the next. */
@@ -469,6 +426,16 @@ const REQUEST_REPETITION = {
   maximumWaitMs: REQUEST_INTERVAL_MS,
   minimumGapMs: 0,
 };
+
+/** The same for a connection that needs another path. Chosen by us: the other side's signaling may be opening again. */
+const REPEATED_REQUEST = {
+  firstWaitMs: 250,
+  maximumWaitMs: REQUEST_INTERVAL_MS,
+  minimumGapMs: 0,
+};
+
+/** Chosen by us: by then the first offer is on its way, with the request. */
+const REPEATED_AFTER_MS = 500;
 
 /** Waits between two attempts to reconnect grow up to this many times `retryMs`. */
 const MAX_RETRY_FACTOR = 10;

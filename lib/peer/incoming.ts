@@ -11,7 +11,7 @@ import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
-import { PeerConnection, TICKET_GONE, TICKET_GONE_TEXT } from "./connection.ts";
+import { PeerConnection, TICKET_GONE } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
 import {
   initialRequestState,
@@ -23,7 +23,7 @@ import {
   stepRequest,
 } from "./listener_engine.ts";
 import { searchPaths } from "./path_search.ts";
-import { REJECTION_CODES } from "./rejection.ts";
+import { noRoomError, REJECTION_CODES } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
 import { MAX_RENDEZVOUS } from "./relay_message.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
@@ -397,6 +397,10 @@ export class IncomingRequest {
       windows: context.windows,
       closed: context.closed,
       onPath: () => this.#dispatch({ kind: "path" }),
+      onStalled: (isStalled) => {
+        if (isStalled) this.#recall(connection);
+      },
+      onProgress: context.onProgress,
       onLost: () => context.signaling.check(), // the other side will request the connection again
     });
     const ended = (reason?: unknown) => this.#dispatch({ kind: "ended", reason });
@@ -404,6 +408,14 @@ export class IncomingRequest {
     this.#options.connections.add(connection);
     endWhenRevoked(connection, this.#options.ticket);
     return connection;
+  }
+
+  /** Asks the other side to request the connection again, which it does by itself once it notices, too. */
+  #recall(connection: PeerConnection): void {
+    const { context } = this.#options;
+    context.inBackground(async () =>
+      await (await import("./roaming.ts")).recall(context, connection)
+    );
   }
 
   #startSearch(
@@ -418,6 +430,7 @@ export class IncomingRequest {
       const { connectionKey } = await abortable(session.ready, signal);
       if (isNew && this.#mayReturn) {
         connections.remember(connection, connectionKey, this.#options.ticket);
+        connection.enableRecall(connectionKey, context.signalingUrls);
       }
     });
     tasks.run(async (signal) => {
@@ -480,16 +493,6 @@ function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket)
   const forget = () => revoked.removeEventListener("abort", onRevoked);
   revoked.addEventListener("abort", onRevoked, { once: true });
   connection.finished.then(forget, forget);
-}
-
-function noRoomError(ticket: ListenedTicket): NetworkError {
-  return ticket.isValid
-    ? new NetworkError("Cannot accept: there are too many connections", "other", {
-      remedy: "Close connections that are no longer needed",
-    })
-    : new NetworkError(`Cannot accept: ${TICKET_GONE_TEXT}`, "closed", {
-      remedy: "Give the other side another ticket",
-    });
 }
 
 /** Chosen by us: as many as a ticket names. */

@@ -46,6 +46,8 @@ export type {
   BehaviorVerdict,
   FamilyDetails,
   FamilyReport,
+  Finding,
+  FindingKind,
   PortAllocation,
   PortAllocationDetails,
   UnsolicitedSyn,

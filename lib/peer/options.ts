@@ -8,7 +8,7 @@ import type { Logger } from "../base/logger.ts";
 import { decodeLogin, shownUrl, withoutLogin } from "../base/login.ts";
 import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
 import type { CodeEvent } from "../code/offer.ts";
-import type { FamilyReport } from "../nat/behavior.ts";
+import type { FamilyReport, Finding } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
 import type { ProxyOptions } from "../net/proxy/client.ts";
 import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
@@ -97,6 +97,12 @@ export type PeerProgress =
     readonly event: "answered";
     /** The URL of the signaling that brought the answer first, without its login. */
     readonly url: string;
+  }
+  | {
+    /** Something stands in the way of a connection, which goes on by another way. */
+    readonly event: "finding";
+    /** What it is, and what to do. */
+    readonly finding: Finding;
   };
 
 /** Decides whether to connect to a URL that somebody else named, and to its addresses. */

@@ -26,6 +26,7 @@ import {
 import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
+import { MtuHoleError, type MtuHoleMemory, PathCheck, UDP_ONLY } from "./path_check.ts";
 import { openRelayPath } from "./relay_path.ts";
 import { lostError, remedyWithoutRelay, searchError } from "./search_failure.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
@@ -39,6 +40,8 @@ export interface PathSearchOptions {
   readonly role: PunchRole;
   /** As the connection request says. */
   readonly wants: ConnectionRequest["wants"];
+  /** Whether this side makes no direct path. Default: `false`. */
+  readonly isRelayOnly?: boolean;
   /** URLs of signaling servers that both sides may use: those that are a rendezvous may have a relay. */
   readonly signalingUrls: readonly string[];
   /** What the paths are for. */
@@ -60,6 +63,10 @@ export interface PathUser {
    * @throws {NetworkError} if the path is lost first, or the connection has a better one or has ended
    */
   move(path: FoundPath): Promise<void>;
+  /** The round trip of the path that it uses, once the other side has answered over it. */
+  readonly rttMs: number | undefined;
+  /** What is known of MTU holes in direct paths by TCP. */
+  readonly mtuHole: MtuHoleMemory;
 }
 
 /** A path to the peer. */
@@ -68,6 +75,8 @@ export interface FoundPath extends PathReport {
   readonly connection: SecureConnection;
   /** Carries datagrams beside the stream, if it can. */
   readonly datagrams?: DatagramPath;
+  /** What it runs over, if that is UDP: it answers from another address. */
+  readonly udp?: Pick<UdpConnection, "local" | "remote" | "probe">;
 }
 
 /** How a path was found. */
@@ -100,9 +109,8 @@ export async function searchPaths(
   const { session } = options;
   if (session.isManual && context.baseSockets === undefined) {
     const message = "Cannot connect manually: that needs direct paths, and all are ruled out";
-    throw new UnreachableError(message, [], {
-      remedy: "Leave `strategies` out, and `relayOnly`",
-    });
+    const remedy = "Leave `strategies` out, and `relayOnly`";
+    throw new UnreachableError(message, [], { remedy });
   }
   try {
     return await new PathSearch(context, options).run();
@@ -124,6 +132,8 @@ class PathSearch {
   readonly #tcp = new TaskGroup(() => {}); // for its signal: punch() has no other task
   /** The path that this search has found, if any. */
   #best: Omit<PathReport, "attempts"> | undefined;
+  /** The one that the connection moved to last. */
+  #used: Omit<PathReport, "attempts"> | undefined;
   /** Ends the search for a relayed path alone; what it throws after that does not count. */
   readonly #directFound = new AbortController();
   /** Ends both searches, which then report what they have tried. */
@@ -151,9 +161,8 @@ class PathSearch {
     this.#context = context;
     this.#options = options;
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
-    this.#base = baseSockets?.take(signal);
-    const { remoteKey } = options.connection;
-    this.#budget = context.budgets.begin(toHex(remoteKey), performance.now());
+    this.#base = options.isRelayOnly ? undefined : baseSockets?.take(signal);
+    this.#budget = context.budgets.begin(toHex(options.connection.remoteKey), performance.now());
     this.#udp = this.#base === undefined ? undefined : context.udp?.race({
       network: context.network,
       role: options.role,
@@ -247,9 +256,10 @@ class PathSearch {
 
   #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
     const { network, punchOptions } = this.#context;
-    const { session, role, signal } = this.#options;
+    const { session, role, signal, connection } = this.#options;
     return punchWithin(this.#budget, {
       ...punchOptions,
+      ...connection.mtuHole.isKnown ? { pathKinds: UDP_ONLY } : {},
       network,
       role,
       base,
@@ -345,12 +355,13 @@ class PathSearch {
     const { kind, method, punchMs } = found;
     const report = { kind, method, transport: "udp", punchMs, isRelayed: false } as const;
     const { inBackground, closed } = this.#context;
-    inBackground(() => releasedSoon(connection, closed));
+    inBackground(() => this.#context.udp!.releasedSoon(connection, closed));
     try {
       const { connectionKey } = await this.#options.session.ready;
       const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
       const datagrams = this.#context.udp!.datagrams(connection, keys);
-      this.#directMove = this.#use(connection, channelBinding, report, datagrams);
+      const overUdp = { datagrams, udp: connection };
+      this.#directMove = this.#use(connection, channelBinding, report, overUdp);
       await this.#directMove;
     } catch (error) {
       connection.reset();
@@ -382,24 +393,27 @@ class PathSearch {
     connection: TcpConnection,
     channelBinding: Uint8Array,
     report: Omit<PathReport, "attempts">,
-    datagrams?: DatagramPath,
+    overUdp?: Pick<FoundPath, "datagrams" | "udp">,
   ): Promise<boolean> {
-    const { session, role } = this.#options;
-    const { remoteKey } = this.#options.connection;
+    const { session, role, connection: { remoteKey } } = this.#options;
     // The controlling side decides; its end of a path that is not better is reset.
-    const isWanted = role === "controlled" || this.#best === undefined ||
-      isBetter(report, this.#best);
+    const isChecked = report.transport === "tcp" && !report.isRelayed;
+    const isWanted = role === "controlled" ||
+      !(isChecked && this.#options.connection.mtuHole.isKnown) &&
+        (this.#best === undefined || isBetter(report, this.#best));
     if (!isWanted) {
       connection.reset();
       return false;
     }
     this.#best = report;
+    const check = isChecked ? new PathCheck(connection, report.punchMs) : undefined;
     const { connectionKey } = await session.ready;
-    const keys = pathKeys(connectionKey, channelBinding, role);
-    const encrypted = secureConnectionFromKeys(connection, { ...keys, remoteStaticKey: remoteKey });
-    const path = { ...report, connection: encrypted, datagrams, attempts: this.#attempts };
-    const move = this.#move(path).then((hasMoved) => {
-      if (!hasMoved && this.#best === report) this.#best = undefined; // another one may take its place
+    const keys = { ...pathKeys(connectionKey, channelBinding, role), remoteStaticKey: remoteKey };
+    const encrypted = secureConnectionFromKeys(check?.connection ?? connection, keys);
+    const path = { ...report, connection: encrypted, ...overUdp, attempts: this.#attempts };
+    const move = this.#move(path, check).then((hasMoved) => {
+      if (hasMoved) this.#used = report;
+      else if (this.#best === report) this.#best = this.#used; // another one may take its place
       return hasMoved;
     });
     this.#moves.push(move);
@@ -407,11 +421,16 @@ class PathSearch {
   }
 
   /** Fails if a better path was faster, the path was lost, or the connection has ended. */
-  async #move(path: FoundPath): Promise<boolean> {
+  async #move(path: FoundPath, check: PathCheck | undefined): Promise<boolean> {
+    const { role, connection } = this.#options;
     try {
-      await this.#options.connection.move(path);
+      const moved = connection.move(path);
+      await (check?.passed(moved, role, connection) ?? moved);
       return true;
     } catch (error) {
+      if (error instanceof MtuHoleError) {
+        this.#directAttempts = connection.mtuHole.note(path, this.#directAttempts);
+      }
       this.#context.logger?.debug(`connect: ${error}`);
       return false;
     }
@@ -447,17 +466,6 @@ function distanceOf({ kind }: Pick<PathReport, "kind">): number {
   return kind === "host" ? 0 : kind === "lan" ? 1 : 2;
 }
 
-/** Waits until a path over UDP needs its socket no more. Once the peer is closed, that does not take long. */
-async function releasedSoon(connection: UdpConnection, closed: AbortSignal): Promise<void> {
-  const timer = new ResettableTimer(() => connection.reset());
-  const onClosed = () => timer.set(LINGER_MS);
-  closed.addEventListener("abort", onClosed, { once: true });
-  if (closed.aborted) onClosed();
-  await connection.released;
-  closed.removeEventListener("abort", onClosed);
-  timer.clear();
-}
-
 /** Whether a relay on the internet can see the address. */
 function isRoutable(ip: string): boolean {
   const scope = ipScope(ip);
@@ -466,9 +474,6 @@ function isRoutable(ip: string): boolean {
 
 /** Chosen by us: two retransmissions of a SYN, or the round trips of a proof over a slow path. */
 const TCP_MS = 2000;
-
-/** How long a closed peer delivers over UDP what was written. Chosen by us: a few losses. TCP leaves that to the system. */
-const LINGER_MS = 2000;
 
 /** Why the search by TCP ends before its time. */
 const TCP_IS_LATE = new DOMException("UDP has found a path", "AbortError");

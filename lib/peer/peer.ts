@@ -28,6 +28,7 @@ import { Listener } from "./listener.ts";
 import type { CodeOffer, CodePlaces } from "./codes.ts";
 import type { CodeOptions, ConnectOptions, PeerOptions } from "./options.ts";
 import { TopicSubscriptions } from "./pools.ts";
+import type { Roaming } from "./roaming.ts";
 import { decodeTicket, looksLikeCode } from "./ticket.ts";
 import { type ListenedTicket, type TicketOptions, Tickets } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
@@ -63,6 +64,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #connections = new OpenConnections();
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   readonly #codes = new Set<CodeOffer>();
+  #roaming: Roaming | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -233,7 +235,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { protocol = "", reconnect = true } = this.#options;
     const reconnects = reconnect;
     const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
-    this.#connections.add(connection);
+    this.#follow(connection);
     return connection;
   }
 
@@ -299,6 +301,18 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#context.staticKey[Symbol.dispose]();
   }
 
+  /** Notes a connection, and moves it when the network changes. */
+  #follow(connection: PeerConnection): void {
+    this.#connections.add(connection);
+    this.#jobs.run(async (signal) => {
+      await idleDelay(FOLLOW_AFTER_MS, signal);
+      if (signal.aborted || !this.#connections.all.has(connection)) return;
+      const { Roaming } = await import("./roaming.ts");
+      this.#roaming ??= new Roaming(this.#context, this.#connections.all);
+      await this.#roaming.follow(connection, signal);
+    });
+  }
+
   #codePlaces(urls: readonly string[]): CodePlaces {
     const { signaling: pool, logger } = this.#context;
     return { pool, urls, logger };
@@ -320,7 +334,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       reconnects: reconnect,
       show: (incoming) => this.#incoming.push(incoming),
       withdraw: (incoming) => this.#incoming.remove(incoming),
-      onAccepted: (connection) => this.#connections.add(connection),
+      onAccepted: (connection) => this.#follow(connection),
     });
     const opened = this.#signalingUrls.map((url) => this.#listenOn(url, listener, either));
     for (const [index, url] of this.#signalingUrls.entries()) {
@@ -426,6 +440,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
 /** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
 const MAX_INCOMING = 1024;
+
+/** Chosen by us: short connections need none of it. */
+const FOLLOW_AFTER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;

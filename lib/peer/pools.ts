@@ -36,11 +36,21 @@ export class BaseSocketPool implements AsyncDisposable {
   /** Aborted when the pool is disposed of. */
   readonly #disposed = new AbortController();
   #ready: Promise<BaseSocket> | undefined;
-  /** Calls of the router that are not over; each may have opened a port. */
+  /** Calls of the router that are not over, each of which may have opened a port, and base sockets that are being closed. */
   readonly #mappings = new Set<Promise<unknown>>();
 
   constructor(options: BaseSocketPoolOptions) {
     this.#options = options;
+  }
+
+  /** Disposes of a base socket that is ready: what it knows about the network is no longer true. */
+  discard(): void {
+    const ready = this.#ready;
+    this.#ready = undefined;
+    if (ready === undefined) return;
+    const disposing: Promise<void> = disposeOnceReady(ready)
+      .finally(() => this.#mappings.delete(disposing));
+    this.#mappings.add(disposing);
   }
 
   /** Prepares a base socket, unless there is one. A failure is thrown by the `take()` that follows. */
@@ -198,11 +208,18 @@ export class SignalingPool implements AsyncDisposable {
     return rttMs === undefined ? undefined : Math.round(rttMs);
   }
 
-  /** Checks that all connections are alive: what cut the connection to a peer may have cut those to servers. */
-  check(): void {
+  /**
+   * Checks that all connections are alive: what cut the connection to a peer may have cut those to servers. A peer waits,
+   * so that an answer has less time than otherwise.
+   *
+   * @param isLost whether they are certain to be dead
+   */
+  check({ isLost = false }: { readonly isLost?: boolean } = {}): void {
     for (const { signaling } of this.#entries.values()) {
-      // If one cannot be opened, its leases report that.
-      signaling.then((signaling) => signaling.check?.(), () => {});
+      signaling.then((signaling) => {
+        const withinMs = Math.max(MIN_CHECK_MS, CHECK_ROUND_TRIPS * (signaling.rttMs ?? Infinity));
+        signaling.check?.(isLost ? 0 : withinMs === Infinity ? undefined : withinMs);
+      }, () => {}); // if one cannot be opened, its leases report that
     }
   }
 
@@ -374,6 +391,9 @@ export class TopicSubscriptions {
     return refused;
   }
 }
+
+/** How long the answer to a check may take while a peer waits. Chosen by us: a packet may be lost. */
+const [MIN_CHECK_MS, CHECK_ROUND_TRIPS] = [250, 4];
 
 /** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. What takes longer is added when it comes. */
 const MAPPING_TIMEOUT_MS = 300;

@@ -1,11 +1,14 @@
 /**
- * Rejections: what the side with the ticket throws when the other side does not connect, for each reason.
+ * Rejections: what the side with the ticket throws when the other side does not connect, for each reason, and what the
+ * other side throws if it has no room.
  *
  * @module
  */
 
-import { RefusedError } from "../base/errors.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
+import { TICKET_GONE_TEXT } from "./connection.ts";
 import type { Rejection } from "./signaling_message.ts";
+import type { ListenedTicket } from "./tickets.ts";
 
 /** The `code` of a {@linkcode RefusedError}, for each reason to reject a connection. */
 export const REJECTION_CODES: Readonly<
@@ -24,6 +27,17 @@ export function refusedError({ reason, timeMs }: Rejection): RefusedError {
   const remedy = REJECTION_REMEDIES[reason];
   const message = `Cannot connect: ${REASONS[reason](timeMs)}`;
   return new RefusedError(message, REJECTION_CODES[reason], { remedy });
+}
+
+/** The error for the application that accepts a request although there is no room, or the ticket is good no more. */
+export function noRoomError({ isValid }: Pick<ListenedTicket, "isValid">): NetworkError {
+  return isValid
+    ? new NetworkError("Cannot accept: there are too many connections", "other", {
+      remedy: "Close connections that are no longer needed",
+    })
+    : new NetworkError(`Cannot accept: ${TICKET_GONE_TEXT}`, "closed", {
+      remedy: "Give the other side another ticket",
+    });
 }
 
 const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>> = {

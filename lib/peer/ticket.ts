@@ -209,6 +209,20 @@ export function resumptionId(connectionKey: Uint8Array): string {
   return toHex(hmac("sha256", connectionKey, utf8("resumption")).subarray(0, 16));
 }
 
+/** Where, and with which key, the listening side asks the dialer of a connection to search again. */
+export interface RecallSecrets {
+  /** The topic of its messages. */
+  readonly topic: string;
+  /** Authenticates them. */
+  readonly key: Uint8Array;
+}
+
+/** Derives them from what only the two sides know. */
+export function recallSecrets(connectionKey: Uint8Array): RecallSecrets {
+  const topic = hmac("sha256", connectionKey, utf8("recall topic")).subarray(0, TOPIC_BYTES);
+  return { topic: toBase64url(topic), key: hmac("sha256", connectionKey, utf8("recall key")) };
+}
+
 /** Chosen by us: guesses cannot be tried offline, so 128 bits are enough. */
 export const SECRET_LENGTH = 16;
 

@@ -61,6 +61,7 @@ export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions
     startedAtMs: null,
     endsAtMs: endsAtMs(plan, carryingMs),
     checks: checks.map(({ check }) => check),
+    copies: 0,
     seen: new Set(),
     sent: 0,
     valid: [],
@@ -147,15 +148,22 @@ function onProbe(
 ): UdpChecksState {
   const id = `${counter} ${socket} ${from.ip} ${from.port}`;
   if (state.seen.has(id) || state.seen.size >= MAX_SEEN || !isAllowed) return state;
-  if (state.sent >= UDP_LIMITS.maxSyns) return state;
+  // The peer sends each probe once, so that it comes from one address: whoever captures some can send them from many.
+  const isCopy = state.seen.has(`${counter}`) && !isPlanned(state, from);
+  if (isCopy && state.copies >= MAX_COPIES || state.sent >= UDP_LIMITS.maxSyns) return state;
   actions.push({ kind: "answer" });
   const answered = {
     ...state,
     sent: state.sent + 1,
-    seen: new Set(state.seen).add(id),
+    copies: state.copies + (isCopy ? 1 : 0),
+    seen: new Set(state.seen).add(id).add(`${counter}`),
     checks: state.checks.map((each) => postponed(each, nowMs)),
   };
   return probed(answered, socket, from, nowMs);
+}
+
+function isPlanned({ checks }: UdpChecksState, from: TransportAddress): boolean {
+  return checks.some(({ entry, target }) => entry >= 0 && sameTransportAddress(target, from));
 }
 
 /** Probes a pair that the peer uses, unless that is known to be valid. */
@@ -436,8 +444,11 @@ const POSTPONE_MS = 400;
 /** The resolution of timers. */
 const TIMER_MS = 1;
 
-/** Chosen by us: what the other side sends in a search, and room for what repeats it. */
-const MAX_SEEN = 2 * 1300;
+/** Chosen by us: what the other side sends in a search, with two entries each, and room for what repeats it. */
+const MAX_SEEN = 3 * 1300;
+
+/** Chosen by us: enough for an original that comes after its copy, and too little to use up what a search may send. */
+const MAX_COPIES = 16;
 
 /** How long TCP has to connect, in a LAN and otherwise. Chosen by us: how late timers are, with many jobs in a process. */
 const NEAR_WAIT_MS = 150;

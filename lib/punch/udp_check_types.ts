@@ -15,6 +15,8 @@ export interface UdpChecksState {
   readonly endsAtMs: number;
   /** Those of the plan in the order in which they start, then triggered ones. */
   readonly checks: readonly UdpCheck[];
+  /** How many copies of probes were answered. */
+  readonly copies: number;
   /** Which datagrams were received from where: none counts twice. */
   readonly seen: ReadonlySet<string>;
   /** Datagrams sent so far. */

@@ -304,7 +304,7 @@ export class UdpChecks {
       isPlanned ? pathKindOf(remote, context) : acceptedKindOf(remote, context),
     );
     const { demultiplexer } = open;
-    demultiplexer.localIp = localIpTowards(remote.ip, context);
+    demultiplexer.localIp = localIpTowards(remote.ip, base);
     const connection = new UdpConnection(demultiplexer, {
       remote,
       keys: derivePathKeys(label(secret, `udp path ${index}`), role),
@@ -379,9 +379,9 @@ export class UdpChecks {
 }
 
 /** This host's address on the way to another one, as far as it is known: to its own it sends from there. */
-function localIpTowards(ip: string, { local }: PathContext): string | undefined {
+function localIpTowards(ip: string, { description }: UdpBaseSocket): string | undefined {
   if (ipScope(ip) === "loopback") return ip;
-  const hosts = local.candidates.filter(({ kind }) => kind === "host").map(({ address }) =>
+  const hosts = description.candidates.filter(({ kind }) => kind === "host").map(({ address }) =>
     address.ip
   );
   return hosts.find((each) => ipFamily(each) === ipFamily(ip));

@@ -7,6 +7,7 @@
 
 import type { ConnectionAttempt } from "../base/errors.ts";
 import type { PunchMethodName } from "../base/path_kind.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import type { Network } from "../net/network.ts";
 import { DATAGRAM_OVERHEAD, DatagramCipher } from "../udp/datagram_cipher.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
@@ -37,6 +38,8 @@ export interface UdpPunching {
   readonly race: (options: UdpRaceOptions) => UdpRace;
   /** The application's datagrams over a path. The keys must be used for nothing else. */
   readonly datagrams: (connection: UdpConnection, keys: DatagramKeys) => DatagramPath;
+  /** Waits until a path needs its socket no more. Once the peer is closed, that does not take long. */
+  readonly releasedSoon: (connection: UdpConnection, closed: AbortSignal) => Promise<void>;
 }
 
 /** The keys of a {@linkcode DatagramPath}; 32 bytes each. */
@@ -71,7 +74,18 @@ export function udpPunching(isWanted: boolean): UdpPunching {
     open: (options) => UdpBaseSocket.open(options),
     race: (options) => new UdpRace(options),
     datagrams: securedDatagrams,
+    releasedSoon,
   };
+}
+
+async function releasedSoon(connection: UdpConnection, closed: AbortSignal): Promise<void> {
+  const timer = new ResettableTimer(() => connection.reset());
+  const onClosed = () => timer.set(LINGER_MS);
+  closed.addEventListener("abort", onClosed, { once: true });
+  if (closed.aborted) onClosed();
+  await connection.released;
+  closed.removeEventListener("abort", onClosed);
+  timer.clear();
 }
 
 function securedDatagrams(connection: UdpConnection, keys: DatagramKeys): DatagramPath {
@@ -256,6 +270,9 @@ function isLikely(
 
 /** The offers travel over a channel that authenticates them. */
 const NO_SECRET = new Uint8Array(0);
+
+/** How long a closed peer delivers over UDP what was written. Chosen by us: a few losses. TCP leaves that to the system. */
+const LINGER_MS = 2000;
 
 /** Chosen by us: below it, waiting for TCP costs more than it gains. */
 const LIKELY = 0.5;

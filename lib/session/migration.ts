@@ -35,6 +35,8 @@ export interface PathMigrationOptions {
   readonly next: () => Outgoing | undefined;
   /** The stream runs over this path. */
   readonly onAttached: (path: SessionPath) => void;
+  /** The current path has stalled, or goes on. */
+  readonly onStalled: (isStalled: boolean) => void;
   /** The stream runs over no path. */
   readonly onLost: (error: NetworkError) => void;
   /** A path has ended before it was attached. */
@@ -124,6 +126,11 @@ export class PathMigration implements PathOwner {
   /** As {@linkcode PathOwner.nextFor}. */
   nextFor(path: SessionPath): Outgoing | undefined {
     return path === this.#current ? this.#options.next() : undefined;
+  }
+
+  /** As {@linkcode PathOwner.onStalled}. */
+  onStalled(path: SessionPath, isStalled: boolean): void {
+    if (path === this.#current) this.#options.onStalled(isStalled);
   }
 
   /** As {@linkcode PathOwner.isAnswerDue}. */

@@ -22,6 +22,8 @@ export interface PathOwner {
   onData(path: SessionPath, offset: number, data: Uint8Array): void;
   /** The path has failed. A path that failed with a `NetworkError` is closed already. */
   onFailure(path: SessionPath, error: NetworkError | MalformedMessageError): void;
+  /** The path has stalled, or goes on. */
+  onStalled(path: SessionPath, isStalled: boolean): void;
   /** What to write next, once the path's own frames are written. */
   nextFor(path: SessionPath): Outgoing | undefined;
   /** Whether something was written that the other side has not acknowledged. */
@@ -67,6 +69,7 @@ export class SessionPath {
     this.keepAlive = new KeepAlive({
       timings,
       onPing: (token) => this.send({ kind: "ping", token }),
+      onStalled: (isStalled) => owner.onStalled(this, isStalled),
       onDead: (silentMs) => {
         this.#fail(`nothing was received for ${Math.round(silentMs)} ms`, "timed-out");
       },
@@ -242,6 +245,8 @@ export interface KeepAliveOptions {
   readonly timings: SessionTimings;
   /** Sends a PING. */
   readonly onPing: (token: number) => void;
+  /** Called when an answer is overdue, with `true`, and when the other side is heard again, with `false`. */
+  readonly onStalled: (isStalled: boolean) => void;
   /** Called when the path is dead, with how long nothing was received. */
   readonly onDead: (silentMs: number) => void;
 }
@@ -250,6 +255,8 @@ export interface KeepAliveOptions {
 export class KeepAlive {
   readonly #options: KeepAliveOptions;
   readonly #timer: ResettableTimer;
+  /** When the timer fires. */
+  #timerMs = Infinity;
   #lastReceivedMs = 0;
   /** Whether stream data has arrived since the last PONG. */
   #isStreaming = false;
@@ -260,6 +267,10 @@ export class KeepAlive {
     | undefined;
   #lastToken = 0;
   #rttMs: number | undefined;
+  /** How long answers took lately: the other side sees a long record of a slow path only at its end. */
+  #answerMs = 0;
+  /** `changed`: the network below the path has changed, so that what arrives may have been sent before that. */
+  #stall: "none" | "overdue" | "changed" = "none";
   /** Those that wait for a sign of life. */
   #asking: readonly ((isAlive: boolean) => void)[] = NONE;
   #isStopped = false;
@@ -300,6 +311,14 @@ export class KeepAlive {
     this.#setTimer();
   }
 
+  /** The network below has changed: pings at once, and takes the path for stalled until the answer arrives. */
+  suspect(): void {
+    if (this.#isStopped) return;
+    this.#setStall("changed"); // who is told may make the path lead here again, so that the ping is answered
+    this.#sendPing(false);
+    this.#setTimer();
+  }
+
   /**
    * Whether anything is received within this time, from now on. Pings at once; any frame will do, because the ping may wait
    * behind data.
@@ -321,8 +340,10 @@ export class KeepAlive {
   /** Something was received. */
   onReceived(): void {
     for (const resolve of this.#asking) resolve(true);
-    this.#lastReceivedMs = performance.now();
+    const nowMs = this.#lastReceivedMs = performance.now();
+    if (this.#awaitingSinceMs !== undefined) this.#onAnswer(nowMs - this.#awaitingSinceMs);
     if (this.#ping?.isProbe !== true) this.#awaitingSinceMs = undefined;
+    if (this.#stall === "overdue") this.#setStall("none");
   }
 
   /** Stream data was received, which is not expected to pause: the next ping comes earlier. */
@@ -334,7 +355,9 @@ export class KeepAlive {
 
   /** Something was sent that the other side must answer. */
   onAnswerDue(): void {
-    this.#awaitingSinceMs ??= performance.now();
+    if (this.#awaitingSinceMs !== undefined) return;
+    this.#awaitingSinceMs = performance.now();
+    if (this.#timer.isSet && this.#stalledAtMs < this.#timerMs) this.#setTimer();
   }
 
   /** A PONG was received. */
@@ -342,11 +365,23 @@ export class KeepAlive {
     const ping = this.#ping;
     if (ping?.token !== token) return;
     const measuredMs = performance.now() - ping.sentAtMs;
+    this.#onAnswer(measuredMs);
     this.#rttMs = this.#rttMs === undefined
       ? measuredMs
       : this.#rttMs + (measuredMs - this.#rttMs) * SMOOTHING;
     this.#ping = this.#awaitingSinceMs = undefined;
     this.#isStreaming = false;
+    if (this.#stall !== "none") this.#setStall("none");
+  }
+
+  #onAnswer(afterMs: number): void {
+    this.#answerMs = Math.max(afterMs, this.#answerMs * FORGETTING);
+  }
+
+  #setStall(stall: "none" | "overdue" | "changed"): void {
+    const wasStalled = this.#stall !== "none";
+    this.#stall = stall;
+    if (wasStalled !== (stall !== "none")) this.#options.onStalled(!wasStalled);
   }
 
   #sendPing(isProbe: boolean): void {
@@ -363,6 +398,8 @@ export class KeepAlive {
       this.#options.onDead(nowMs - this.#lastReceivedMs);
       return;
     }
+    if (this.#stall === "none" && nowMs >= this.#stalledAtMs) this.#setStall("overdue");
+    if (this.#isStopped) return; // by whoever was told
     if (this.#awaitingSinceMs === undefined && nowMs >= this.#lastReceivedMs + this.#pingAfterMs) {
       this.#sendPing(false);
     }
@@ -384,16 +421,31 @@ export class KeepAlive {
     return Math.max(leastMs, deadAfterRoundTrips * (this.#rttMs ?? 0));
   }
 
+  /** An answer that takes as long as those before it, or a little longer, is not overdue. */
+  get #stalledAtMs(): number {
+    const { stalledAfterMs } = this.#options.timings;
+    const waitMs = Math.max(stalledAfterMs, 2 * this.#answerMs);
+    return this.#awaitingSinceMs === undefined ? Infinity : this.#awaitingSinceMs + waitMs;
+  }
+
   /** Early enough for an answer that becomes due before the timer fires. */
   #setTimer(): void {
     const idleMs = this.#lastReceivedMs + Math.min(this.#pingAfterMs, this.#timeoutMs);
-    const dueMs = this.#awaitingSinceMs === undefined ? idleMs : this.#deadAtMs;
-    this.#timer.set(Math.max(1, dueMs - performance.now()));
+    const overdueMs = this.#stall === "none"
+      ? Math.min(this.#stalledAtMs, this.#deadAtMs)
+      : this.#deadAtMs;
+    const nowMs = performance.now();
+    const dueMs = this.#awaitingSinceMs === undefined ? idleMs : overdueMs;
+    this.#timerMs = Math.max(nowMs + 1, dueMs);
+    this.#timer.set(this.#timerMs - nowMs);
   }
 }
 
 /** The same as TCP's: RFC 6298 §2. */
 const SMOOTHING = 1 / 8;
+
+/** Chosen by us: one answer that took long counts for a few more. */
+const FORGETTING = 3 / 4;
 
 /** Shared, since idle paths must take little memory. */
 const NONE: readonly never[] = [];

@@ -60,6 +60,11 @@ export class SendStream {
     return this.#acknowledged < this.#mostTaken;
   }
 
+  /** How many bytes are acknowledged. */
+  get acknowledged(): number {
+    return this.#acknowledged;
+  }
+
   /** How many bytes are not acknowledged. */
   get unacknowledged(): number {
     return this.#end - Math.min(this.#end, this.#acknowledged);

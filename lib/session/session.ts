@@ -46,6 +46,8 @@ export type SessionEvent =
     readonly local: TransportAddress;
     readonly remote: TransportAddress;
   }
+  /** The path has not answered for a while, or is heard again. */
+  | { readonly event: "stalled" | "resumed" }
   /** The path is dead or was cut. The stream waits for another. */
   | { readonly event: "lost"; readonly error: NetworkError }
   /** The session has ended; with an `error`, if it ended before both sides finished. */
@@ -101,6 +103,7 @@ export class Session implements DenoConn, AsyncDisposable {
   readonly #noPathTimer = new ResettableTimer(() => this.#requirePath());
   /** Set after `close()`, and after both directions have finished: how long the session may stay. */
   readonly #closeTimer = new ResettableTimer(() => this.#onTimeUp());
+  readonly #timers = [this.#acknowledgeTimer, this.#noPathTimer, this.#closeTimer];
   /** Provides `readable` and `writable`. */
   #conn: DenoConn | undefined;
   #isAcknowledgementDue = false;
@@ -149,6 +152,7 @@ export class Session implements DenoConn, AsyncDisposable {
       onData: () => this.#onData(),
       next: () => this.#next(),
       onAttached: (path) => this.#onAttached(path),
+      onStalled: (isStalled) => this.#onEvent({ event: isStalled ? "stalled" : "resumed" }),
       onLost: (error) => this.#onLost(error),
       onNotAttached: () => this.#requirePath(),
       onMalformed: (error) => this.#fail(error),
@@ -220,9 +224,9 @@ export class Session implements DenoConn, AsyncDisposable {
     await this.#paths.attach(path, signal);
   }
 
-  /** Checks at once whether the path is alive, for example after a change of the network. */
-  probe(): void {
-    if (this.#paths.isAttached) this.#paths.current?.keepAlive.probe();
+  /** Checks at once whether the path is alive. If the network has changed, it has stalled until the other side answers. */
+  probe({ hasChanged = false }: { readonly hasChanged?: boolean } = {}): void {
+    if (this.#paths.isAttached) this.#paths.current?.keepAlive[hasChanged ? "suspect" : "probe"]();
   }
 
   /**
@@ -242,6 +246,11 @@ export class Session implements DenoConn, AsyncDisposable {
   /** How many bytes of the stream were received so far. */
   get receivedBytes(): number {
     return this.#receiving.received;
+  }
+
+  /** @ignore how many bytes of this side's stream have arrived, as far as it knows */
+  get deliveredBytes(): number {
+    return this.#sending.acknowledged;
   }
 
   /** Whether the other side has ended the session before it was finished: on purpose, unlike a break. */
@@ -350,9 +359,7 @@ export class Session implements DenoConn, AsyncDisposable {
 
   set #isReferenced(isReferenced: boolean) {
     this.#paths.isReferenced = isReferenced;
-    this.#acknowledgeTimer.isReferenced = isReferenced;
-    this.#noPathTimer.isReferenced = isReferenced;
-    this.#closeTimer.isReferenced = isReferenced;
+    for (const timer of this.#timers) timer.isReferenced = isReferenced;
   }
 
   #pump(): void {
@@ -385,22 +392,15 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   #onFrame(frame: ForwardedFrame): void {
-    switch (frame.kind) {
-      case "ack":
-        this.#sending.acknowledge(frame.received, frame.limit);
-        this.#pump();
-        break;
-      case "message":
-        this.#messages.deliver(frame.message);
-        break;
-      case "done":
-        this.#isOtherFinished = true;
-        break;
-      case "abort":
-      case "reset":
-        this.#wasReset = true;
-        if (frame.kind === "abort") this.#resetCode = frame.code;
-        return this.#end(this.#resetError(), "close");
+    if (frame.kind === "ack") {
+      this.#sending.acknowledge(frame.received, frame.limit);
+      this.#pump();
+    } else if (frame.kind === "message") this.#messages.deliver(frame.message);
+    else if (frame.kind === "done") this.#isOtherFinished = true;
+    else if (frame.kind === "abort" || frame.kind === "reset") {
+      this.#wasReset = true;
+      if (frame.kind === "abort") this.#resetCode = frame.code;
+      return this.#end(this.#resetError(), "close");
     }
     this.#onProgress();
   }
@@ -440,9 +440,8 @@ export class Session implements DenoConn, AsyncDisposable {
 
   #onLost(error: NetworkError): void {
     this.#lostPath = error;
-    if (this.#isOtherFinished || this.#isFinished && this.#timeoutMs === 0) {
-      return this.#onTimeUp();
-    }
+    const isDone = this.#isOtherFinished || this.#isFinished && this.#timeoutMs === 0;
+    if (isDone) return this.#onTimeUp();
     this.#onEvent({ event: "lost", error });
     if (this.#isEnded) return; // by whoever was told
     if (this.#timeoutMs > 0) this.#noPathTimer.set(this.#timeoutMs);
@@ -475,9 +474,7 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#isEnded = true;
     this.#failure = error;
     const reason = error ?? closed();
-    this.#acknowledgeTimer.clear();
-    this.#noPathTimer.clear();
-    this.#closeTimer.clear();
+    for (const timer of this.#timers) timer.clear();
     this.#receiving.fail(reason);
     this.#sending.fail(reason);
     this.#messages.fail(reason);

@@ -10,6 +10,8 @@ export interface SessionTimings {
   readonly pingAfterMs: number;
   /** The same if stream data was arriving and has stopped. */
   readonly pingStoppedAfterMs: number;
+  /** A path has stalled, and another is looked for, if an expected answer does not arrive within this time. */
+  readonly stalledAfterMs: number;
   /** A path is dead if an expected answer does not arrive within this time, */
   readonly deadAfterMs: number;
   /** or within this time after {@linkcode Session.probe}; */
@@ -31,7 +33,8 @@ export interface SessionTimings {
 /** The default timings. */
 export const DEFAULT_SESSION_TIMINGS: SessionTimings = {
   pingAfterMs: 5000, // often enough for any NAT, for about a hundred bytes
-  pingStoppedAfterMs: 1000, // so that a side that only receives detects a dead path as early as the sender
+  pingStoppedAfterMs: 500, // so that a side that only receives detects a dead path about as early as the sender
+  stalledAfterMs: 1000, // TCP has retransmitted twice by then; a search that was not needed costs some messages
   deadAfterMs: 5000, // TCP has retransmitted four times by then
   suspectAfterMs: 2000, // three times
   deadAfterRoundTrips: 4,

@@ -2,7 +2,8 @@
  * Signaling within a LAN, without a server: by multicast.
  *
  * ```text
- * magic and version (4) | id (8) | topic (16) | message
+ * magic and version 1 (4) | id (8) | topic (16) | message
+ * magic and version 2 (4) | id (8) | topic (16) | index (1) | count (1) | part of a longer message
  * ```
  *
  * @module
@@ -13,8 +14,14 @@ import { hash } from "../base/crypto.ts";
 import { malformed, NetworkError, undefinedIfMalformed } from "../base/errors.ts";
 import { TokenBucket } from "../base/rate_limiter.ts";
 import { optionalResolvers } from "../base/tasks.ts";
-import { ipFamily, ipScope } from "../net/address.ts";
+import {
+  formatTransportAddress,
+  ipFamily,
+  ipScope,
+  type TransportAddress,
+} from "../net/address.ts";
 import type { Datagram, Network, UdpSocket } from "../net/network.ts";
+import { MAX_SIGNAL_BYTES } from "./channel.ts";
 import {
   type OpenSignalingOptions,
   requirePublishable,
@@ -68,6 +75,8 @@ class LanSignaling implements SignalingConnection {
   readonly #listeners = new TopicListeners();
   readonly #seen = new RecentMap<true>(MAX_SEEN);
   readonly #buckets = new RecentMap<TokenBucket>(MAX_SOURCES);
+  /** Messages of which some parts have arrived, by source, id and topic. */
+  readonly #partial = new RecentMap<(Uint8Array | undefined)[]>(MAX_PARTIAL);
   readonly #checking: ReturnType<typeof setInterval>;
   readonly #end = optionalResolvers<void>();
   readonly #received: Promise<void>;
@@ -96,11 +105,13 @@ class LanSignaling implements SignalingConnection {
     requirePublishable(topic, message);
     if (this.#failure !== undefined) throw this.#failure;
     const id = crypto.getRandomValues(new Uint8Array(ID_BYTES));
-    const datagram = encodeLanMessage(id, topic, message);
-    this.#seen.set(digest(datagram), true); // multicast comes back to the sender
-    const sent = await Promise.allSettled(
-      this.#senders.map((socket) => socket.send(datagram, { ip: LAN_GROUP, port: LAN_PORT })),
-    );
+    this.#seen.set(digest(encodeLanMessage(id, topic, message)), true); // multicast comes back to the sender
+    const datagrams = encodeLanDatagrams(id, topic, message);
+    const sent = await Promise.allSettled(this.#senders.map(async (socket) => {
+      for (const datagram of datagrams) {
+        await socket.send(datagram, { ip: LAN_GROUP, port: LAN_PORT });
+      }
+    }));
     // A link that is down does not matter while another one is up.
     const failed = sent.find((each) => each.status === "rejected");
     if (failed !== undefined && sent.every((each) => each.status === "rejected")) {
@@ -156,6 +167,7 @@ class LanSignaling implements SignalingConnection {
    * another program on the peer's host, can send in the peer's name.
    */
   #accept({ data, from }: Datagram): void {
+    if (data[VERSION_AT] === PART_VERSION) return this.#acceptPart(data, from);
     const received = undefinedIfMalformed(() => decodeLanMessage(data)); // the group may have other users
     if (received === undefined || !this.#listeners.has(received.topic)) return;
     // A digest of the whole: if an id sufficed, a faster sender could copy it, and the genuine message would be dropped.
@@ -163,6 +175,28 @@ class LanSignaling implements SignalingConnection {
     if (this.#seen.get(key) || !this.#isAllowed(from.ip)) return;
     this.#seen.set(key, true);
     this.#listeners.deliver(received.topic, received.message);
+  }
+
+  #acceptPart(data: Uint8Array, from: TransportAddress): void {
+    const part = undefinedIfMalformed(() => decodeLanPart(data));
+    if (part === undefined || !this.#listeners.has(part.topic)) return;
+    const { id, topic, index, count } = part;
+    const key = `${formatTransportAddress(from)} ${toHex(id)} ${topic} ${count}`;
+    let parts = this.#partial.get(key);
+    if (parts === undefined) {
+      if (!this.#isAllowed(from.ip)) return;
+      parts = Array.from({ length: count }, () => undefined);
+      this.#partial.set(key, parts);
+    }
+    parts[index] ??= part.chunk;
+    const complete = parts.filter((each) => each !== undefined);
+    if (complete.length < count) return;
+    this.#partial.delete(key);
+    const message = concat(...complete);
+    const whole = digest(encodeLanMessage(id, topic, message));
+    if (message.length > MAX_SIGNAL_BYTES || this.#seen.get(whole)) return;
+    this.#seen.set(whole, true);
+    this.#listeners.deliver(topic, message);
   }
 
   #isAllowed(ip: string): boolean {
@@ -184,6 +218,10 @@ class RecentMap<T> {
 
   get(key: string): T | undefined {
     return this.#values.get(key);
+  }
+
+  delete(key: string): void {
+    this.#values.delete(key);
   }
 
   set(key: string, value: T): void {
@@ -233,10 +271,66 @@ export function decodeLanMessage(bytes: Uint8Array): LanMessage {
   return { id, topic, message: reader.bytes(reader.remaining, "message") };
 }
 
+/** A part of a message that is too long for one datagram. */
+export interface LanPart {
+  /** The same for all parts of a message. */
+  readonly id: Uint8Array;
+  readonly topic: string;
+  /** From 0. */
+  readonly index: number;
+  /** From 2 to {@linkcode MAX_PARTS}. */
+  readonly count: number;
+  readonly chunk: Uint8Array;
+}
+
+/** The datagrams of a message, none longer than {@linkcode MAX_LAN_DATAGRAM_BYTES}. */
+export function encodeLanDatagrams(
+  id: Uint8Array,
+  topic: string,
+  message: Uint8Array,
+): Uint8Array<ArrayBuffer>[] {
+  const whole = encodeLanMessage(id, topic, message);
+  if (whole.length <= MAX_LAN_DATAGRAM_BYTES) return [whole];
+  const count = Math.ceil(message.length / CHUNK_BYTES);
+  return Array.from({ length: count }, (_, index) => {
+    const head = Uint8Array.of(...MAGIC.subarray(0, VERSION_AT), PART_VERSION);
+    const chunk = message.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES);
+    return concat(head, id, topicToBytes(topic), Uint8Array.of(index, count), chunk);
+  });
+}
+
+/**
+ * Reads a part.
+ *
+ * @throws {MalformedMessageError} if it is too short or too long, belongs to another program, or cannot be a part
+ */
+export function decodeLanPart(bytes: Uint8Array): LanPart {
+  const reader = new ByteReader(bytes, "LAN part");
+  const head = reader.bytes(MAGIC.length, "magic");
+  if (head[VERSION_AT] !== PART_VERSION || !equalBytes(head.subarray(0, VERSION_AT), NAME)) {
+    throw malformed("LAN part", "magic belongs to another program or version");
+  }
+  const id = reader.bytes(ID_BYTES, "id");
+  const topic = toBase64url(reader.bytes(TOPIC_BYTES, "topic"));
+  const index = reader.bytes(1, "index")[0]!;
+  const count = reader.bytes(1, "count")[0]!;
+  const chunk = reader.bytes(reader.remaining, "chunk");
+  if (count < 2 || count > MAX_PARTS) {
+    throw malformed("LAN part", `count must be 2 to ${MAX_PARTS}`);
+  }
+  if (index >= count) throw malformed("LAN part", "index must be less than count");
+  const isLast = index === count - 1;
+  if (isLast ? chunk.length === 0 || chunk.length > CHUNK_BYTES : chunk.length !== CHUNK_BYTES) {
+    throw malformed("LAN part", `a chunk has ${CHUNK_BYTES} bytes, and the last one the rest`);
+  }
+  return { id, topic, index, count, chunk };
+}
+
 /** Whether the decoder would read it. Errors are costly, so a flood of junk must not reach the decoder. */
 function mayBeLanMessage(data: Uint8Array): boolean {
   return data.length >= MAGIC.length + ID_BYTES + TOPIC_BYTES &&
-    MAGIC.every((byte, index) => data[index] === byte);
+    NAME.every((byte, index) => data[index] === byte) &&
+    (data[VERSION_AT] === MAGIC[VERSION_AT] || data[VERSION_AT] === PART_VERSION);
 }
 
 function digest(datagram: Uint8Array): string {
@@ -300,7 +394,24 @@ export const LAN_PORT = 50_672;
 
 /** "PNC", and version 1. */
 const MAGIC = Uint8Array.of(0x50, 0x4e, 0x43, 1);
+const NAME = MAGIC.subarray(0, 3);
+const VERSION_AT = 3;
+
+/** In place of version 1, for a part of a message. */
+const PART_VERSION = 2;
+
 const ID_BYTES = 8;
+
+/** What fits the smallest MTU that a link may have (RFC 8200 §5), with the headers of IPv4 and UDP. */
+export const MAX_LAN_DATAGRAM_BYTES = 1252;
+
+const CHUNK_BYTES = MAX_LAN_DATAGRAM_BYTES - MAGIC.length - ID_BYTES - TOPIC_BYTES - 2;
+
+/** Enough for the longest message. */
+const MAX_PARTS: number = Math.ceil(MAX_SIGNAL_BYTES / CHUNK_BYTES);
+
+/** Chosen by us: the parts of a message are sent together, so few messages are incomplete at a time. */
+const MAX_PARTIAL = 64;
 
 /** Chosen by us: hosts with more have virtual interfaces that reach no other host. */
 const MAX_INTERFACES = 8;

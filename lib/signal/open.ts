@@ -120,6 +120,7 @@ class ReconnectingConnection implements SignalingConnection {
   /** The subscriptions of the connection that is open. */
   readonly #subscriptions = new Map<string, Subscription>();
   #state: ReconnectingState = INITIAL_RECONNECTING_STATE;
+  #checkWithinMs: number | undefined;
   /** The one that is open. */
   #connection: SignalingConnection | undefined;
   /** Resolves with the next connection that is opened. */
@@ -145,7 +146,8 @@ class ReconnectingConnection implements SignalingConnection {
     return this.#connection?.isManual ?? false;
   }
 
-  check(): void {
+  check(withinMs?: number): void {
+    this.#checkWithinMs = withinMs;
     this.#apply({ kind: "check" });
   }
 
@@ -207,7 +209,7 @@ class ReconnectingConnection implements SignalingConnection {
       case "open":
         return this.#tasks.run((signal) => this.#atOnce.through(() => this.#open(signal)));
       case "check":
-        return this.#connection?.check?.();
+        return this.#connection?.check?.(this.#checkWithinMs);
       case "subscribe":
         return this.#subscribe(this.#connection!, action.topic);
       case "unsubscribe":

@@ -28,7 +28,8 @@ export interface ReconnectingState {
 
 /** Whether there is a connection, or when there will be one. */
 export type ReconnectingPhase =
-  | { readonly kind: "open"; readonly sinceMs: number }
+  /** `checkedMs` is when it was checked last, if it was. */
+  | { readonly kind: "open"; readonly sinceMs: number; readonly checkedMs?: number }
   | { readonly kind: "waiting"; readonly untilMs: number }
   | { readonly kind: "opening" }
   | { readonly kind: "closed" };
@@ -127,7 +128,7 @@ export function stepReconnecting(
     case "time":
       return due(state, nowMs);
     case "check":
-      return check(state);
+      return check(state, nowMs);
     case "subscribe":
       return subscribe(state, event.topic);
     case "unsubscribe":
@@ -161,7 +162,10 @@ function opened(state: ReconnectingState, nowMs: number): ReconnectingStep {
   };
 }
 
-/** A server that accepts clients only to drop them is not asked twice a second. */
+/**
+ * A server that accepts clients only to drop them is not asked twice a second. A connection that was lost to a change of
+ * this host's network is opened again at once: other clients have not lost theirs.
+ */
 function lost(
   state: ReconnectingState,
   { reason, random }: Extract<ReconnectingEvent, { kind: "lost" }>,
@@ -171,9 +175,16 @@ function lost(
   const wasSteady = phase.kind === "open" && nowMs - phase.sinceMs >= STEADY_MS;
   const failures = wasSteady ? 1 : state.failures + 1;
   const pending = [...topics.keys()].map((topic) => [topic, { kind: "pending" }] as const);
+  const log = { kind: "log", level: "warn", message: `connection lost: ${reason}` } as const;
+  const checkedMs = phase.kind === "open" ? phase.checkedMs ?? -Infinity : -Infinity;
+  const wasChecked = nowMs - checkedMs <= CHECK_MS;
+  if (wasChecked && failures === 1) {
+    const opening = { phase: { kind: "opening" }, failures, topics: new Map(pending) } as const;
+    return { state: opening, actions: [log, { kind: "open" }] };
+  }
   return {
     state: { ...waiting(failures, random, nowMs), topics: new Map(pending) },
-    actions: [{ kind: "log", level: "warn", message: `connection lost: ${reason}` }],
+    actions: [log],
   };
 }
 
@@ -203,9 +214,14 @@ function due(state: ReconnectingState, nowMs: number): ReconnectingStep {
 }
 
 /** Cuts the wait short. */
-function check(state: ReconnectingState): ReconnectingStep {
-  if (state.phase.kind === "waiting") return open(state);
-  return { state, actions: state.phase.kind === "open" ? [{ kind: "check" }] : [] };
+function check(state: ReconnectingState, nowMs: number): ReconnectingStep {
+  const { phase } = state;
+  if (phase.kind === "waiting") return open(state);
+  if (phase.kind !== "open") return stay(state);
+  return {
+    state: { ...state, phase: { ...phase, checkedMs: nowMs } },
+    actions: [{ kind: "check" }],
+  };
 }
 
 function subscribe(state: ReconnectingState, topic: string): ReconnectingStep {
@@ -288,6 +304,9 @@ function withTopic(
 
 /** Chosen by us: soon after a hiccup, and hardly a load on a server that is down for hours. */
 const BACKOFF: Backoff = { firstMs: 500, maximumMs: 60_000 };
+
+/** How long the answer to a check may take. Chosen by us: a little longer than any client waits for it. */
+const CHECK_MS = 3000;
 
 /** How long a connection has to last for the next one to be opened as soon as after a first failure. Chosen by us. */
 const STEADY_MS = 30_000;

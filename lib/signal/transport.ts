@@ -56,8 +56,10 @@ export interface SignalingConnection extends AsyncDisposable {
   /**
    * Tests at once whether the connection is still alive, as after a change of the network, and drops it if it is not.
    * Left out where there is no connection that could die.
+   *
+   * @param withinMs how long the answer may take; 0 drops it without asking. Default: what suits the transport
    */
-  check?(): void;
+  check?(withinMs?: number): void;
   /**
    * Asks the server for a number that no other client has; it belongs to this connection if it subscribes to its
    * {@linkcode meetingTopic} within ten seconds, and as long as it does. Left out where there is no server that could

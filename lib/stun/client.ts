@@ -126,7 +126,7 @@ export async function requestBinding(
 }
 
 /** Runs the codec once before the first request, so that the first round trip is not longer than the others. */
-function warmUp(): void {
+export function warmUp(): void {
   if (isWarm) return;
   isWarm = true;
   const value = { ip: "192.0.2.1", port: 1 };

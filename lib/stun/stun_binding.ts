@@ -6,7 +6,7 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { type IpFamily, ipFamily, isIp, synthesizeIp } from "../net/address.ts";
-import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
+import { discoverNat64, hasNoRoute, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -65,11 +65,6 @@ export async function stunBinding(
     return binding;
   }
   return { ...binding, local: binding.mapped }; // there is no NAT in between
-}
-
-function hasNoRoute(error: unknown): boolean {
-  return error instanceof NetworkError &&
-    (error.reason === "unreachable" || error.reason === "address-not-available");
 }
 
 /** An IPv6 address of a host whose IPv4 address cannot be reached: its own, or the one by which a NAT64 reaches it. */

@@ -7,7 +7,7 @@
 import { shownUrl } from "../base/login.ts";
 import { ipFamily, parseHostPort, type TransportAddress } from "../net/address.ts";
 import type { Network } from "../net/network.ts";
-import { resolveHost } from "../net/resolve.ts";
+import { withHostAddress } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import { RFC8489_WAITS_MS } from "../stun/client.ts";
 import { type LongTermCredential, opaqueString } from "../stun/credentials.ts";
@@ -211,11 +211,13 @@ async function resolveAndAllocate(
   options: TurnClientOptions,
 ): Promise<Allocated> {
   const { network, local, signal } = options;
-  const ip = await resolveHost(network, host, { family: local && ipFamily(local.ip), signal });
-  return await askWithAlternates(
-    { address: { ip, port }, hostname: host },
-    (target) => allocate(target, request, options),
-  );
+  const family = local && ipFamily(local.ip);
+  const ask = (ip: string) =>
+    askWithAlternates(
+      { address: { ip, port }, hostname: host },
+      (target) => allocate(target, request, options),
+    );
+  return await withHostAddress(network, host, { family, signal }, ask);
 }
 
 /** RFC 8656 §3.1. */

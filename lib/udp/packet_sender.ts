@@ -95,8 +95,14 @@ export class PacketSender {
   }
 
   /** The path leads elsewhere: what was measured says nothing about it (RFC 9000 §9.4). */
-  restart(): void {
+  restart(nowMs: number): void {
     this.#congestion = this.#newCongestion(this.#recovery.roundTrip.smoothedMs);
+    this.resend(nowMs);
+  }
+
+  /** Sends what is missing for longest again, if anything is under way: the path leads there again. */
+  resend(nowMs: number): void {
+    if (this.#recovery.count > 0) this.#sendProbe(nowMs);
   }
 
   /** Queues an unreliable datagram; `false` if too many wait. */

@@ -307,7 +307,10 @@ export class UdpConnection implements TcpConnection {
         if (packet.kind === "close") this.#onClose();
         else this.#fail(undefined, "reset");
         break;
-      default: // answers and nominations belong to the search for a path
+      case "answer": // the other end has this end's new address: what was sent before may be lost
+        this.#sender.resend(performance.now());
+        break;
+      default: // nominations belong to the search for a path
         break;
     }
   }
@@ -316,7 +319,7 @@ export class UdpConnection implements TcpConnection {
   #moveTo(remote: TransportAddress): void {
     if (sameTransportAddress(remote, this.#remote)) return;
     this.#remote = remote;
-    this.#sender.restart();
+    this.#sender.restart(performance.now());
   }
 
   /** The other end sends nothing more, and receives nothing. */
@@ -335,10 +338,8 @@ export class UdpConnection implements TcpConnection {
 
   #sendControl(kind: ControlPacket["kind"], value: Uint8Array): void {
     const counter = this.#controlsSent++;
-    this.#transmit(
-      sealControl(this.#keys.send, { kind, counter, value }),
-      performance.now(),
-    );
+    const bytes = sealControl(this.#keys.send, { kind, counter, value });
+    this.#transmit(bytes, performance.now());
   }
 
   #transmit(bytes: Uint8Array, nowMs: number): void {
@@ -487,8 +488,7 @@ const WRITE_ROOM_BYTES = 65_536;
 const TELL_LIMIT_BYTES = 131_072;
 
 /** Chosen by us: UDP mappings live 30 s and more (RFC 4787 REQ-5); jitter, so that peers do not fall into step. */
-const MIN_KEEP_ALIVE_MS = 15_000;
-const KEEP_ALIVE_VARIATION_MS = 10_000;
+const [MIN_KEEP_ALIVE_MS, KEEP_ALIVE_VARIATION_MS] = [15_000, 10_000];
 
 /** Chosen by us: an idle path is declared dead after a keep-alive and this. */
 const DEAD_AFTER_MS = 30_000;

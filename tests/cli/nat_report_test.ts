@@ -115,3 +115,26 @@ Deno.test("natReportText() prints the minimum lifetime of an idle mapping", () =
   assertMatch(text, /idle lifetime {4}at least 60 s/);
   assertMatch(text, /hairpinning {6}no/);
 });
+
+Deno.test("natReportText() leaves out what was printed early, and repeats the verdict only if TCP changes it", () => {
+  const udp = familyReport("endpoint-independent", "endpoint-independent");
+  const tcp = familyReport("endpoint-independent", "address-and-port-dependent");
+  const all = report(udp, tcp);
+  const early = (summary: string) =>
+    [{
+      family: 4,
+      report: udp,
+      verdict: { ...all.verdict, summary },
+    }] as const;
+  const text = natReportText(all, undefined, early("Full Cone NAT: works"));
+  assertEquals(text.slice(0, 2), ["", "TCP over IPv4  (102 ms, 19 connections)"]);
+  assertEquals(text.slice(-4), [
+    "",
+    "In all: Port Restricted Cone NAT: works",
+    "Note: carrier-grade NAT: perhaps",
+    "  Use IPv6",
+  ]);
+  const same = natReportText(all, undefined, early(all.verdict.summary));
+  assertEquals(same.slice(-3), ["", "Note: carrier-grade NAT: perhaps", "  Use IPv6"]);
+  assertEquals(same.some((line) => line.startsWith("UDP")), false);
+});

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { openPeerInput } from "../../lib/cli/peer_options.ts";
 import { ConnectionEvents } from "../../lib/cli/peer_events.ts";
 import { TicketUrls } from "../../lib/cli/ticket_urls.ts";
-import { networkWith } from "../../lib/net/resolve.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { DialPolicy } from "../../lib/peer/dial_policy.ts";
 import { encodeTicket } from "../../lib/peer/ticket.ts";

@@ -35,6 +35,7 @@ const LEAKS: readonly (readonly string[])[] = [
   ["listen", "--turn", `me:${PASSWORD}`],
   ["listen", "--turn", `turn:me:x@127.0.0.1?transport=${PASSWORD}`],
   ["listen", "--turn", `turns:me:x@127.0.0.1?transport=${PASSWORD}`],
+  ["doctor", "--proxy", `htp://me:${PASSWORD}@proxy.example`],
   ["listen", "--proxy", `htp://me:${PASSWORD}@proxy.example`],
   ["listen", "--proxy", `http:me:${PASSWORD}@proxy.example`],
   ["listen", "--proxy", `me:${PASSWORD}`],

@@ -1,4 +1,4 @@
-// What `nat-test`, `connect` and `listen` say in networks that carry less than they need. Each is a host with a kernel of
+// What `nat-test`, `doctor`, `connect`, `listen`, `send` and `recv` say in networks that carry less than they need. Each is a host with a kernel of
 // its own behind a router, made by nftables, with a STUN server and a rendezvous beyond it:
 //
 //   home, 203.0.113.2 ── eth0 ─────── 203.0.113.1, world: 198.51.100.9 and .10
@@ -22,9 +22,13 @@ interface NetworkCase {
   readonly interfaceName?: string;
   /** What answers in the world on port 80. */
   readonly hasPortal?: boolean;
+  /** Whether a name server in the world says that every name leads there. */
+  readonly hasNameServer?: boolean;
   /** The first of the findings of nat-test, and the verdict. */
   readonly natTest: readonly [kind: string, difficulty: string];
-  /** The first finding of connect and listen; `null` if they work. */
+  /** The first of the findings of doctor. Default: as nat-test. */
+  readonly doctor?: string;
+  /** The first finding of connect, listen, send and recv; `null` if they work. */
   readonly peer: string | null;
 }
 
@@ -36,6 +40,14 @@ table inet filter {
     iifname "lo" accept
     ${rules}
   }
+}
+END`;
+
+const hole = (bytes: number) => `
+  nft -f - <<'END'
+table inet hole {
+  chain input { type filter hook input priority 0; meta length > ${bytes} drop; }
+  chain output { type filter hook output priority 0; oifname "eth0" meta length > ${bytes} drop; }
 }
 END`;
 
@@ -112,6 +124,84 @@ const CASES: readonly NetworkCase[] = [
     natTest: ["local-firewall", "blocked"],
     peer: "local-firewall",
   },
+  {
+    what: "only the ports of the web are let through",
+    world: input("tcp dport { 80, 443 } accept\n drop"),
+    natTest: ["web-only", "blocked"],
+    peer: "web-only",
+  },
+  {
+    what: "only the port of the rendezvous is let through",
+    world: input("tcp dport 3480 accept\n drop"),
+    natTest: ["blocked", "blocked"],
+    doctor: "udp-blocked",
+    peer: null,
+  },
+  {
+    what: "UDP is rejected",
+    world: input("meta l4proto udp reject with icmp type admin-prohibited"),
+    natTest: ["udp-blocked", "blocked"],
+    peer: null,
+  },
+  {
+    what: "this machine's firewall refuses UDP",
+    home:
+      `nft add table inet f; nft "add chain inet f o { type filter hook output priority 0; }"; nft add rule inet f o meta l4proto udp drop`,
+    natTest: ["udp-blocked", "blocked"],
+    peer: null,
+  },
+  {
+    what: "the only route leads nowhere",
+    home: "ip route replace unreachable default",
+    natTest: ["offline", "offline"],
+    peer: "offline",
+  },
+  {
+    what: "a VPN has taken the route, and its tunnel is dead",
+    home:
+      "ip link add tun0 type veth peer name far; ip link set tun0 arp off up; ip link set far up; ip addr add 10.8.0.2/24 dev tun0; ip route replace default dev tun0",
+    natTest: ["blocked", "blocked"],
+    peer: "blocked",
+  },
+  {
+    what: "a captive portal has every name to itself",
+    world: input("udp dport 53 accept\n tcp dport 80 accept\n drop"),
+    hasPortal: true,
+    hasNameServer: true,
+    resolvConf: "nameserver 198.51.100.9",
+    natTest: ["captive-portal", "blocked"],
+    peer: "captive-portal",
+  },
+  {
+    what: "the provider gives a shared address",
+    world: "ip addr add 100.64.0.1/24 dev eth0",
+    home:
+      "ip addr flush dev eth0; ip addr add 100.64.0.2/24 dev eth0; ip route add default via 100.64.0.1",
+    natTest: ["carrier-nat", "open"],
+    peer: null,
+  },
+  {
+    what: "another NAT is beyond the server",
+    world: "ip addr add 10.0.0.1/24 dev eth0",
+    home:
+      "ip addr flush dev eth0; ip addr add 10.0.0.2/24 dev eth0; ip route add default via 10.0.0.1",
+    natTest: ["double-nat", "open"],
+    peer: null,
+  },
+  ...[1280, 1420].map((bytes): NetworkCase => ({
+    what: `packets of more than ${bytes} bytes are swallowed`,
+    world: hole(bytes),
+    natTest: ["mtu", "open"],
+    peer: null,
+  })),
+  {
+    what: "names resolve, and nothing else gets through",
+    world: input("udp dport 53 accept\n drop"),
+    hasNameServer: true,
+    resolvConf: "nameserver 198.51.100.9",
+    natTest: ["blocked", "blocked"],
+    peer: "blocked",
+  },
 ];
 
 for (const each of CASES) {
@@ -122,7 +212,12 @@ for (const each of CASES) {
     assertEquals([kind, natTest.difficulty], each.natTest);
     const limitMs = LIMIT_MS + scene.startMs;
     assert(natTest.ms <= limitMs, `nat-test took ${natTest.ms} ms, of ${limitMs}`);
-    for (const command of ["connect", "listen"] as const) {
+    const doctor = await scene.doctor();
+    assertEquals(doctor.kind, each.doctor ?? each.natTest[0], "doctor");
+    assert(doctor.ms <= limitMs, `doctor took ${doctor.ms} ms, of ${limitMs}`);
+    const commands = ["connect", "listen", "send", "recv"] as const;
+    // Where all works, send and recv are those that meet as listen and connect do.
+    for (const command of each.peer === null ? commands.slice(0, 2) : commands) {
       const found = await scene.firstFinding(command, each.peer === null ? 2500 : 8000);
       assertEquals(found?.kind ?? null, each.peer, command);
       if (found === undefined) continue;
@@ -171,6 +266,11 @@ class Scene implements AsyncDisposable {
     const scene = new Scene(home, world, each, file);
     const serve = ["serve", "--address", "198.51.100.9", "--alternate", "198.51.100.10"];
     await world.serve(Deno.execPath(), [...CLI, ...serve], { ready: /rendezvous/i });
+    if (each.hasNameServer) {
+      await world.serve(Deno.execPath(), ["eval", "--unstable-net", NAME_SERVER], {
+        ready: /ready/,
+      });
+    }
     if (each.hasPortal) await world.serve(Deno.execPath(), ["eval", PORTAL], { ready: /ready/ });
     if (each.world !== undefined) await world.sh(each.world);
     if (each.home !== undefined) await home.sh(each.home);
@@ -191,9 +291,23 @@ class Scene implements AsyncDisposable {
     return { findings, difficulty: verdict.difficulty, ms };
   }
 
+  async doctor(): Promise<{ kind: string; ms: number }> {
+    const [stun, meet] = this.#hasNames
+      ? ["stun.example.net", "rendezvous.example.net"]
+      : ["198.51.100.9", "198.51.100.9"];
+    const args = ["doctor", "--server", stun!, "--rendezvous", `ws://${meet}:3480`, "--json"];
+    const startedAt = performance.now();
+    const { stdout, stderr } = await this.#run(args).output();
+    const ms = performance.now() - startedAt;
+    const text = new TextDecoder().decode(stdout);
+    if (text === "") throw new Error(new TextDecoder().decode(stderr));
+    const [first] = JSON.parse(text).findings;
+    return { kind: first?.kind ?? "none", ms };
+  }
+
   /** The first finding that a command tells of, if it does so in time. */
   async firstFinding(
-    command: "connect" | "listen",
+    command: "connect" | "listen" | "send" | "recv",
     waitMs: number,
   ): Promise<Finding & { readonly ms: number } | undefined> {
     const host = this.#hasNames ? "rendezvous.example.net" : "198.51.100.9";
@@ -203,13 +317,21 @@ class Scene implements AsyncDisposable {
       secret: new Uint8Array(16).fill(1),
       signaling: [rendezvous],
     });
-    const args = [command, ...command === "connect" ? [ticket] : [], "--rendezvous", rendezvous];
+    const operands = {
+      connect: [ticket],
+      listen: [],
+      send: [new URL(import.meta.url).pathname],
+      recv: [ticket],
+    };
+    const args = [command, ...operands[command], "--rendezvous", rendezvous];
     const startedAt = performance.now();
     const child = this.#run([...args, "--json"]);
     const timer = setTimeout(() => child.kill("SIGKILL"), waitMs + this.startMs);
     let found: Finding & { ms: number } | undefined;
     let text = "";
-    for await (const part of child.stderr.pipeThrough(new TextDecoderStream())) {
+    const isFiles = command === "send" || command === "recv"; // their events are their output
+    const [events, rest] = isFiles ? [child.stdout, child.stderr] : [child.stderr, child.stdout];
+    for await (const part of events.pipeThrough(new TextDecoderStream())) {
       text += part;
       const [line] = /^\{"event":"finding".*\}$/m.exec(text) ?? [];
       if (line === undefined) continue;
@@ -222,7 +344,7 @@ class Scene implements AsyncDisposable {
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // it has ended
     }
-    await child.stdout.cancel();
+    await rest.cancel();
     await child.status;
     return found;
   }
@@ -250,6 +372,19 @@ const PORTAL = `
   const location = "http://login.hotel.example/";
   Deno.serve({ hostname: "198.51.100.9", port: 80, onListen: () => console.log("ready") }, () =>
     new Response(null, { status: 302, headers: { location } }));
+`;
+
+/** Answers each question for an IPv4 address with one, and says of other kinds that there is none. */
+const NAME_SERVER = `
+  const socket = Deno.listenDatagram({ hostname: "198.51.100.9", port: 53, transport: "udp" });
+  console.log("ready");
+  for await (const [query, from] of socket) {
+    const end = query.indexOf(0, 12) + 5;
+    const isIpv4 = query[end - 3] === 1;
+    const head = [query[0], query[1], 0x81, 0x80, 0, 1, 0, isIpv4 ? 1 : 0, 0, 0, 0, 0];
+    const answer = isIpv4 ? [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 198, 51, 100, 9] : [];
+    await socket.send(new Uint8Array([...head, ...query.subarray(12, end), ...answer]), from);
+  }
 `;
 
 const LIMIT_MS = 5000;

@@ -24,12 +24,14 @@ const FOLDER = new URL("../screens/", import.meta.url);
 const SCREENS: Readonly<Record<string, Shown>> = {
   ...fixed("nat-test", "nat-test-ipv6", "map-list", "map-probe", "map-add", "connected"),
   ...fixed("attempts", "not-found", "recv-end"),
+  ...long("doctor", "doctor-with", "doctor-cut-off"),
   "looking": { runs: scene("looking"), until: /\b3 s\b/ },
   "send-progress": { runs: scene("send"), until: /MiB of/ },
   "recv-ask": { runs: scene("recv-ask"), until: /\[y\/N\]/ },
   "help": ends(cli("--help")),
   "help-send": ends(cli("send --help")),
   "help-map": ends(cli("map --help")),
+  "help-doctor": { ...ends(cli("doctor --help")), rows: 100 },
   "error-usage": ends(cli("send --nonsense file")),
   "error-command": ends(cli("conect")),
   "stun": { ...ends(`${cli("stun 127.0.0.1:23811")}`), needs: "serve" },
@@ -77,6 +79,8 @@ const SCREENS: Readonly<Record<string, Shown>> = {
 interface Shown {
   readonly runs: string;
   readonly until: RegExp;
+  /** The height of the terminal. Default: 50. */
+  readonly rows?: number;
   /** `serve` runs on 127.0.0.1:23811, its rendezvous on port 23813. */
   readonly needs?: "serve";
 }
@@ -176,8 +180,8 @@ class Place implements AsyncDisposable {
     return this.#tmux.open(`cd ${ROOT}; ${text}; sleep 600`, size);
   }
 
-  async show({ runs, until }: Shown, columns: number): Promise<string[]> {
-    const pane = await this.open(runs, { columns, rows: ROWS });
+  async show({ runs, until, rows = ROWS }: Shown, columns: number): Promise<string[]> {
+    const pane = await this.open(runs, { columns, rows });
     const lines = await pane.shows(until);
     await pane.close();
     return lines.map(normalized).filter((line) => line !== "[end]");
@@ -228,6 +232,11 @@ function ends(command: string): Shown {
 
 function fixed(...names: readonly string[]): Record<string, Shown> {
   return Object.fromEntries(names.map((name) => [name, ends(scene(name))]));
+}
+
+/** Those that need more than a screen of the usual height. */
+function long(...names: readonly string[]): Record<string, Shown> {
+  return Object.fromEntries(names.map((name) => [name, { ...ends(scene(name)), rows: 150 }]));
 }
 
 function ticketFor(url: string): string {

@@ -1,64 +1,8 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { NetworkError } from "../../lib/base/errors.ts";
-import { ipFamily, synthesizeIp, type TransportAddress, unwrapIp } from "../../lib/net/address.ts";
-import type { Network, TcpConnection } from "../../lib/net/network.ts";
+import { synthesizeIp } from "../../lib/net/address.ts";
 import { stunBinding } from "../../lib/stun/stun_binding.ts";
 import { PRIMARY, SERVER_IPS, withServer } from "../scenes/nat_scene.ts";
-
-const PREFIX = { ip: "2001:db8:64::", bits: 96 };
-
-/** A host with IPv6 alone, behind a NAT64 whose resolver tells its prefix. Beyond it is the given network, with IPv4. */
-function behindNat64(beyond: Network, { hasDns64 = true } = {}): Network {
-  const out = ({ ip, port }: TransportAddress) => {
-    if (ipFamily(ip) === 4) throw new NetworkError(`Cannot send to ${ip}`, "unreachable");
-    return { ip: unwrapIp(ip, [PREFIX]), port };
-  };
-  const back = ({ ip, port }: TransportAddress) => ({ ip: synthesizeIp(ip, PREFIX), port });
-  const here = ({ port }: TransportAddress) => ({ ip: "0.0.0.0", port });
-  return {
-    ...beyond,
-    canReusePort: beyond.canReusePort,
-    bindUdp: async (local) => {
-      const socket = await beyond.bindUdp(here(local));
-      return {
-        local: { ip: local.ip, port: socket.local.port },
-        // deno-lint-ignore require-await -- rejects where the synchronous call throws
-        send: async (data, to) => socket.send(data, out(to)),
-        receive: async (options) => {
-          const { data, from } = await socket.receive(options);
-          return { data, from: back(from) };
-        },
-        close: () => socket.close(),
-        [Symbol.dispose]: () => socket.close(),
-      };
-    },
-    connectTcp: async (remote, options) => {
-      const local = options?.local && here(options.local);
-      const connection = await beyond.connectTcp(out(remote), { ...options, local });
-      const from: TransportAddress = { ip: "2001:db8:1::2", port: connection.local.port };
-      return new Proxy(connection, {
-        get: (target, name: keyof TcpConnection) => {
-          if (name === "local") return from;
-          if (name === "remote") return remote;
-          const value = target[name];
-          return typeof value === "function" ? value.bind(target) : value;
-        },
-      });
-    },
-    listenTcp: (local, options) => beyond.listenTcp(here(local), options),
-    resolve: async (name, family, options) => {
-      if (name === "ipv4only.arpa" && family === 6) {
-        return [synthesizeIp("192.0.0.170", PREFIX)];
-      }
-      if (family === 6 && hasDns64) {
-        return (await beyond.resolve(name, 4, options)).map((ip) => synthesizeIp(ip, PREFIX));
-      }
-      return await beyond.resolve(name, family, options);
-    },
-    localAddresses: () => Promise.resolve([{ interfaceName: "eth0", ip: "2001:db8:1::2" }]),
-    ownsAddress: (ip) => Promise.resolve(ip === "2001:db8:1::2"),
-  };
-}
+import { behindNat64, PREFIX } from "../scenes/nat64_scene.ts";
 
 Deno.test("testNat() reaches servers by address through a NAT64, and uses the IPv4 address they see", async () => {
   await withServer({}, async ({ client, home, test }) => {

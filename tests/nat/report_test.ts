@@ -5,7 +5,14 @@ import type { Network } from "../../lib/net/network.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
-import { type NatScene, PRIMARY, SERVER_IPS, withScene, withServer } from "../scenes/nat_scene.ts";
+import {
+  ALTERNATE,
+  type NatScene,
+  PRIMARY,
+  SERVER_IPS,
+  withScene,
+  withServer,
+} from "../scenes/nat_scene.ts";
 
 const PUBLIC_IP = "203.0.113.77";
 
@@ -282,5 +289,65 @@ Deno.test("testNat() promises nothing if a NAT draws external addresses from a p
     const { tcp, verdict } = await test();
     assertEquals(tcp.ipv4!.details.externalIps.length, 1);
     assertEquals(verdict.difficulty, "moderate");
+  });
+});
+
+Deno.test("testNat() tells of UDP before the test over TCP has ended", async () => {
+  for (const name of ["fullCone", "portRestricted"] as const) {
+    await withServer({ nat: NAT_BEHAVIORS[name] }, async ({ test }) => {
+      const startedAt = performance.now();
+      const told: { ms: number; family: number; kind: string; summary: string }[] = [];
+      const report = await test({
+        onUdp: ({ family, report, verdict }) =>
+          told.push({
+            ...{ ms: performance.now() - startedAt, family, kind: report.rfc3489Name },
+            summary: verdict.summary,
+          }),
+      });
+      const [{ ms, ...rest }] = told as [typeof told[0]];
+      const kind = report.udp.ipv4!.rfc3489Name;
+      assertEquals([told.length, rest.family, rest.kind], [1, 4, kind]);
+      assertMatch(rest.summary, new RegExp(`^${kind}: `));
+      assert(ms < report.elapsedMs - 25, `${ms} of ${report.elapsedMs}`);
+    });
+  }
+});
+
+Deno.test("testNat() tells nothing early if UDP is silent, or is not asked for", async () => {
+  await withServer({}, async ({ test }) => {
+    let told = 0;
+    await test({ transports: ["tcp"], onUdp: () => told++ });
+    assertEquals(told, 0);
+  });
+  await withScene({}, async ({ test }) => {
+    let told = 0;
+    await test({ onUdp: () => told++ }).catch((error) => assert(error instanceof Error));
+    assertEquals(told, 0);
+  });
+});
+
+Deno.test("testNat() waits for nothing that it can ask at once: four round trips in all behind a cone", async () => {
+  const times = async (name: keyof typeof NAT_BEHAVIORS, servers: string[]) =>
+    await withServer({ nat: NAT_BEHAVIORS[name] }, async ({ test }) => {
+      const { udp, tcp, elapsedMs } = await test({ servers, families: [4] });
+      const { filtering, crossingSyn, hairpinning } = tcp.ipv4!;
+      assertEquals([filtering.behavior === "unknown", crossingSyn], [false, "accepted"]);
+      if (name === "fullCone") assertEquals(hairpinning, true);
+      return [udp.ipv4!.elapsedMs, elapsedMs];
+    });
+  const [coneUdpMs, coneMs] = await times("fullCone", [PRIMARY]);
+  assert(coneUdpMs! <= 112 && coneMs! <= 250, `${coneUdpMs}, ${coneMs}`);
+  const [knownUdpMs, knownMs] = await times("fullCone", [PRIMARY, ALTERNATE]);
+  assert(knownUdpMs! <= 66 && knownMs! <= 250, `${knownUdpMs}, ${knownMs}`);
+  const [, otherMs] = await times("portRestricted", [PRIMARY]);
+  assert(otherMs! <= 450, `${otherMs}`);
+});
+
+Deno.test("testNat() is not held up by a first server that never answers over TCP", async () => {
+  await withServer({ nat: NAT_BEHAVIORS.fullCone }, async ({ internet, test }) => {
+    internet.host("dead", { addresses: ["203.0.113.250"] });
+    const { tcp } = await test({ servers: ["203.0.113.249:3478", PRIMARY], families: [4] });
+    assertEquals(tcp.ipv4!.filtering.behavior, "endpoint-independent");
+    assert(tcp.ipv4!.elapsedMs < 1000, `${tcp.ipv4!.elapsedMs}`);
   });
 });

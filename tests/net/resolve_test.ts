@@ -1,7 +1,8 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
-import { networkWith, resolvingOnce } from "../../lib/net/resolve.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
+import { resolvingOnce } from "../../lib/net/resolve.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 

@@ -1,14 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
-import {
-  type DialerAction,
-  type DialerEvent,
-  type DialerState,
-  dialerWakeAtMs,
-  initialDialerState,
-  stepDialer,
-} from "../../lib/peer/dialer_engine.ts";
+import { dialerWakeAtMs, initialDialerState, stepDialer } from "../../lib/peer/dialer_engine.ts";
+import type { DialerAction, DialerEvent, DialerState } from "../../lib/peer/dialer_types.ts";
 
 const SETTINGS = {
+  reconnects: true,
   improves: true,
   firstRequestMs: 1000,
   answerMs: 30_000,
@@ -16,6 +11,8 @@ const SETTINGS = {
   retryMs: 1000,
   improveMs: 60_000,
 };
+
+const STALLED = { kind: "path stalled", random: 0.5 } as const;
 
 Deno.test("the first search starts at once, and its request is repeated until the answer", () => {
   const dialer = new Dialer();
@@ -272,6 +269,114 @@ Deno.test("a peer that is closed while it reconnects notifies the other side", (
   assertEquals(dialer.at(20, { kind: "stop", reason: "closed" }), cancelled());
 });
 
+Deno.test("a path that stalls starts a search beside it, which ends once the path answers again", () => {
+  const dialer = connected();
+  assertEquals(dialer.at(20_000, STALLED), ["check signaling", "start search 2: any"]);
+  assertEquals([dialer.state.phase, dialer.state.path], ["connected", "direct"]);
+  assertEquals(dialer.at(20_100, { kind: "path resumed" }), ["end search"]);
+  assertEquals(dialer.at(20_200, { kind: "search ended", search: 2, random: 0 }), []);
+  assertEquals([dialer.state.phase, dialer.state.retry.atMs], ["connected", Infinity]);
+});
+
+Deno.test("the other side, which searches as well, is told that the path answers again", () => {
+  const dialer = connected();
+  dialer.at(20_000, STALLED);
+  dialer.at(20_100, { kind: "answered", search: 2 });
+  assertEquals(dialer.at(20_200, { kind: "path resumed" }), cancelled());
+});
+
+Deno.test("a path that is found beside one that has stalled ends nothing when the old one answers", () => {
+  const dialer = connected();
+  dialer.at(20_000, STALLED);
+  dialer.at(20_100, { kind: "answered", search: 2 });
+  assertEquals(dialer.at(20_200, { kind: "path", isRelayed: true }), []);
+  assertEquals(dialer.at(20_300, { kind: "path resumed" }), []);
+  assertEquals(dialer.at(20_400, { kind: "finished", search: 2, hasMoved: true }), ["end search"]);
+});
+
+Deno.test("a path that is lost while it stalls leaves the search beside it alone", () => {
+  for (const events of [[], [{ kind: "answered", search: 2 }]] as DialerEvent[][]) {
+    const dialer = connected();
+    dialer.at(20_000, STALLED);
+    for (const event of events) dialer.at(20_100, event);
+    const lost = { kind: "path lost", wasUsed: true, random: 0.5 } as const;
+    assertEquals(dialer.at(24_000, lost), ["check signaling"]);
+    assertEquals([dialer.state.phase, dialer.state.search?.id], ["reconnecting", 2]);
+  }
+});
+
+Deno.test("a request is repeated at once if the other side asks for it, and sooner than the first one was", () => {
+  const dialer = connected();
+  dialer.at(20_000, STALLED);
+  assertEquals(dialer.wakeAtMs, 20_500);
+  assertEquals(dialer.at(20_100, STALLED), ["send request"]);
+  assertEquals(dialer.wakeAtMs, 20_350);
+  dialer.at(20_350, { kind: "time" });
+  assertEquals(dialer.wakeAtMs, 20_850);
+  dialer.at(20_400, { kind: "answered", search: 2 });
+  assertEquals(dialer.at(20_450, STALLED), []);
+});
+
+Deno.test("a search for another path takes the place of one for a direct path", () => {
+  const dialer = connected({ isRelayed: true });
+  dialer.at(60_000, { kind: "time" });
+  assertEquals(dialer.at(61_000, STALLED), [
+    "check signaling",
+    "end search",
+    "start search 3: any",
+  ]);
+});
+
+Deno.test("a path that stays silent is searched beside again and again, after growing waits", () => {
+  const dialer = connected();
+  dialer.at(20_000, STALLED);
+  dialer.at(21_000, { kind: "failed", search: 2, error: "no path" });
+  dialer.at(21_000, { kind: "search ended", search: 2, random: 0.5 });
+  assertEquals(dialer.wakeAtMs, 22_000);
+  assertEquals(dialer.at(22_000, { kind: "time" }), ["start search 3: any"]);
+});
+
+Deno.test("a path that stalls each few seconds is not searched beside each time", () => {
+  const dialer = connected();
+  dialer.at(20_000, STALLED);
+  dialer.at(20_100, { kind: "path resumed" });
+  dialer.at(20_200, { kind: "search ended", search: 2, random: 0 });
+  assertEquals(dialer.at(22_000, STALLED), ["check signaling"]);
+  assertEquals(dialer.wakeAtMs, 23_000);
+  dialer.at(22_500, { kind: "path resumed" });
+  assertEquals(dialer.wakeAtMs, 60_000);
+});
+
+Deno.test("a side that is there again is asked at once, while nothing else is under way", () => {
+  const dialer = connected();
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
+  dialer.at(100, { kind: "failed", search: 2, error: "no answer" });
+  dialer.at(100, { kind: "search ended", search: 2, random: 0.5 });
+  assertEquals(dialer.at(300, STALLED), ["start search 3: any"]);
+});
+
+Deno.test("a direct path that is slower than the relay is left for it, and tried again after twice the wait", () => {
+  const dialer = connected({ isRelayed: true });
+  dialer.at(60_000, { kind: "time" });
+  dialer.at(60_100, { kind: "answered", search: 2 });
+  dialer.at(60_200, { kind: "path", isRelayed: false });
+  dialer.at(60_300, { kind: "finished", search: 2, hasMoved: true });
+  dialer.at(60_400, { kind: "search ended", search: 2, random: 0 });
+  assertEquals(dialer.at(70_000, { kind: "path slow" }), ["start search 3: relayed"]);
+  assertEquals(dialer.at(70_100, { kind: "path slow" }), [], "a search is under way");
+  dialer.at(70_200, { kind: "path", isRelayed: true });
+  dialer.at(70_300, { kind: "finished", search: 3, hasMoved: true });
+  dialer.at(70_400, { kind: "search ended", search: 3, random: 0 });
+  assertEquals(dialer.at(71_000, { kind: "path slow" }), [], "it is left already");
+  assertEquals(dialer.wakeAtMs, 70_000 + 240_000);
+  assertEquals(dialer.at(310_000, { kind: "time" }), ["start search 4: direct"]);
+});
+
+Deno.test("a connection that ends with its path does not search beside it", () => {
+  const dialer = connected({ reconnects: false });
+  assertEquals(dialer.at(20_000, STALLED), []);
+});
+
 /** Drives the engine, and shows its actions as text. */
 class Dialer {
   state: DialerState;
@@ -294,8 +399,8 @@ class Dialer {
 }
 
 /** A dialer whose first search has brought a path, at 0 ms. */
-function connected({ isRelayed = false, isSearching = false } = {}): Dialer {
-  const dialer = new Dialer();
+function connected({ isRelayed = false, isSearching = false, reconnects = true } = {}): Dialer {
+  const dialer = new Dialer({ reconnects });
   dialer.at(0, { kind: "start" });
   dialer.at(0, { kind: "answered", search: 1 });
   dialer.at(0, { kind: "path", isRelayed });

@@ -10,6 +10,7 @@ import type {
   CodeEvent,
   CodeOptions,
   ConnectionEvent,
+  Finding,
   MappingEvent,
   Peer,
   PeerConnection,
@@ -41,10 +42,10 @@ const SAME: readonly true[] = [
   true satisfies Same<Parameters<NonNullable<SessionOptions["onEvent"]>>, [event: SessionEvent]>,
   true satisfies Same<PortMapping["events"], AsyncIterable<MappingEvent>>,
   // Which there are.
+  true satisfies Same<PeerEvent["event"], "path" | "stalled" | "resumed" | "lost">,
   true satisfies Same<ConnectionEvent["event"], "opened" | "ended">,
-  true satisfies Same<PeerEvent["event"], "path" | "lost">,
-  true satisfies Same<PeerProgress["event"], "signaling" | "answered">,
-  true satisfies Same<SessionEvent["event"], "attached" | "lost" | "ended">,
+  true satisfies Same<PeerProgress["event"], "signaling" | "answered" | "finding">,
+  true satisfies Same<SessionEvent["event"], "attached" | "stalled" | "resumed" | "lost" | "ended">,
   // What each has.
   true satisfies Same<keyof Of<ConnectionEvent, "opened">, "event" | "connection">,
   true satisfies Same<keyof Of<ConnectionEvent, "ended">, "event" | "connection" | "error">,
@@ -53,6 +54,7 @@ const SAME: readonly true[] = [
   true satisfies Same<Of<PeerEvent, "lost">["reason"], string>,
   true satisfies Same<Of<PeerProgress, "signaling">["state"], SignalingState>,
   true satisfies Same<Of<PeerProgress, "answered">["url"], string>,
+  true satisfies Same<Of<PeerProgress, "finding">["finding"], Finding>,
 ];
 
 Deno.test("each event of a connection and of a peer is told apart by one field, without a cast", () => {
@@ -65,8 +67,9 @@ Deno.test("each event of a connection and of a peer is told apart by one field, 
     inWords({ event: "lost", reason: "no answer" }),
     inWords({ event: "signaling", url: "lan:", state: "open" }),
     inWords({ event: "answered", url: "lan:" }),
+    inWords({ event: "finding", finding: { kind: "mtu", summary: "a hole", remedy: "-" } }),
   ];
-  assertEquals(words, ["direct", "no answer", "lan: is open", "answered by lan:"]);
+  assertEquals(words, ["direct", "no answer", "lan: is open", "answered by lan:", "a hole"]);
   assertEquals(SAME.every((each) => each), true);
 });
 
@@ -102,10 +105,15 @@ function inWords(event: PeerEvent | PeerProgress): string {
       return event.path.kind;
     case "lost":
       return event.reason;
+    case "stalled":
+    case "resumed":
+      return event.event;
     case "signaling":
       return `${event.url} is ${event.state}`;
     case "answered":
       return `answered by ${event.url}`;
+    case "finding":
+      return event.finding.summary;
     default:
       return event satisfies never; // one that is not handled is an error of the compiler
   }

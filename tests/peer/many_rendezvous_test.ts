@@ -5,7 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { networkWith } from "../../lib/net/resolve.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";

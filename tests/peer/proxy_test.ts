@@ -9,7 +9,7 @@ import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { throughProxy } from "../../lib/net/proxy/client.ts";
-import { networkWith } from "../../lib/net/resolve.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { DialPolicy } from "../../lib/peer/dial_policy.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";

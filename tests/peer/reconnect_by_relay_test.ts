@@ -9,6 +9,7 @@ import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { inPeerScene, nextOf, type PeerScene, SERVERS } from "../scenes/peer_scene.ts";
 import { contextWith, testRelay } from "./test_relay.ts";
+import { PathChoice } from "../../lib/peer/path_choice.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
@@ -44,16 +45,65 @@ Deno.test("a connection over a relay moves to a direct path minutes later, once 
     await Promise.all([conn.closeWrite(), other.closeWrite(), conn.finished, other.finished]);
   }));
 
+Deno.test("a direct path that delivers less than the relay is left for it, and one that delivers as much is kept", async () => {
+  for (const bytesPerMs of [20, 200]) {
+    await inPeerScene({}, async (scene) => {
+      let isBlocked = true;
+      await using ends = await connectByRelay(scene, { isBlocked: () => isBlocked, bytesPerMs });
+      const { conn, other } = ends;
+      new PathChoice(conn, undefined); // as a peer makes it
+      const paths: boolean[] = [];
+      const watching = (async () => {
+        for await (const event of conn.events) {
+          if (event.event === "path") paths.push(event.path.relayed);
+        }
+      })();
+      const sending = send(conn, 150_000, 100);
+      const received = new Response(other.readable).bytes();
+      await delay(40_000);
+      assertEquals(conn.path.kind, "relay");
+      isBlocked = false;
+      await delay(50_000);
+      isBlocked = true;
+      assertEquals([paths[0], paths.at(-1)], [false, bytesPerMs === 20]);
+      assertEquals(conn.path.relayed, bytesPerMs === 20);
+      await sending;
+      await conn.closeWrite();
+      assertEquals((await received).length, 15_000_000);
+      await Promise.all([other.closeWrite(), conn.finished, other.finished]);
+      await watching;
+    });
+  }
+});
+
+/** Writes 100 KB/s, or as much of it as the path takes. */
+async function send(conn: PeerConnection, times: number, bytes: number): Promise<void> {
+  const data = new Uint8Array(100 * bytes);
+  for (let time = 0; time < times; time += 100) {
+    await conn.write(data);
+    await delay(100);
+  }
+}
+
 /** Both ends of a connection from a to b; while it is blocked, only a relay carries it. */
 async function connectByRelay(
   { a, b, hub, internet, nats, open }: PeerScene,
-  { isBlocked, timings }: { isBlocked: () => boolean; timings?: PeerOptions["timings"] },
+  { isBlocked, timings, bytesPerMs }: {
+    isBlocked: () => boolean;
+    timings?: PeerOptions["timings"];
+    /** What a direct path delivers. Default: unlimited. */
+    bytesPerMs?: number;
+  },
 ): Promise<AsyncDisposable & { conn: PeerConnection; other: PeerConnection }> {
   const stack = new AsyncDisposableStack();
   const bob = stack.use(await open(b));
   const relay = testRelay(internet.host("relay", {}));
   const dialer = stack.use(contextWith({
-    network: withoutWayTo(a.network, nats.b.externalIps, isBlocked),
+    network: slowTo(
+      withoutWayTo(a.network, nats.b.externalIps, isBlocked),
+      nats.b.externalIps,
+      bytesPerMs,
+    ),
     signaling: [hub],
     servers: SERVERS,
     mapPorts: false,
@@ -142,6 +192,33 @@ function losingNominated(network: Network, ips: readonly string[], losses: numbe
 
 /** The second write: the proof comes first. */
 const NOMINATION = 2;
+
+/** A network on which connections to these addresses take so many bytes of each write in a millisecond. */
+function slowTo(network: Network, ips: readonly string[], bytesPerMs: number | undefined): Network {
+  if (bytesPerMs === undefined) return network;
+  const slow = (connection: TcpConnection): TcpConnection =>
+    Object.assign(Object.create(connection), {
+      local: connection.local,
+      remote: connection.remote,
+      read: (buffer: Uint8Array) => connection.read(buffer),
+      write: async (data: Uint8Array) => {
+        const written = await connection.write(data);
+        await delay(written / bytesPerMs);
+        return written;
+      },
+      closeWrite: () => connection.closeWrite(),
+      close: () => connection.close(),
+      reset: () => connection.reset(),
+      [Symbol.dispose]: () => connection.close(),
+    });
+  return {
+    ...network,
+    connectTcp: async (remote, options) => {
+      const connection = await network.connectTcp(remote, options);
+      return ips.includes(remote.ip) ? slow(connection) : connection;
+    },
+  };
+}
 
 /** A network on which dials of these addresses never end. */
 function withoutWayTo(

@@ -2,6 +2,9 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
+import type { DefaultGateway, Network } from "../../lib/net/network.ts";
+import { encodeRecall } from "../../lib/peer/recall_message.ts";
+import { viewOf } from "../../lib/peer/roaming.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { inPeerScene } from "../scenes/peer_scene.ts";
@@ -41,13 +44,13 @@ Deno.test("accept() waits for another path if the first is lost before it could 
     assertEquals(await readText(other, 5), "hello");
   }));
 
-Deno.test("both sides get a path event, and the one that notices first a lost event before", () =>
+Deno.test("both sides get a path event, and the one that notices first is told that the path stalled", () =>
   inPeerScene(NATS, async ({ connect, nats }) => {
     await using ends = await connect();
     const events = [ends.conn, ends.other].map(untilPath);
     nats.b.flush();
     await ends.conn.write(toBytes("anybody there?"));
-    assertEquals(await events[0], ["lost", "path"]);
+    assertEquals(await events[0], ["stalled", "path"]);
     assertEquals((await events[1])?.at(-1), "path");
   }));
 
@@ -121,6 +124,129 @@ Deno.test("a connection that waits for another path fails once its peer is close
     await assertRejects(() => other.finished, NetworkError, "its peer is closed");
     assert(time.nowMs - closedAtMs <= 1, `${time.nowMs - closedAtMs} ms`);
   }));
+
+Deno.test("a path that stalls is left for another within seconds of the first byte without an answer", () =>
+  inPeerScene(NATS, async ({ connect, nats, time }) => {
+    await using ends = await connect();
+    await delay(10_000);
+    nats.b.flush();
+    const writtenAtMs = time.nowMs;
+    await ends.conn.write(toBytes("hello"));
+    assertEquals(await readText(ends.other, 5), "hello");
+    assert(time.nowMs - writtenAtMs <= 3000, `${time.nowMs - writtenAtMs} ms`);
+    assertEquals(ends.conn.path.relayed, false);
+  }));
+
+Deno.test("the side that listens notices that its network has changed, and the other side searches", () =>
+  inPeerScene(NATS, async ({ a, b, nats, open, time }) => {
+    const bobs = changingNetwork(b.network);
+    await using alice = await open(a, { listen: false });
+    await using bob = await open({ ...b, network: bobs.network } as typeof b);
+    const accepted = bob.nextIncoming().then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using _other = await accepted;
+    await delay(6000);
+    nats.b.flush(); // another router, and an idle connection
+    bobs.gateways = [{ ip: "192.168.99.1", interfaceName: "wlan0" }];
+    const changedAtMs = time.nowMs;
+    assertEquals((await untilPath(conn)).at(-1), "path");
+    assert(time.nowMs - changedAtMs <= 3000, `${time.nowMs - changedAtMs} ms`);
+  }));
+
+Deno.test("a request for another path that was replayed or made up changes nothing, and many are too many", () =>
+  inPeerScene(NATS, async ({ a, b, hub, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepted = bob.nextIncoming().then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using other = await accepted;
+    let stalls = 0;
+    const counting = (async () => {
+      for await (const { event } of conn.events) if (event === "stalled") stalls++;
+    })();
+    await delay(6000);
+    const { topic, key } = conn.recall!;
+    hub.deliver(topic, encodeRecall(Date.now(), new Uint8Array(32)));
+    hub.deliver(topic, new Uint8Array(24));
+    hub.deliver(topic, new Uint8Array(0));
+    await delay(1000);
+    assertEquals(stalls, 0);
+    const recall = encodeRecall(Date.now(), key);
+    for (let copy = 0; copy < 3; copy++) {
+      hub.deliver(topic, recall);
+      await delay(1000);
+    }
+    assertEquals(stalls, 1);
+    for (let more = 0; more < 50; more++) {
+      hub.deliver(topic, encodeRecall(Date.now(), key));
+      await delay(200);
+    }
+    assert(stalls <= 10, `${stalls} searches in ten seconds`);
+    await conn.write(toBytes("still here"));
+    assertEquals(await readText(other, 10), "still here");
+    conn.reset();
+    await counting;
+  }));
+
+Deno.test("a change that does not concern the path moves nothing", () =>
+  inPeerScene(NATS, async ({ a, b, open }) => {
+    const alices = changingNetwork(a.network);
+    await using alice = await open({ ...a, network: alices.network } as typeof a, {
+      listen: false,
+    });
+    await using bob = await open(b);
+    const accepted = bob.nextIncoming().then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using _other = await accepted;
+    await delay(6000);
+    const { local, remote } = conn.path;
+    alices.gateways = [{ ip: "192.168.99.1", interfaceName: "wlan0" }];
+    await delay(10_000);
+    assertEquals([conn.path.local, conn.path.remote], [local, remote]);
+    const events = conn.events[Symbol.asyncIterator]();
+    assertEquals((await events.next()).value.event, "stalled");
+    assertEquals((await events.next()).value.event, "resumed");
+  }));
+
+Deno.test("three seconds in a full buffer move nothing", () =>
+  inPeerScene(NATS, async ({ connect, a, time }) => {
+    await using ends = await connect();
+    await delay(6000);
+    const { local, remote } = ends.conn.path;
+    const { up, down } = a.link;
+    const before = [up.behavior, down.behavior] as const;
+    up.behavior = { ...up.behavior, delayMs: 1500 };
+    down.behavior = { ...down.behavior, delayMs: 1500 };
+    const writtenAtMs = time.nowMs;
+    await ends.conn.write(toBytes("hello"));
+    assertEquals(await readText(ends.other, 5), "hello");
+    await delay(3000);
+    [up.behavior, down.behavior] = before;
+    await delay(20_000);
+    assert(time.nowMs > writtenAtMs);
+    assertEquals([ends.conn.path.local, ends.conn.path.remote], [local, remote]);
+  }));
+
+Deno.test("what is seen of a network that may not be looked at is whether its addresses are there", () =>
+  inPeerScene(NATS, async ({ a }) => {
+    const network: Network = {
+      ...a.network,
+      localAddresses: () => Promise.resolve(undefined),
+      defaultGateways: () => Promise.resolve(undefined),
+    };
+    const [ip] = a.addresses;
+    const { ips, gateways } = await viewOf(network, new Set([ip!, "192.168.99.9"]));
+    assertEquals([...ips], [ip]);
+    assertEquals(gateways, "");
+  }));
+
+/** A host's network whose gateways can be changed. */
+function changingNetwork(network: Network) {
+  const gateways: readonly DefaultGateway[] = [{ ip: "192.168.1.1", interfaceName: "eth0" }];
+  const changing = { gateways };
+  const defaultGateways = () => Promise.resolve([...changing.gateways]);
+  return Object.assign(changing, { network: { ...network, defaultGateways } });
+}
 
 async function untilPath(connection: PeerConnection): Promise<string[]> {
   const events: string[] = [];

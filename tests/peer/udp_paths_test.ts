@@ -9,6 +9,8 @@ import { readText, toBytes } from "../simnet/fixtures.ts";
 import { type Ends, inPeerScene, nextOf } from "../scenes/peer_scene.ts";
 
 const { portRestricted, symmetric } = NAT_BEHAVIORS;
+const random = natBehavior({ allocation: { kind: "random" } }, portRestricted);
+const open = natBehavior({ filtering: "endpoint-independent" }, random);
 const dropping = natBehavior({ crossedSyn: "drop" });
 const tcpSymmetric = natBehavior({
   tcp: { mapping: "address-and-port-dependent", allocation: { kind: "random" } },
@@ -108,6 +110,24 @@ Deno.test("a connection over UDP moves to another path when its NAT loses the ma
     assertEquals(ends.conn.path.transport, "udp");
   });
 });
+
+Deno.test("a path over UDP goes on from another address, without a search, if the other side's NAT lets it in", () =>
+  inPeerScene({ a: random, b: open }, async ({ connect, nats, time }) => {
+    await using ends = await connect({ strategies: ["punch-udp", "direct"] });
+    const { conn, other } = ends;
+    await talk(ends);
+    await delay(6000);
+    const { remote } = other.path;
+    nats.a.flush();
+    const changedAtMs = time.nowMs;
+    conn.probe({ hasChanged: true });
+    const events = conn.events[Symbol.asyncIterator]();
+    assertEquals((await events.next()).value.event, "stalled");
+    assertEquals((await events.next()).value.event, "resumed");
+    assert(time.nowMs - changedAtMs <= 100, `${time.nowMs - changedAtMs} ms`);
+    assert(other.path.remote !== remote);
+    await talk(ends);
+  }));
 
 Deno.test("an idle path over UDP lives for hours, because a datagram each 25 s keeps its mapping", () =>
   inPeerScene({ a: dropping, b: dropping, limitMs: 4 * 3_600_000 }, async ({ connect }) => {

@@ -3,7 +3,7 @@ import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
-import { networkWith } from "../../lib/net/resolve.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
 import type { Nat } from "../../lab/model/nat.ts";
 import { BaseSocket, type OpenBaseSocketOptions } from "../../lib/punch/base_socket.ts";
 import type { KnownNetworks } from "../../lib/punch/known_networks.ts";

@@ -111,6 +111,19 @@ Deno.test("a probe is answered once, and its source is probed, too", () => {
   assertEquals(machine.at(33, probe(8, at(5000))), ["answer"], "its probe is on its way");
 });
 
+Deno.test("copies of captured probes are answered a few times in all, except where the peer was expected", () => {
+  const machine = start([entry({})]);
+  machine.at(0, { kind: "started" });
+  assertEquals(machine.at(10, probe(7, at(6000)))[0], "answer", "a copy that came first");
+  assertEquals(machine.at(11, probe(7, at(6001)))[0], "answer", "another one");
+  for (let port = 6002; port < 6017; port++) machine.at(12, probe(7, at(port)));
+  for (let port = 6017; port < 6100; port++) {
+    assertEquals(machine.at(12, probe(7, at(port))), [], "too many");
+  }
+  assertEquals(machine.at(13, probe(7))[0], "answer", "the original");
+  assertEquals(machine.at(14, probe(8, at(6002)))[0], "answer", "the next probe");
+});
+
 Deno.test("a probe from an address that may not be probed changes nothing", () => {
   const machine = start([entry({})], { role: "controlled" });
   machine.at(0, { kind: "started" });

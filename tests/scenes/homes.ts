@@ -16,6 +16,7 @@ import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
 import type { LinkBehavior } from "../simnet/link.ts";
+import type { Router } from "../simnet/router.ts";
 
 /** The STUN server's addresses, as two servers of options that take servers. */
 export const STUN_SERVERS: readonly string[] = ["203.0.113.10", "203.0.113.11:3479"];
@@ -24,6 +25,7 @@ export const STUN_SERVERS: readonly string[] = ["203.0.113.10", "203.0.113.11:34
 export interface Home {
   readonly host: Host;
   readonly nat: Nat;
+  readonly router: Router;
 }
 
 /** Adds a host behind a NAT of its own. */
@@ -34,7 +36,7 @@ export function addHome(
 ): Home {
   const { behavior, link, reusePort = true } = options;
   const router = internet.router(`${name}/nat`, { behavior, link });
-  return { host: internet.host(name, { behind: router, reusePort }), nat: router.nat };
+  return { host: internet.host(name, { behind: router, reusePort }), nat: router.nat, router };
 }
 
 /** Adds the host `stun` and serves STUN on its two addresses. */

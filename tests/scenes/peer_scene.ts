@@ -15,9 +15,11 @@ import type { Nat } from "../../lab/model/nat.ts";
 import { NAT_BEHAVIORS, type NatBehavior } from "../../lab/model/nat_behavior.ts";
 import type { Host } from "../simnet/host.ts";
 import type { Internet } from "../simnet/internet.ts";
+import type { Router } from "../simnet/router.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { VirtualTime } from "../simnet/virtual_time.ts";
-import "../../lib/punch/udp_punch.ts"; // a peer loads it, which virtual time does not wait for
+import "../../lib/peer/roaming.ts"; // a peer loads these two, which virtual time does not wait for
+import "../../lib/punch/udp_punch.ts";
 import { addHome, linkOfRoundTrip, serveSceneStun, STUN_SERVERS } from "./homes.ts";
 
 export class TestHub implements SignalTransport {
@@ -105,6 +107,7 @@ export interface PeerScene {
   readonly a: Host;
   readonly b: Host;
   readonly nats: { readonly a: Nat; readonly b: Nat };
+  readonly routers: { readonly a: Router; readonly b: Router };
   open(host: Host, options?: PeerOptions): Promise<Peer>;
   /** Both ends of a connection from a to b. */
   connect(options?: PeerOptions): Promise<Ends>;
@@ -145,6 +148,7 @@ export async function inPeerScene(
       a: homeA.host,
       b: homeB.host,
       nats: { a: homeA.nat, b: homeB.nat },
+      routers: { a: homeA.router, b: homeB.router },
       connect: (options) => connectBoth(open, { a: homeA.host, b: homeB.host }, options),
     });
   }, { limitMs });

@@ -8,14 +8,19 @@
 import type { ConnectionAttempt } from "../../lib/base/errors.ts";
 import { Consent } from "../../lib/cli/consent.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
+import { reportText } from "../../lib/cli/doctor.ts";
 import { eventText, probeText, tableText } from "../../lib/cli/map.ts";
 import { natReportText } from "../../lib/cli/nat.ts";
 import { ConnectionEvents } from "../../lib/cli/peer_events.ts";
 import { outputColumns, type Screen, withScreen } from "../../lib/cli/screen.ts";
 import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import { TransferReporter } from "../../lib/cli/transfer_progress.ts";
+import { pairReport } from "../../lib/doctor/pair_plan.ts";
+import { redacted } from "../../lib/doctor/redaction.ts";
+import type { DoctorReport } from "../../lib/doctor/report_message.ts";
 import type { NatReport } from "../../lib/nat/behavior.ts";
 import type { IncomingOffer, TransferResult } from "../../lib/transfer/mod.ts";
+import { cutOffFacts, doctorReport, done, evidence, hardFacts } from "../doctor/doctor_reports.ts";
 import { familyReport } from "../nat/family_reports.ts";
 
 /** A scene; it leaves the cursor below what it has printed. */
@@ -35,6 +40,24 @@ const SCENES: Readonly<Record<string, Scene>> = {
       server: "[2001:db8:2::9]:3478",
     });
     printReport({ udp: { ipv4: null, ipv6 }, tcp: { ipv4: null, ipv6: null } }, io);
+  },
+  "doctor": (io) => printDoctor(doctorReport(hardFacts()), io),
+  "doctor-with": (io) => {
+    const report = doctorReport(hardFacts());
+    const there = { profile: report.profile, summary: report.verdict.summary };
+    const pair = pairReport(report.profile, there, {
+      ...{
+        outcome: "relay",
+        isAnswered: true,
+        reason: "over TCP (relay)",
+        elapsedMs: 900,
+      } as const,
+    });
+    printDoctor({ ...report, pair }, io);
+  },
+  "doctor-cut-off": (io) => {
+    const web = { status: 302, leadsTo: "login.hotel.example" };
+    printDoctor(doctorReport(cutOffFacts({ evidence: done(evidence({ web })) })), io);
   },
   "map-list": (io) => {
     const mapping = (externalPort: number, description: string) => ({
@@ -187,6 +210,11 @@ const OFFER = {
   },
   executables: [{ path: "photos/run.sh", kind: "file", size: 1 }],
 } as unknown as IncomingOffer;
+
+function printDoctor(report: DoctorReport, io: CliIo): void {
+  const told = redacted(report, { isFull: false });
+  for (const line of reportText(told, outputColumns(io))) io.out(line);
+}
 
 function printReport(families: Pick<NatReport, "udp" | "tcp">, io: CliIo): void {
   const report: NatReport = {

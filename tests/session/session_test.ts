@@ -141,6 +141,36 @@ Deno.test("a missing acknowledgement is detected although other data has arrived
   });
 });
 
+Deno.test("a path that owes an answer for a second has stalled, long before it is dead", async () => {
+  await inVirtualTime(async (time) => {
+    await using pair = sessionPair({ timeoutMs: 60_000 });
+    const [first] = await connect(pair, { delayMs: 20 });
+    await wait(7000);
+    first.cut("silent");
+    const writtenAtMs = time.nowMs;
+    await pair.a.write(new Uint8Array(1));
+    while (pair.aEvents.length < 2) await wait(10);
+    assertEquals(pair.aEvents.at(-1)?.event, "stalled");
+    assert(time.nowMs - writtenAtMs <= 1100, `${time.nowMs - writtenAtMs} ms`);
+    await wait(5000);
+    assertEquals(pair.aEvents.at(-1)?.event, "lost");
+    pair.a.reset();
+    pair.b.reset();
+  });
+});
+
+Deno.test("probe() after a change has the path stalled until it answers", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair();
+    await connect(pair, { delayMs: 20 });
+    await wait(1000);
+    pair.a.probe({ hasChanged: true });
+    assertEquals(pair.aEvents.at(-1)?.event, "stalled");
+    await wait(100);
+    assertEquals(pair.aEvents.at(-1)?.event, "resumed");
+  });
+});
+
 Deno.test("probe() detects a dead path sooner", async () => {
   await inVirtualTime(async (time) => {
     await using pair = sessionPair();

@@ -1,6 +1,6 @@
 // Brokers that are hostile or broken: what they cost, and which error they lead to.
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import {
   MalformedMessageError,
@@ -60,6 +60,30 @@ for (const version of [undefined, 4, 5] as const) {
       assertEquals(error.reason, "reset");
     }));
 }
+
+Deno.test("a broker that cuts off a long message is named, with what to do", () =>
+  withBroker(async ({ connect, broker }) => {
+    await using signaling = await connect();
+    broker.hangsUp = true;
+    await signaling.publish(TOPIC, new Uint8Array(4096));
+    const error = await assertRejects(() => signaling.finished, NetworkError, "4096 bytes");
+    assertEquals(error.reason, "reset");
+    assertMatch(error.remedy!, /packets of 5 KiB/);
+  }));
+
+Deno.test("a broker that hangs up after a short message, or long after a long one, is not blamed for its size", () =>
+  withBroker(async ({ connect, broker }) => {
+    for (const bytes of [16, 4096]) {
+      await using signaling = await connect();
+      await signaling.publish(TOPIC, new Uint8Array(bytes));
+      await delay(1500);
+      broker.hangsUp = true;
+      await signaling.publish(TOPIC, new Uint8Array(16));
+      const error = await assertRejects(() => signaling.finished, NetworkError);
+      assertEquals(error.message.includes("limit"), false, error.message);
+      broker.hangsUp = false;
+    }
+  }));
 
 Deno.test("a broker that acknowledges no subscription is dropped", () =>
   withBroker(async ({ connect, broker, nowMs }) => {

@@ -14,6 +14,10 @@ import {
 
 const EMPTY = new Map();
 const OPEN: ReconnectingState = { phase: { kind: "open", sinceMs: 0 }, failures: 0, topics: EMPTY };
+const CHECKED: ReconnectingState = {
+  ...OPEN,
+  phase: { kind: "open", sinceMs: 0, checkedMs: 500 },
+};
 const OPENING: ReconnectingState = { ...OPEN, phase: { kind: "opening" } };
 const WAITING: ReconnectingState = { ...OPEN, phase: { kind: "waiting", untilMs: 1000 } };
 const CLOSED: ReconnectingState = { ...OPEN, phase: { kind: "closed" } };
@@ -47,7 +51,13 @@ const PHASES: readonly [
   ["open, and lost", OPEN, LOST, { kind: "waiting", untilMs: 1500 }, [
     logged("warn", "connection lost: reset"),
   ]],
-  ["open, and checked", OPEN, { kind: "check" }, OPEN.phase, [{ kind: "check" }]],
+  ["open, and checked", OPEN, { kind: "check" }, { kind: "open", sinceMs: 0, checkedMs: 1000 }, [
+    { kind: "check" },
+  ]],
+  ["open, checked, and lost", CHECKED, LOST, { kind: "opening" }, [
+    { kind: "log", level: "warn", message: "connection lost: reset" },
+    { kind: "open" },
+  ]],
   ["open, and a timer", OPEN, { kind: "time" }, OPEN.phase, []],
   ["waiting, and due", WAITING, { kind: "time" }, { kind: "opening" }, [{ kind: "open" }]],
   [

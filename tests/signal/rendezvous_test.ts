@@ -288,6 +288,8 @@ Deno.test("a monitor gets 200 from /healthz, and a client with an Upgrade its ro
     connection.close();
     assertEquals(answer.split("\r\n")[0], "HTTP/1.1 200 OK");
     assertEquals(answer.endsWith("\r\n\r\nok\n"), true);
+    const [, date = ""] = /\r\nDate: (.*)\r\n/.exec(answer) ?? [];
+    assertEquals(new Date(date).toUTCString(), date); // in the form of RFC 9110 §5.6.7
     await using _room = await enter("healthz");
   });
 });

@@ -22,6 +22,8 @@ export interface WireBehavior {
   readonly reorderingMs: number;
   /** When all packets are lost: pairs of the first and the last millisecond, on the clock. */
   readonly outages: readonly (readonly [fromMs: number, toMs: number])[];
+  /** The longest packet; longer ones are lost without a word (an MTU hole). */
+  readonly mtu: number;
 }
 
 /** The behavior of both directions, with differences for `up` (towards the network) and `down`. */
@@ -54,10 +56,15 @@ export class Wire {
     this.#random = random;
   }
 
-  /** Calls `arrive` for each copy of a packet that gets through; returns whether any does. */
-  carry(arrive: () => void): boolean {
-    const { loss, duplication, outages } = this.behavior;
+  /**
+   * Calls `arrive` for each copy of a packet that gets through; returns whether any does.
+   *
+   * @param bytes the length of the packet, with its headers
+   */
+  carry(arrive: () => void, bytes = 0): boolean {
+    const { loss, duplication, outages, mtu } = this.behavior;
     const nowMs = performance.now();
+    if (bytes > mtu) return false;
     if (outages.some(([fromMs, toMs]) => fromMs <= nowMs && nowMs <= toMs)) return false;
     if (this.#happens(loss)) return false;
     const copies = this.#happens(duplication) ? 2 : 1;
@@ -89,4 +96,5 @@ const PERFECT: WireBehavior = {
   reordering: 0,
   reorderingMs: 10,
   outages: [],
+  mtu: Infinity,
 };

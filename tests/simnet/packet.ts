@@ -5,6 +5,7 @@
  * @module
  */
 
+import { ipFamily } from "../../lib/net/address.ts";
 import type {
   IcmpErrorPacket,
   NatPacket,
@@ -38,6 +39,13 @@ export interface UnreachablePacket extends IcmpErrorPacket {
 
 /** The codes of ICMP type 3 that hosts distinguish. */
 export type UnreachableCode = "port-unreachable" | "host-unreachable";
+
+/** The length of a packet on the wire, with its headers but without options, in bytes. */
+export function lengthOf(packet: Packet): number {
+  if (packet.protocol === "icmp-error") return 56;
+  const header = packet.protocol === "udp" ? 8 : 20;
+  return (ipFamily(packet.source.ip) === 4 ? 20 : 40) + header + packet.data.length;
+}
 
 /** The packet with the addresses from a NAT. */
 export function readdress(packet: Packet, header: NatPacket): Packet {

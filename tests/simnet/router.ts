@@ -41,6 +41,8 @@ export class Router implements Node {
   readonly nat: Nat;
   /** Can be changed at any time. */
   blocks: readonly ("udp" | "tcp")[];
+  /** Packets that the router loses without a word, such as those that are too long for a path. Can be changed at any time. */
+  swallows: (packet: Packet) => boolean = () => false;
   readonly #nats: DualStackNat;
   readonly #observe: Observe;
   readonly #sendOutside: (packet: Packet) => void;
@@ -116,7 +118,8 @@ export class Router implements Node {
   }
 
   #isBlocked(packet: Packet): boolean {
-    if (packet.protocol === "icmp-error" || !this.blocks.includes(packet.protocol)) return false;
+    const isBlocked = packet.protocol !== "icmp-error" && this.blocks.includes(packet.protocol);
+    if (!isBlocked && !this.swallows(packet)) return false;
     this.#observe(this.name, "blocked", packet);
     return true;
   }

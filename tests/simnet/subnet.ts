@@ -7,7 +7,7 @@
 import { ipScope } from "../../lib/net/address.ts";
 import type { Link } from "./link.ts";
 import { destinationIp } from "../../lab/model/nat_packet.ts";
-import type { Packet } from "./packet.ts";
+import { lengthOf, type Packet } from "./packet.ts";
 
 /** A host or router at the end of a link. */
 export interface Node {
@@ -59,7 +59,7 @@ export class Subnet {
       const passed = link.up.carry(() => {
         if (ipScope(destinationIp(packet)) === "multicast") this.#spread(packet, node);
         else this.carry(packet);
-      });
+      }, lengthOf(packet));
       if (!passed) this.#observe(node.name, "lost", packet);
     };
   }
@@ -92,7 +92,7 @@ export class Subnet {
   }
 
   #handOver(packet: Packet, { node, link }: { node: Node; link: Link }): void {
-    const passed = link.down.carry(() => node.receive(packet));
+    const passed = link.down.carry(() => node.receive(packet), lengthOf(packet));
     if (!passed) this.#observe(node.name, "lost", packet);
   }
 }

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { concat } from "../../lib/base/bytes.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { networkWith } from "../../lib/net/resolve.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { writeAll } from "../../lib/base/reader.ts";

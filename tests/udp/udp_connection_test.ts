@@ -351,8 +351,8 @@ Deno.test("the other end's new address is used once it has proved itself", async
     await socket.send(sealControl(KEYS.send, probe), b.local);
     await wait(100);
     assertEquals(b.remote, socket.local);
-    const answer = decodeUdpPacket(seen.at(-1)!);
-    assert(answer.kind === "answer");
+    const answer = seen.map(decodeUdpPacket).find(({ kind }) => kind === "answer");
+    assert(answer?.kind === "answer"); // what was under way follows it
     assertEquals(answer.value, probe.value);
     socket.close();
     await receiving;

@@ -72,6 +72,12 @@ export class HostCommand implements AsyncDisposable {
     await this.#input.write(new TextEncoder().encode(text));
   }
 
+  /** The next part of the command's output; `""` at its end. */
+  async read(): Promise<string> {
+    const { value = "" } = await this.#output.read();
+    return value;
+  }
+
   /**
    * Waits until the command's output continues with this text.
    *

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Strategy } from "../../../lib/peer/options.ts";
 import { explainPair, type PairExpectation } from "../../../lib/punch/explain.ts";
 import type { NatProfile } from "../../../lib/punch/nat_profile.ts";
 import { ALL_KINDS } from "../punches/matrix.ts";
@@ -19,15 +20,19 @@ interface Cell {
   readonly result: PeerResult;
 }
 
-/** Runs all pairs in one lab. Returns a row for the pairs that a punch can connect, and one for the others. */
-export async function runPeerMatrix(): Promise<PeerRow[]> {
+/**
+ * Runs all pairs in one lab. Returns a row for the pairs that a punch can connect, and one for the others.
+ *
+ * @param strategies Default: all
+ */
+export async function runPeerMatrix(strategies?: readonly Strategy[]): Promise<PeerRow[]> {
   await using lab = await PeerLab.start({ internet: { rttMs: 50 } });
   const cells: Cell[] = [];
   for (const [index, row] of ALL_KINDS.entries()) {
     for (const column of ALL_KINDS.slice(0, index + 1)) {
       const expected = explainPair(profileOf(row), profileOf(column), { rttMs: 50 });
       const waitForDirectMs = expected.method === "impossible" ? 0 : DIRECT_LATER_MS;
-      const options = { turn: [TURN_URL] };
+      const options = { turn: [TURN_URL], strategies };
       const result = await lab.connectKinds([row, column], { options, waitForDirectMs });
       cells.push({ pair: `${row} x ${column}`, expected, result });
     }

@@ -145,16 +145,17 @@ async function startLab(): Promise<PeerLab> {
 }
 
 /** Replaces all addresses by this one. The NAT has a different external address for each. */
-async function setAddress(
+export async function setAddress(
   host: Pick<ReturnType<PeerLab["lab"]["host"]>, "output">,
   last: number,
+  lan = LAN,
 ): Promise<void> {
   const { code, stderr } = await host.output("sh", [
     "-ec",
     `
       ip addr flush dev tun0
-      ip addr add ${LAN}.${last}/24 dev tun0
-      ip route add default via ${LAN}.1
+      ip addr add ${lan}.${last}/24 dev tun0
+      ip route add default via ${lan}.1
     `,
   ]);
   if (code !== 0) throw new Error(`Cannot change the address: ${stderr}`);

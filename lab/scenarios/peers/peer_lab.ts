@@ -41,6 +41,8 @@ export interface PeerPair extends AsyncDisposable {
 /** What the lab consists of. */
 export interface PeerLabOptions {
   readonly internet: InternetSpec;
+  /** Whether all hosts have IPv6 as well; the STUN servers and the relay have IPv4 alone. */
+  readonly ipv6?: boolean;
   /** The servers' link, in addition to the internet's delay. */
   readonly serverLink?: LinkSpec;
   /** The link of the NATs `a/nat` and `b/nat`. */
@@ -60,7 +62,7 @@ export class PeerLab implements AsyncDisposable {
 
   /** Starts the lab and its servers. */
   static async start(options: PeerLabOptions): Promise<PeerLab> {
-    const { internet, serverLink, natLink } = options;
+    const { internet, serverLink, natLink, ipv6 } = options;
     const home = (end: "a" | "b") =>
       nat("portRestricted", { link: natLink, addresses: POOLS[end] });
     const lab = await Lab.start({
@@ -77,6 +79,7 @@ export class PeerLab implements AsyncDisposable {
         },
       },
       internet,
+      ipv6,
     });
     await STUN_SERVERS.punchline(lab.host("servers"));
     await startBroker(lab);

@@ -130,6 +130,27 @@ export const SCENES: readonly PeerScene[] = [
       ),
   },
   {
+    setting: "IPv6 behind firewalls; STUN servers with IPv4 alone, and symmetric NATs for that",
+    internet: { rttMs: 50 },
+    ipv6: true,
+    hosts: { a: { behind: nat("symmetric") }, b: { behind: nat("symmetric") } },
+    options: turn,
+    strategy: "ipv6",
+  },
+  {
+    setting: "a second interface on both sides, with the same address, that leads nowhere",
+    internet: { rttMs: 50 },
+    hosts: homes,
+    prepare: async (lab) => {
+      const bridge =
+        "ip tuntap add br0 mode tun; ip addr add 172.17.0.1/16 dev br0; ip link set br0 up";
+      for (const name of ["a", "b"]) {
+        const { code, stderr } = await lab.host(name).output("sh", ["-ec", bridge]);
+        if (code !== 0) throw new Error(`Cannot add an interface: ${stderr}`);
+      }
+    },
+  },
+  {
     setting: "5 % loss each way, 30 ms of jitter",
     internet: { rttMs: 50, loss: 0.05, jitterMs: 30 },
     hosts: homes,

@@ -5,11 +5,13 @@
  */
 
 import type { SuiteOptions, SuiteResult } from "../verdicts/suites.ts";
+import type { Strategy } from "../../../lib/peer/options.ts";
 import { type Outage, OUTAGES, runOutage } from "./outages.ts";
 import { runPeerMatrix } from "./matrix.ts";
 import { PeerLab } from "./peer_lab.ts";
 import type { PeerResult } from "./peer_runner.ts";
 import { judge, lineOf, type PeerRow, ROW_HEADING } from "./rows.ts";
+import { CHANGES, runRoaming } from "./roaming.ts";
 import { REACH, runReach } from "./reach.ts";
 import { type PeerScene, SCENES } from "./scenes.ts";
 import { runAgain } from "./again.ts";
@@ -22,17 +24,24 @@ export const PEER_SUITES = {
   outages: outagesSuite,
   reach: reachSuite,
   again: againSuite,
+  roaming: roamingSuite,
+  "peer-matrix": peerMatrixSuite,
 } as const;
 
-async function peersSuite({ runs = RUNS, print }: SuiteOptions): Promise<SuiteResult> {
+/** All scenes, and the matrix; `--row` names some of the scenes. */
+async function peersSuite(
+  { runs = RUNS, rows: names = [], print }: SuiteOptions,
+): Promise<SuiteResult> {
   print(ROW_HEADING);
   const rows: PeerRow[] = [];
   const add = (row: PeerRow) => {
     rows.push(row);
     print(lineOf(row));
   };
-  for (const scene of SCENES) add(await runScene(scene, runs));
-  for (const row of await runPeerMatrix()) {
+  const isNamed = ({ setting }: PeerScene) =>
+    names.length === 0 || names.some((name) => setting.includes(name));
+  for (const scene of SCENES.filter(isNamed)) add(await runScene(scene, runs));
+  for (const row of names.length === 0 ? await runPeerMatrix() : []) {
     add(row);
     for (const note of row.notes) print(`      ${note}`);
   }
@@ -129,6 +138,58 @@ async function outagesSuite({ runs = 3, print }: SuiteOptions): Promise<SuiteRes
   return { failures, data };
 }
 
+/** Every kind of NAT with every other, with a relay, by each transport and by both; `--row` names one of the three. */
+async function peerMatrixSuite({ rows = [], print }: SuiteOptions): Promise<SuiteResult> {
+  print(ROW_HEADING);
+  const results: PeerRow[] = [];
+  for (const [transport, strategies] of Object.entries(TRANSPORTS)) {
+    if (rows.length > 0 && !rows.includes(transport)) continue;
+    for (const row of await runPeerMatrix(strategies)) {
+      const named = { ...row, setting: `${row.setting}, ${transport}` };
+      results.push(named);
+      print(lineOf(named));
+      for (const note of row.notes) print(`      ${note}`);
+    }
+  }
+  const failed = results.filter(({ passed }) => !passed);
+  return { failures: failed.map((row) => [lineOf(row), ...row.notes].join("; ")), data: results };
+}
+
+/** Networks that change below a connection, idle and busy; `--row` names some of the changes. */
+async function roamingSuite({ runs = 1, rows = [], print }: SuiteOptions): Promise<SuiteResult> {
+  print(
+    "|  | what changes | path | who writes | noticed after ms | goes on after ms | whole | events |",
+  );
+  const failures: string[] = [];
+  const data: unknown[] = [];
+  for (const [name, change] of Object.entries(CHANGES)) {
+    if (rows.length > 0 && !rows.includes(name)) continue;
+    for (const transport of ["tcp", "udp"] as const) {
+      for (const traffic of ["idle", "connect", "listen"] as const) {
+        for (let run = 0; run < runs; run++) {
+          const result = await runRoaming(change, transport, traffic);
+          const line = `| ${
+            [
+              result.passed ? "ok" : "NO",
+              change.setting,
+              transport,
+              traffic,
+              result.noticedMs?.toFixed(0) ?? "",
+              result.goesOnMs.toFixed(0),
+              result.isWhole ? "yes" : "NO",
+              result.events.join(", "),
+            ].join(" | ")
+          } |`;
+          print(line);
+          data.push({ change: name, transport, traffic, ...result });
+          if (!result.passed) failures.push(line);
+        }
+      }
+    }
+  }
+  return { failures, data };
+}
+
 async function runScene(scene: PeerScene, runs: number): Promise<PeerRow> {
   await using lab = await PeerLab.start(scene);
   await scene.prepare?.(lab.lab);
@@ -142,5 +203,11 @@ async function runScene(scene: PeerScene, runs: number): Promise<PeerRow> {
     (strategy === undefined || row.strategies.join() === strategy) &&
     row.firstByteMs <= (firstByteMs ?? Infinity));
 }
+
+const TRANSPORTS: Readonly<Record<string, readonly Strategy[] | undefined>> = {
+  tcp: ["punch-tcp", "relay"],
+  udp: ["punch-udp", "relay"],
+  both: undefined,
+};
 
 const RUNS = 12;

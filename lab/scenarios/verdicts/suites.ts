@@ -5,8 +5,15 @@
  */
 
 import { type AdverseResult, runAdverse } from "./adverse.ts";
-import { ALLOCATIONS, type Combination, combinations, type Judgement } from "./combinations.ts";
+import {
+  ALLOCATIONS,
+  type Combination,
+  combinations,
+  type Judgement,
+  nameOf,
+} from "./combinations.ts";
 import { type Cell, runMatrix } from "./matrix.ts";
+import { runReportTimes } from "./report_times.ts";
 import type { ServerName } from "./stun_servers.ts";
 
 /** What the command line can vary. */
@@ -48,6 +55,8 @@ export const SUITES: Readonly<Record<string, (options: SuiteOptions) => Promise<
       internet: { rttMs: 50, loss: 0.05, jitterMs: 10 },
     }),
   times: timesSuite,
+  /** The same, and the whole report over UDP and TCP, by the command itself, as a person waits for it. */
+  report: reportSuite,
   adverse: async ({ print }) => {
     const results = await runAdverse((result) => print(adverseLine(result)));
     const wrong = results.filter(({ judgement }) => judgement === "wrong");
@@ -132,6 +141,35 @@ async function timesSuite({ runs = 15, print }: SuiteOptions): Promise<SuiteResu
         failures.push(`${cell.nat}, alternate ${known}: ${ratio} times as long with loss`);
       }
     }
+  }
+  return { failures, data: { rttMs: TIMES_RTT_MS, runs, rows } };
+}
+
+async function reportSuite({ runs = 7, print }: SuiteOptions): Promise<SuiteResult> {
+  print(
+    `Median times that nat-test reports in a new program, RTT ${TIMES_RTT_MS} ms, ${runs} runs each`,
+  );
+  print(
+    `${"NAT".padEnd(30)}${"alternate".padEnd(11)}${
+      "UDP (goal)".padEnd(18)
+    }whole (goal)      UDP printed earlier by`,
+  );
+  const rows = await runReportTimes({ combinations: TIMED, rttMs: TIMES_RTT_MS, runs });
+  const failures: string[] = [];
+  for (const row of rows) {
+    const isCone = row.combination.filtering === "endpoint-independent";
+    const udpGoalMs = isCone ? (row.alternateKnown ? 66 : 112) : 250;
+    const goalMs = isCone ? 250 : 450;
+    const [udpMs, wholeMs, printedMs] = [row.udpMs, row.wholeMs, row.printedMs].map(median);
+    const known = row.alternateKnown ? "known" : "unknown";
+    const name = nameOf(row.combination);
+    print(
+      `${name.padEnd(30)}${known.padEnd(11)}${`${udpMs!.toFixed(0)} ms (${udpGoalMs})`.padEnd(18)}${
+        `${wholeMs!.toFixed(0)} ms (${goalMs})`.padEnd(18)
+      }${printedMs!.toFixed(0)} ms`,
+    );
+    if (udpMs! > udpGoalMs) failures.push(`${name}, alternate ${known}: UDP took ${udpMs} ms`);
+    if (wholeMs! > goalMs) failures.push(`${name}, alternate ${known}: all took ${wholeMs} ms`);
   }
   return { failures, data: { rttMs: TIMES_RTT_MS, runs, rows } };
 }

@@ -17,7 +17,8 @@ import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, ipFamily, isIp, type TransportAddress } from "../address.ts";
 import { UnreadConnection } from "../deno_conn.ts";
 import type { ConnectTlsOptions, Network, TcpConnection } from "../network.ts";
-import { networkWith, resolveHost } from "../resolve.ts";
+import { networkWith } from "../local_address.ts";
+import { resolveHost } from "../resolve.ts";
 import {
   type ConnectAnswer,
   decodeConnectAnswer,

@@ -36,6 +36,7 @@ export class MqttClient {
   readonly #received: Promise<void>;
   /** SUBSCRIBE packets without a SUBACK yet, by identifier. */
   readonly #subscribing = new Map<number, PromiseWithResolvers<void>>();
+  #lastPublished = { bytes: 0, atMs: -Infinity };
   #lastId = 0;
   /** Whether nothing has arrived since the last keep-alive ping. */
   #isSilent = false;
@@ -91,6 +92,7 @@ export class MqttClient {
    * @throws {NetworkError} if the connection is lost or closed
    */
   async publish(topic: string, payload: Uint8Array): Promise<void> {
+    this.#lastPublished = { bytes: payload.length, atMs: performance.now() };
     await this.#send({ type: "publish", topic, payload, isRetained: false });
   }
 
@@ -122,11 +124,14 @@ export class MqttClient {
     await this.#send({ type: "unsubscribe", id: this.#nextId(), topic });
   }
 
-  /** Pings the broker at once, and drops the connection if it does not answer. */
-  check(): void {
-    if (this.#failure !== undefined || this.#checking !== undefined) return;
+  /** Pings the broker at once, and drops the connection if it does not answer in time; at once if there is no time. */
+  check(withinMs: number = CHECK_MS): void {
+    if (this.#failure !== undefined) return;
+    if (withinMs === 0) return this.#drop("the network has changed");
+    if (this.#checking !== undefined && withinMs === CHECK_MS) return;
+    clearTimeout(this.#checking);
     this.#ping();
-    this.#checking = setTimeout(() => this.#drop("it does not answer"), CHECK_MS);
+    this.#checking = setTimeout(() => this.#drop("it does not answer"), withinMs);
   }
 
   /** Disconnects, with a DISCONNECT if the broker still reads. Does not fail if the connection was lost. */
@@ -171,13 +176,15 @@ export class MqttClient {
         await waitForTokens(turns);
         clearTimeout(this.#checking);
         this.#checking = undefined;
-        if (packet === null) throw this.#lost("it closed the connection");
+        if (packet === null) throw this.#cutOff() ?? this.#lost("it closed the connection");
         if (packet !== undefined) this.#accept(packet);
       }
     } catch (error) {
       const isClosed = this.#failure?.reason === "closed";
       const why = messageOf(error);
-      this.#fail(error instanceof NetworkError ? error : this.#lost(why, error));
+      const isReset = error instanceof NetworkError && error.reason === "reset";
+      const cutOff = isReset ? this.#cutOff() : undefined;
+      this.#fail(cutOff ?? (error instanceof NetworkError ? error : this.#lost(why, error)));
       this.#pipe.reset();
       if (isClosed) this.#end.resolve();
       else this.#end.reject(this.#failure);
@@ -223,6 +230,18 @@ export class MqttClient {
     this.#failure ??= failure;
     for (const { reject } of this.#subscribing.values()) reject(this.#failure);
     this.#subscribing.clear();
+  }
+
+  /** MQTT 3.1.1 has no word for it: a broker that limits the size of messages closes the connection. */
+  #cutOff(): NetworkError | undefined {
+    const { bytes, atMs } = this.#lastPublished;
+    const isBySize = bytes >= LONG_BYTES && performance.now() - atMs < CUT_OFF_MS;
+    if (!isBySize) return undefined;
+    return new NetworkError(
+      `Cannot use broker ${this.#name}: it closed the connection at a message of ${bytes} bytes, so it may limit their size`,
+      "reset",
+      { remedy: "Let the broker accept packets of 5 KiB, or use another broker" },
+    );
   }
 
   #lost(why: string, cause?: unknown): NetworkError {
@@ -328,6 +347,12 @@ const CLOSE_MS = 2000;
 
 /** Chosen by us: brokers answer SUBSCRIBE in a round trip, and may ask other servers first. */
 const ANSWER_MS = 10_000;
+
+/** Chosen by us: requests of peers are longer, and what keeps a connection alive is shorter. */
+const LONG_BYTES = 512;
+
+/** Chosen by us: how soon a broker closes a connection that breaks its rules; the same as a round trip or two. */
+const CUT_OFF_MS = 1000;
 
 /** Chosen by us: three round trips and a lost SYN on any path. */
 const CONNECT_MS = 10_000;

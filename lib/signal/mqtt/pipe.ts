@@ -8,7 +8,7 @@ import { NetworkError, RefusedError } from "../../base/errors.ts";
 import { decodeLogin, shownUrl } from "../../base/login.ts";
 import { type ByteSource, writeAll } from "../../base/reader.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
-import { resolveHost } from "../../net/resolve.ts";
+import { withHostAddress } from "../../net/resolve.ts";
 import {
   CLOSE_CODES,
   dialWebSocket,
@@ -116,12 +116,11 @@ export async function openPipe(
     const options = { network, limits, subprotocol: "mqtt", caCerts, signal };
     return new WebSocketPipe(await dialWebSocket(url, options));
   }
-  const remote = { ip: await resolveHost(network, host, { signal }), port };
-  return new TcpPipe(
+  const connect = (ip: string) =>
     protocol === "tls"
-      ? await network.connectTls(remote, { hostname: host, caCerts, signal })
-      : await network.connectTcp(remote, { signal }),
-  );
+      ? network.connectTls({ ip, port }, { hostname: host, caCerts, signal })
+      : network.connectTcp({ ip, port }, { signal });
+  return new TcpPipe(await withHostAddress(network, host, { signal }, connect));
 }
 
 class TcpPipe implements BrokerPipe {

@@ -78,8 +78,8 @@ class MqttSignaling implements SignalingConnection {
     return this.#client.rttMs;
   }
 
-  check(): void {
-    this.#client.check();
+  check(withinMs?: number): void {
+    this.#client.check(withinMs);
   }
 
   async publish(topic: string, message: Uint8Array): Promise<void> {

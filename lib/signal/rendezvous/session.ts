@@ -175,7 +175,7 @@ export class RendezvousSession implements ClientSocket {
       }
       const reader = newHandshakeReader(this.#connection);
       const request = judgeUpgradeRequest(await readHead(this.#connection, reader));
-      if (request.kind === "health check") return await this.#answer(encodeHealthy());
+      if (request.kind === "health check") return await this.#answer(encodeHealthy(Date.now()));
       if (needsTls && !sorted?.isSecure) return await this.#refuse(421);
       if (request.kind === "refused") return await this.#refuse(request.status);
       const { target, forwardedFor } = request;

@@ -110,10 +110,13 @@ class WebSocketSignaling implements SignalingConnection {
     return this.#rttMs;
   }
 
-  check(): void {
-    if (this.#checking !== undefined || this.#failure !== undefined) return;
+  check(withinMs: number = CHECK_MS): void {
+    if (this.#failure !== undefined) return;
+    if (withinMs === 0) return this.#drop("the network has changed");
+    if (this.#checking !== undefined && withinMs === CHECK_MS) return;
+    clearTimeout(this.#checking);
     this.#socket.send("ping", new Uint8Array(0));
-    this.#checking = setTimeout(() => this.#drop("it does not answer"), CHECK_MS);
+    this.#checking = setTimeout(() => this.#drop("it does not answer"), withinMs);
   }
 
   async allocateNumber({ signal }: { signal?: AbortSignal } = {}): Promise<number | undefined> {

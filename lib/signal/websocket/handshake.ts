@@ -123,9 +123,14 @@ export function encodeUpgradeResponse(key: string): Uint8Array {
   });
 }
 
-/** The bytes of the answer to a health check. */
-export function encodeHealthy(): Uint8Array {
+/**
+ * The bytes of the answer to a health check.
+ *
+ * @param wallMs what this host's clock shows, in milliseconds since 1970, by which clients check theirs
+ */
+export function encodeHealthy(wallMs: number): Uint8Array {
   const head = encodeHead("HTTP/1.1 200 OK", {
+    Date: new Date(wallMs).toUTCString(), // RFC 9110 §6.6.1
     Connection: "close",
     "Content-Type": "text/plain",
     "Content-Length": "3",

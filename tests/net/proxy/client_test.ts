@@ -8,7 +8,8 @@ import {
 import { NetworkError, type NetworkErrorReason } from "../../../lib/base/errors.ts";
 import { throughProxy, withNames } from "../../../lib/net/proxy/client.ts";
 import { MAX_ANSWER_BYTES } from "../../../lib/net/proxy/message.ts";
-import { networkWith, resolveHost } from "../../../lib/net/resolve.ts";
+import { networkWith } from "../../../lib/net/local_address.ts";
+import { resolveHost } from "../../../lib/net/resolve.ts";
 import type { Network, TcpConnection } from "../../../lib/net/network.ts";
 import { systemNetwork } from "../../../lib/net/system.ts";
 import { openTlsAcceptor } from "../../../lib/net/system/tls_server.ts";

@@ -1,0 +1,219 @@
+/**
+ * Checks whether a direct TCP path carries long packets, while it is already in use: padding goes first, each way, below the
+ * encryption. It costs no round trip.
+ *
+ * @module
+ */
+
+import { type ConnectionAttempt, NetworkError } from "../base/errors.ts";
+import type { PathKind } from "../base/path_kind.ts";
+import { writeAll } from "../base/reader.ts";
+import { ResettableTimer } from "../base/timers.ts";
+import { formatTransportAddress } from "../net/address.ts";
+import type { TcpConnection } from "../net/network.ts";
+import type { Finding } from "../nat/behavior.ts";
+import type { DirectPathKind } from "../punch/path_kinds.ts";
+import type { PunchRole } from "../punch/offer.ts";
+import {
+  initialPathCheckState,
+  PADDING_BYTES,
+  pathCheckEndsAtMs,
+  type PathCheckEvent,
+  type PathCheckState,
+  stepPathCheck,
+} from "./path_check_engine.ts";
+import { delay } from "@std/async/delay";
+
+/** The path has let small messages through, and then none of the long ones. */
+export class MtuHoleError extends NetworkError {
+  /** Makes one. */
+  constructor(remote: string) {
+    super(`Cannot use the path to ${remote}: ${MTU_HOLE}`, "timed-out", { remedy: MTU_REMEDY });
+  }
+}
+
+/** What a connection knows of MTU holes in direct paths by TCP. */
+export class MtuHoleMemory {
+  readonly #onHole: () => void;
+  #untilMs = -Infinity;
+
+  /** @param onHole called with the first one, and again if one is found after this has been forgotten */
+  constructor(onHole: () => void = () => {}) {
+    this.#onHole = onHole;
+  }
+
+  /** Whether TCP is of no use for now. */
+  get isKnown(): boolean {
+    return performance.now() < this.#untilMs;
+  }
+
+  /** Notes a hole; returns the attempts with what became of the one that had found the path. */
+  note(
+    { connection: { remote }, kind }: {
+      readonly connection: Pick<TcpConnection, "remote">;
+      readonly kind: PathKind;
+    },
+    attempts: readonly ConnectionAttempt[],
+  ): ConnectionAttempt[] {
+    if (!this.isKnown) this.#onHole();
+    this.#untilMs = performance.now() + KEPT_MS;
+    const address = formatTransportAddress(remote);
+    return attempts.map((attempt): ConnectionAttempt =>
+      attempt.outcome === "connected" && attempt.transport === "tcp" &&
+        (attempt.remote === address || attempt.kind === kind)
+        ? { ...attempt, outcome: "failed", reason: MTU_HOLE, remedy: MTU_REMEDY }
+        : attempt
+    );
+  }
+}
+
+/** The check of one path. */
+export class PathCheck {
+  /** What to use instead of the connection: it sends padding first, and skips the other side's. */
+  readonly connection: TcpConnection;
+  readonly #raw: TcpConnection;
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
+  readonly #judged = Promise.withResolvers<void>();
+  #state: PathCheckState;
+
+  /**
+   * Starts the check.
+   *
+   * @param raw taken over
+   * @param punchMs how long the path took to find
+   */
+  constructor(raw: TcpConnection, punchMs: number) {
+    this.#raw = raw;
+    this.#state = initialPathCheckState(punchMs, performance.now());
+    this.connection = paddedConnection(raw, {
+      onReceived: (bytes) => this.#dispatch({ kind: "received", bytes }),
+      onEnded: () => this.#dispatch({ kind: "ended" }),
+    });
+    this.#setTimer();
+  }
+
+  /**
+   * Waits until the path has carried the padding both ways.
+   *
+   * @param moved resolves once the other side uses the path
+   * @param role the controlling side starts when the other side has answered
+   * @param user knows the round trip of the path once the other side has answered
+   * @throws {MtuHoleError} if it swallows long packets; it is reset then
+   * @throws {NetworkError} as `moved`, or if the path was lost
+   */
+  async passed(
+    moved: Promise<void>,
+    role: PunchRole,
+    user: { readonly rttMs: number | undefined },
+  ): Promise<void> {
+    const isAnswered = () => role === "controlling" || user.rttMs !== undefined;
+    try {
+      await Promise.race([moved, this.#judged.promise]);
+      while (!isAnswered() && this.#state.verdict === "open") await delay(POLL_MS);
+      if (this.#state.verdict === "open") this.#dispatch({ kind: "answered" });
+      await this.#judged.promise;
+    } catch (error) {
+      this.#dispatch({ kind: "ended" });
+      if (this.#state.verdict !== "hole") throw error;
+    }
+    moved.catch(() => {}); // it may follow the path
+    const remote = formatTransportAddress(this.#raw.remote);
+    if (this.#state.verdict === "hole") throw new MtuHoleError(remote);
+    if (this.#state.verdict === "lost") {
+      throw new NetworkError(`Cannot use the path to ${remote}: it was lost at once`, "reset");
+    }
+    await moved;
+  }
+
+  #dispatch(event: PathCheckEvent): void {
+    const before = this.#state.verdict;
+    this.#state = stepPathCheck(this.#state, event, performance.now());
+    const { verdict } = this.#state;
+    if (verdict === "open") return this.#setTimer();
+    this.#timer.clear();
+    if (before !== "open") return;
+    if (verdict === "hole") this.#raw.reset();
+    this.#judged.resolve();
+  }
+
+  #setTimer(): void {
+    this.#timer.set(Math.max(1, pathCheckEndsAtMs(this.#state) - performance.now()));
+  }
+}
+
+/** Sends padding before anything else, and reads the other side's. */
+function paddedConnection(
+  raw: TcpConnection,
+  { onReceived, onEnded }: { onReceived: (bytes: number) => void; onEnded: () => void },
+): TcpConnection {
+  let skipped = 0;
+  const padding = writeAll(raw, crypto.getRandomValues(new Uint8Array(PADDING_BYTES)));
+  padding.catch(() => onEnded());
+  const skip = async (): Promise<boolean> => {
+    const buffer = new Uint8Array(PADDING_BYTES);
+    while (skipped < PADDING_BYTES) {
+      const count = await raw.read(buffer.subarray(skipped));
+      if (count === null) return false;
+      skipped += count;
+      onReceived(count);
+    }
+    return true;
+  };
+  return {
+    local: raw.local,
+    remote: raw.remote,
+    read: async (buffer) => {
+      try {
+        const count = skipped >= PADDING_BYTES || await skip() ? await raw.read(buffer) : null;
+        if (count === null) onEnded();
+        return count;
+      } catch (error) {
+        onEnded();
+        throw error;
+      }
+    },
+    write: async (data) => {
+      await padding;
+      return await raw.write(data);
+    },
+    closeWrite: async () => {
+      await padding;
+      await raw.closeWrite();
+    },
+    close: () => {
+      onEnded();
+      raw.close();
+    },
+    reset: () => {
+      onEnded();
+      raw.reset();
+    },
+    ref: () => raw.ref?.(),
+    unref: () => raw.unref?.(),
+    [Symbol.dispose]: () => raw.close(),
+  };
+}
+
+/** What an attempt says of such a path. */
+const MTU_HOLE = "small messages pass, but long packets are swallowed (an MTU hole)";
+
+/** What to do about it. */
+const MTU_REMEDY =
+  'Lower the MTU of this machine\'s interface, the VPN or the router, or let ICMP "packet too big" through';
+
+/** What a person is told about it. */
+export const MTU_FINDING: Finding = {
+  kind: "mtu",
+  summary:
+    "A direct path by TCP swallows long packets (an MTU hole): UDP or a relay carries the connection instead",
+  remedy: MTU_REMEDY,
+};
+
+/** The kinds of path that a punch by TCP finds where TCP is of no use: none. */
+export const UDP_ONLY: ReadonlySet<DirectPathKind> = new Set(["punch-udp"]);
+
+/** Chosen by us: networks change, and a search for a better path finds out. */
+const KEPT_MS = 600_000;
+
+/** Chosen by us: a small part of any round trip that matters. */
+const POLL_MS = 10;

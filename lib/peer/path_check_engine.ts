@@ -1,0 +1,97 @@
+/**
+ * Whether a TCP path carries long packets, as a pure engine. Both sides begin with {@linkcode PADDING_BYTES} of padding, in
+ * packets as long as TCP makes them. A path that swallows those ("MTU hole", RFC 2923 §2.1) has carried the handshakes
+ * before, and then stalls.
+ *
+ * @module
+ */
+
+/** What is known of a path. */
+export interface PathCheckState {
+  /** Without progress for this long, the path is given up. */
+  readonly patienceMs: number;
+  readonly startedAtMs: number;
+  /** When bytes came last, or the start. */
+  readonly progressAtMs: number;
+  /** How much of the other side's padding has come. */
+  readonly receivedBytes: number;
+  /** Whether the other side has answered something that was sent after this side's padding. */
+  readonly isAnswered: boolean;
+  readonly verdict: PathCheckVerdict;
+}
+
+/** `carries`: packets of every length, each way. `hole`: not the long ones. `lost`: it broke for another reason. */
+export type PathCheckVerdict = "open" | "carries" | "hole" | "lost";
+
+/** What happens to a path. */
+export type PathCheckEvent =
+  | { readonly kind: "received"; readonly bytes: number }
+  | { readonly kind: "answered" }
+  /** It was closed, reset or cut. */
+  | { readonly kind: "ended" }
+  | { readonly kind: "time" };
+
+/**
+ * The state of a new path.
+ *
+ * @param punchMs how long it took to find, which is at least a round trip
+ */
+export function initialPathCheckState(punchMs: number, nowMs: number): PathCheckState {
+  const patienceMs = Math.min(MAX_PATIENCE_MS, STALL_MS + Math.max(MIN_TRIP_MS, 2 * punchMs));
+  return {
+    patienceMs,
+    startedAtMs: nowMs,
+    progressAtMs: nowMs,
+    receivedBytes: 0,
+    isAnswered: false,
+    verdict: "open",
+  };
+}
+
+/** Processes an event; a verdict is final. */
+export function stepPathCheck(
+  state: PathCheckState,
+  event: PathCheckEvent,
+  nowMs: number,
+): PathCheckState {
+  if (state.verdict !== "open") return state;
+  switch (event.kind) {
+    case "received":
+      return judged({
+        ...state,
+        receivedBytes: state.receivedBytes + event.bytes,
+        progressAtMs: nowMs,
+      });
+    case "answered":
+      return judged({ ...state, isAnswered: true, progressAtMs: nowMs });
+    case "ended": {
+      // The other side's patience ends a little earlier or later than this side's.
+      const isStalled = nowMs >= state.progressAtMs + state.patienceMs / 2;
+      return { ...state, verdict: isStalled ? "hole" : "lost" };
+    }
+    case "time":
+      return nowMs >= pathCheckEndsAtMs(state) ? { ...state, verdict: "hole" } : state;
+  }
+}
+
+/** When to send the next `time` event. */
+export function pathCheckEndsAtMs({ progressAtMs, patienceMs }: PathCheckState): number {
+  return progressAtMs + patienceMs;
+}
+
+function judged(state: PathCheckState): PathCheckState {
+  const isDone = state.isAnswered && state.receivedBytes >= PADDING_BYTES;
+  return isDone ? { ...state, verdict: "carries" } : state;
+}
+
+/** Chosen by us: six packets of the usual length, which a new connection may send at once (RFC 6928). */
+export const PADDING_BYTES = 8192;
+
+/** Chosen by us: TCP has sent again several times by then. */
+const STALL_MS = 1000;
+
+/** Chosen by us: how far the two sides' starts may be apart on a usual path. */
+const MIN_TRIP_MS = 250;
+
+/** Chosen by us: less than the session waits for the other side. */
+const MAX_PATIENCE_MS = 8000;

@@ -1,0 +1,123 @@
+// Two machines with a router between them that swallows the longer packets on the way from one to the other, on real
+// kernels; the way to the rendezvous and its relay, which runs on the router, has no hole:
+//
+//   alice, 203.0.113.2 ── west ─ 203.0.113.1, world, 198.51.100.1 ─ east ── bob, 198.51.100.2
+//
+// TCP connects, and stalls. UDP has to carry the connection, or the relay where UDP is blocked, and both are told.
+
+import { assert, assertEquals } from "@std/assert";
+import { labTest } from "../lab/lab_test_case.ts";
+import { NetworkPlace, wire } from "./network_place.ts";
+
+for (const bytes of [1280, 1420]) {
+  for (const isUdpBlocked of [false, true]) {
+    const what = isUdpBlocked ? ", where UDP is blocked" : "";
+    labTest(`a megabyte crosses an MTU hole of ${bytes} bytes${what}`, async () => {
+      await using world = await NetworkPlace.open("world");
+      await using alice = await NetworkPlace.open("alice", world);
+      await using bob = await NetworkPlace.open("bob", world);
+      await wire({ place: alice, name: "eth0" }, { place: world, name: "west" });
+      await wire({ place: bob, name: "eth0" }, { place: world, name: "east" });
+      await alice.sh(
+        "ip addr add 203.0.113.2/24 dev eth0; ip route add default via 203.0.113.1",
+      );
+      await bob.sh(
+        "ip addr add 198.51.100.2/24 dev eth0; ip route add default via 198.51.100.1",
+      );
+      await world.sh(`
+        ip addr add 203.0.113.1/24 dev west
+        ip addr add 198.51.100.1/24 dev east
+        sysctl -qw net.ipv4.ip_forward=1
+        nft -f - <<'END'
+table ip hole {
+  chain forward {
+    type filter hook forward priority 0;
+    meta length > ${bytes} drop
+    ${isUdpBlocked ? "meta l4proto udp drop" : ""}
+  }
+}
+END`);
+      const serve = ["serve", "--address", "203.0.113.1", "--alternate", "198.51.100.1"];
+      await world.serve(Deno.execPath(), [...CLI, ...serve], { ready: /rendezvous/i });
+      const meet = ["--rendezvous", "ws://203.0.113.1:3480", "--server", "203.0.113.1", "--json"];
+      const listener = bob.spawn(Deno.execPath(), [...CLI, "listen", ...meet], PIPED);
+      const heard = new Events(listener.stderr);
+      const { ticket } = await heard.next("ticket");
+      const startedAt = performance.now();
+      const caller = alice.spawn(
+        Deno.execPath(),
+        [...CLI, "connect", ticket as string, ...meet],
+        PIPED,
+      );
+      const called = new Events(caller.stderr);
+      const input = caller.stdin.getWriter();
+      const sent = input.write(new Uint8Array(BYTES).fill(120)).then(() => input.close());
+      let received = 0;
+      for await (const part of listener.stdout) {
+        received += part.length;
+        if (received === BYTES) break;
+      }
+      await sent;
+      const elapsedMs = performance.now() - startedAt;
+      assertEquals(received, BYTES);
+      assert(elapsedMs < 15_000, `${elapsedMs} ms`);
+      for (const events of [called, heard]) {
+        const finding = await events.next("finding");
+        assertEquals(finding.kind, "mtu");
+        const paths = events.all.filter(({ event }) => event === "connected" || event === "path");
+        const last = paths.at(-1)!;
+        assertEquals(
+          [last.relayed, last.transport],
+          isUdpBlocked ? [true, "tcp"] : [false, "udp"],
+          JSON.stringify(events.all),
+        );
+      }
+      for (const child of [caller, listener]) {
+        try {
+          child.kill("SIGKILL");
+        } catch (error) {
+          if (!(error instanceof TypeError)) throw error; // it has ended
+        }
+        await child.status;
+      }
+      await Promise.all([caller.stdout.cancel(), listener.stdin.abort()]);
+    });
+  }
+}
+
+/** The events of a command. */
+class Events {
+  readonly all: Record<string, unknown>[] = [];
+  readonly #changed: (() => void)[] = [];
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    void this.#read(stream);
+  }
+
+  /** The first event of this name, which may be yet to come. */
+  async next(name: string): Promise<Record<string, unknown>> {
+    for (;;) {
+      const found = this.all.find(({ event }) => event === name);
+      if (found !== undefined) return found;
+      await new Promise<void>((resolve) => this.#changed.push(resolve));
+    }
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
+    let text = "";
+    for await (const part of stream.pipeThrough(new TextDecoderStream())) {
+      const lines = (text + part).split("\n");
+      text = lines.pop()!;
+      this.all.push(
+        ...lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line)),
+      );
+      for (const resolve of this.#changed.splice(0)) resolve();
+    }
+  }
+}
+
+const CLI = ["run", "-A", new URL("../../cli.ts", import.meta.url).pathname];
+
+const PIPED = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
+
+const BYTES = 1_000_000;

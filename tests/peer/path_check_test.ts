@@ -1,0 +1,149 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { delay } from "@std/async/delay";
+import {
+  initialPathCheckState,
+  PADDING_BYTES,
+  pathCheckEndsAtMs,
+  type PathCheckEvent,
+  stepPathCheck,
+} from "../../lib/peer/path_check_engine.ts";
+import type { PeerProgress } from "../../lib/peer/options.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
+import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import { linkOfRoundTrip } from "../scenes/homes.ts";
+import { type Ends, inPeerScene, nextOf, type PeerScene } from "../scenes/peer_scene.ts";
+import { readText, toBytes } from "../simnet/fixtures.ts";
+import { lengthOf, type Packet } from "../simnet/packet.ts";
+
+const { portRestricted, fullCone } = NAT_BEHAVIORS;
+
+const received = (bytes: number): PathCheckEvent => ({ kind: "received", bytes });
+const ANSWERED: PathCheckEvent = { kind: "answered" };
+const ENDED: PathCheckEvent = { kind: "ended" };
+const TIME: PathCheckEvent = { kind: "time" };
+
+for (
+  const [what, events, verdict] of [
+    ["all padding and an answer", [[80, received(PADDING_BYTES)], [81, ANSWERED]], "carries"],
+    ["an answer before the padding", [[80, ANSWERED], [90, received(PADDING_BYTES)]], "carries"],
+    [
+      "the padding in parts",
+      [[80, received(8000)], [90, ANSWERED], [99, received(192)]],
+      "carries",
+    ],
+    ["nothing for a while", [[1000, TIME]], "open"],
+    ["nothing in time", [[1250, TIME]], "hole"],
+    ["only this side's padding", [[80, ANSWERED], [1329, TIME]], "open"],
+    ["only this side's padding in time", [[80, ANSWERED], [1330, TIME]], "hole"],
+    ["only the other side's padding", [[80, received(PADDING_BYTES)], [1330, TIME]], "hole"],
+    ["a slow line", [[1000, received(1448)], [2000, received(1448)], [2250, TIME]], "open"],
+    ["a break at once", [[80, ENDED]], "lost"],
+    ["a break after the other side's patience", [[1200, ENDED]], "hole"],
+    ["a break later", [[80, received(PADDING_BYTES)], [81, ANSWERED], [2000, ENDED]], "carries"],
+    ["time after that", [[80, received(PADDING_BYTES)], [81, ANSWERED], [9000, TIME]], "carries"],
+  ] as const
+) {
+  Deno.test(`a path check that sees ${what} says: ${verdict}`, () => {
+    let state = initialPathCheckState(80, 0);
+    for (const [atMs, event] of events) state = stepPathCheck(state, event, atMs);
+    assertEquals(state.verdict, verdict);
+  });
+}
+
+Deno.test("the patience of a path check grows with the path, and is less than the session's", () => {
+  const of = (punchMs: number) => pathCheckEndsAtMs(initialPathCheckState(punchMs, 0));
+  assertEquals([of(0), of(80), of(1500), of(60_000)], [1250, 1250, 4000, 8000]);
+});
+
+/** Swallows what is too long on the direct path between the two. */
+function dig(place: PeerScene, mtu: number, towards?: "a" | "b"): void {
+  const outer = (side: "a" | "b") => place.nats[side].externalIps[0]!;
+  const isBetween = (packet: Packet) => {
+    if (packet.protocol === "icmp-error") return false;
+    const ips = [packet.source.ip, packet.destination.ip];
+    const [a, b] = (["a", "b"] as const).map((side) => [outer(side), place[side].addresses[0]!]);
+    return ips.some((ip) => a!.includes(ip)) && ips.some((ip) => b!.includes(ip));
+  };
+  // A router sees packets from inside before it translates them, and those from outside as well.
+  const swallows = (side: "a" | "b") => (packet: Packet) => {
+    if (!isBetween(packet) || lengthOf(packet) <= mtu || packet.protocol === "icmp-error") {
+      return false;
+    }
+    const isInbound = packet.destination.ip === outer(side);
+    return towards === undefined || isInbound === (side === towards);
+  };
+  place.routers.a.swallows = swallows("a");
+  place.routers.b.swallows = swallows("b");
+}
+
+async function talkMuch({ conn, other }: Pick<Ends, "conn" | "other">): Promise<void> {
+  const text = "x".repeat(100_000);
+  for (const [from, to] of [[conn, other], [other, conn]] as const) {
+    const written = from.write(toBytes(text));
+    assertEquals(await readText(to, text.length), text);
+    await written;
+  }
+}
+
+for (const mtu of [1280, 1420]) {
+  for (const towards of [undefined, "a", "b"] as const) {
+    const where = towards === undefined ? "both ways" : `towards ${towards}`;
+    Deno.test(`an MTU hole of ${mtu} bytes, ${where}: UDP carries the connection, and both sides are told`, () =>
+      inPeerScene({ a: portRestricted, b: fullCone, rttMs: 50 }, async (place) => {
+        dig(place, mtu, towards);
+        const told: PeerProgress[] = [];
+        const startedAtMs = place.time.nowMs;
+        await using ends = await place.connect({ onProgress: (each) => told.push(each) });
+        await talkMuch(ends);
+        assert(place.time.nowMs - startedAtMs < 8000, `${place.time.nowMs - startedAtMs} ms`);
+        assertEquals([ends.conn.path.transport, ends.conn.path.relayed], ["udp", false]);
+        assertEquals(ends.other.path.transport, "udp");
+        const findings = told.flatMap((each) =>
+          each.event === "finding" ? [each.finding.kind] : []
+        );
+        assertEquals(findings, ["mtu", "mtu"]);
+        const holes = ends.conn.found.attempts.filter(({ reason }) => reason?.includes("MTU hole"));
+        assert(
+          holes.length >= 1 && holes.every(({ outcome, remedy }) => outcome === "failed" && remedy),
+        );
+        await delay(150_000); // searches for a better path do not go back
+        assertEquals(ends.conn.path.transport, "udp");
+      }));
+  }
+}
+
+Deno.test("an MTU hole where UDP is blocked: the relay carries the connection", () =>
+  inPeerScene(
+    { a: portRestricted, b: portRestricted, rttMs: 50, limitMs: 600_000 },
+    async (place) => {
+      const { internet, a, b, open, routers, time } = place;
+      const host = internet.host("rendezvous", { link: linkOfRoundTrip(50) });
+      const local = { ip: host.addresses[0]!, port: 3480 };
+      await using server = await serveRendezvous({ network: host.network, local });
+      dig(place, 1280);
+      routers.a.blocks = ["udp"];
+      const told: PeerProgress[] = [];
+      const onProgress = (each: PeerProgress) => told.push(each);
+      await using alice = await open(a, { signaling: [server.url], listen: false, onProgress });
+      await using bob = await open(b, { signaling: [server.url] });
+      const accepting = nextOf(bob).then((incoming) => incoming.accept());
+      const startedAtMs = time.nowMs;
+      await using conn = await alice.connect(bob.ticket);
+      await using other = await accepting;
+      await talkMuch({ conn, other });
+      assert(time.nowMs - startedAtMs < 10_000, `${time.nowMs - startedAtMs} ms`);
+      assertEquals([conn.path.relayed, other.path.relayed], [true, true]);
+      assert(told.some((each) => each.event === "finding" && each.finding.kind === "mtu"));
+    },
+  ));
+
+Deno.test("a path without a hole is used at once, and no hole is reported", () =>
+  inPeerScene({ a: portRestricted, b: portRestricted, rttMs: 50 }, async (place) => {
+    const told: PeerProgress[] = [];
+    await using ends = await place.connect({ onProgress: (each) => told.push(each) });
+    await talkMuch(ends);
+    await delay(5000);
+    assertEquals([ends.conn.path.transport, ends.other.path.transport], ["tcp", "tcp"]);
+    assertEquals(told.filter(({ event }) => event === "finding"), []);
+    assertMatch(ends.conn.path.kind, /^punch-tcp|direct$/);
+  }));
