@@ -232,7 +232,9 @@ export class SignalingPool implements AsyncDisposable {
     // Ends the opening of this connection only, when its last lease is given back.
     const controller = new AbortController();
     const signaling = this.#open(url, controller.signal);
-    const idleTimer = new ResettableTimer(() => void this.#close(url, entry));
+    const idleTimer = new ResettableTimer(() => {
+      this.#close(url, entry).catch(() => {}); // nothing waits for it, and it is not needed any more
+    });
     const entry: Entry = { signaling, controller, idleTimer, leases: 0 };
     this.#entries.set(url, entry);
     const forget = () => {
