@@ -76,6 +76,15 @@ Deno.test("NO_PROXY=* turns the proxy of the environment off, and nothing else n
   }
 });
 
+Deno.test("--proxy is not left out in silence because of NO_PROXY=*", async () => {
+  const { code, stderr } = await start(["listen", ...MEETING, "--proxy", "http://127.0.0.1:1"], {
+    env: { NO_PROXY: "*" },
+    permissions: ["--allow-env=NO_PROXY"],
+  }).end();
+  assertEquals(code, 2, stderr);
+  assertStringIncludes(stderr, "NO_PROXY=*");
+});
+
 Deno.test("with --json, a refusal of the proxy is in the events, with the remedy and without the login", async () => {
   await using proxy = await FakeProxy.start(async (connection) => {
     await readText(connection, (text) => text.includes("\r\n\r\n"));
