@@ -47,7 +47,7 @@
  * console.log(conn.punch.plan.reason);
  * ```
  *
- * Other entry points: `./signal` and `./signal/mqtt` (the first messages), `./stun`, `./turn` (relays), `./transfer`
+ * Other entry points: `./signal`, `./signal/mqtt` and `./signal/nats` (the first messages), `./stun`, `./turn` (relays), `./transfer`
  * (files), `./net` (the network seam), `./cli`. Of `./peer`, `./nat`, `./portmap` and `./punch` this one has what most
  * programs need.
  *
@@ -100,8 +100,11 @@ export {
   type CodeOffer,
   type CodeOptions,
   type ConnectionEvent,
+  type ConnectionHandler,
+  type ConnectionServer,
   type ConnectOptions,
   IncomingConnection,
+  type MultiplexerOptions,
   type PathReport,
   Peer,
   PeerConnection,
@@ -111,14 +114,26 @@ export {
   type PeerProgress,
   type PeerTimings,
   type ProxyOptions,
+  type ReceiveStream,
+  type ReceiveStreamOptions,
   type RelayServer,
+  type ServeOptions,
   type Session,
   type SessionEvent,
+  type SessionLayer,
+  type SessionLog,
   type SessionOptions,
   type SessionRole,
+  type SessionStream,
   type SessionTimings,
   type Strategy,
+  type StreamEvent,
+  type StreamOptions,
+  type StreamOwner,
+  type StreamSession,
+  type StreamSessionOptions,
   type TicketOptions,
+  type VisitorSource,
   type Window,
   type WindowSource,
 } from "./lib/peer/mod.ts";

@@ -4,11 +4,11 @@
  * both ends are one other, so what differs is the server. The clients send the frames of the relay in both cases, made
  * before, and count what arrives.
  *
- *     deno run -A bench/relay_bench.ts [--rounds N] [--megabytes N] [--pairs N]
+ *     deno run -A bench/relay_bench.ts [--rounds N] [--megabytes N] [--pairs N] [--tls]
  *
  * Prints one line of JSON: the medians in MB/s of the forwarder, of the relay and of a stream with Noise over the relay,
  * the median of the ratios of relay and forwarder in consecutive rounds, and for all pairs at once the slowest and the
- * fastest one's share of the mean.
+ * fastest one's share of the mean. With `--tls`, relay and forwarder speak TLS to both ends.
  *
  * @module
  */
@@ -17,6 +17,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { BufferedReader, writeAll } from "../lib/base/reader.ts";
 import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork as network } from "../lib/net/system.ts";
+import { openTlsAcceptor } from "../lib/net/system/tls_server.ts";
 import { secureConnectionFromKeys } from "../lib/noise/secure_connection.ts";
 import { openRelayConnection } from "../lib/signal/rendezvous/relay_connection.ts";
 import { serveRendezvous } from "../lib/signal/rendezvous/server.ts";
@@ -24,10 +25,12 @@ import { newHandshakeReader, readHead } from "../lib/signal/websocket/connection
 import { encodeWebSocketFrame } from "../lib/signal/websocket/frame.ts";
 import { encodeUpgradeRequest } from "../lib/signal/websocket/handshake.ts";
 import { RELAY_PATH, RELAY_TOKEN_BYTES } from "../lib/signal/rendezvous/message.ts";
+import { tlsFixture, TRUSTING_NETWORK } from "../tests/net/tls_fixtures.ts";
 import { median } from "./median.ts";
 
 const given = parseArgs(Deno.args, {
   string: ["rounds", "megabytes", "pairs"],
+  boolean: ["tls"],
   default: { rounds: "7", megabytes: "400", pairs: "100" },
 });
 
@@ -156,8 +159,8 @@ async function openSecured(url: string): Promise<Ends> {
 async function openPair(url: string): Promise<[TcpConnection, TcpConnection]> {
   const token = crypto.getRandomValues(new Uint8Array(32));
   return [
-    await openRelayConnection(url, { network, token }),
-    await openRelayConnection(url, { network, token }),
+    await openRelayConnection(url, { network: TRUSTING_NETWORK, token }),
+    await openRelayConnection(url, { network: TRUSTING_NETWORK, token }),
   ];
 }
 
@@ -178,7 +181,10 @@ function receiverOf(
 }
 
 function dial(port: number): Promise<TcpConnection> {
-  return network.connectTcp({ ip: "127.0.0.1", port });
+  const remote = { ip: "127.0.0.1", port };
+  return given.tls
+    ? TRUSTING_NETWORK.connectTls(remote, { hostname: "localhost" })
+    : network.connectTcp(remote);
 }
 
 /** The process of the servers. */
@@ -194,8 +200,17 @@ async function serve(): Promise<void> {
     sourcePerSecond: 1e9,
   };
   const local = { ip: "127.0.0.1", port: 0 };
-  await using server = await serveRendezvous({ network, local, limits });
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const files = { cert: tlsFixture("server.pem"), key: tlsFixture("server.key") };
+  using tls = given.tls ? await openTlsAcceptor(files) : undefined;
+  await using server = await serveRendezvous({ network, local, limits, tls });
+  const where = { hostname: "127.0.0.1", port: 0 };
+  const listener = given.tls
+    ? Deno.listenTls({
+      ...where,
+      cert: await Deno.readTextFile(files.cert),
+      key: await Deno.readTextFile(files.key),
+    })
+    : Deno.listen(where);
   console.log(JSON.stringify({ relay: server.url, forwarder: listener.addr.port }));
   for (;;) {
     const [one, other] = [await listener.accept(), await listener.accept()];
@@ -221,7 +236,7 @@ async function startServers(): Promise<
   { relay: string; forwarder: number } & AsyncDisposable
 > {
   const process = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", import.meta.filename!, "serve"],
+    args: ["run", "-A", import.meta.filename!, "serve", ...given.tls ? ["--tls"] : []],
     stdout: "piped",
   }).spawn();
   const reader = new BufferedReader({

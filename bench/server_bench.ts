@@ -16,6 +16,7 @@
 import { delay } from "@std/async/delay";
 import { systemNetwork } from "../lib/net/system.ts";
 import { serveStun } from "../lib/stun/server/server.ts";
+import { cpuSeconds } from "./cpu_seconds.ts";
 import { median } from "./median.ts";
 import type { LoadReport } from "./stun_load.ts";
 
@@ -85,12 +86,6 @@ async function measure(pid: number, port: number): Promise<Rates> {
     perSecond: answers / elapsedMs * 1000,
     perCpuSecond: answers / (cpuSeconds(pid) - before),
   };
-}
-
-/** User and system time of all threads: proc(5), fields 14 and 15 of stat, in hundredths of a second. */
-function cpuSeconds(pid: number): number {
-  const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).split(") ")[1]!.split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 function round(ratio: number): number {

@@ -30,15 +30,15 @@ function flagsWith(variables: typeof VARIABLES): string[] {
 export const BUNDLE_ENTRY = "punchline.js";
 
 /**
- * Bundles the command into a folder: one file that starts, and one for each command and what they share, because in a
- * single file every command would load what any of them needs.
+ * Bundles the command into a folder: one file that starts, one that starts the threads of `serve`, and one for each command
+ * and what they share, because in a single file every command would load what any of them needs.
  *
  * @throws {Error} if it cannot be bundled, such as without a way to the bundler, which is on npm
  */
 export async function bundleCommand(folder: string): Promise<void> {
   await runDeno([
     ...["bundle", "--quiet", "--code-splitting", "--outdir", folder],
-    ...["--config", path("deno.json"), path("punchline.ts")],
+    ...["--config", path("deno.json"), path("punchline.ts"), path("lib/cli/serve_thread.ts")],
   ]);
 }
 

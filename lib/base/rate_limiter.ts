@@ -96,12 +96,17 @@ export class RateLimiter {
 
 /** Paces a stream: says how long each piece has to wait so that the rate is kept in the long run. */
 export class Pacer {
-  readonly #rate: Rate;
+  #rate: Rate;
   /** When everything so far would have been sent at the rate. */
   #sentMs = -Infinity;
 
   /** @param rate `burst` may be sent at once after a pause; `perSecond` may be `Infinity` */
   constructor(rate: Rate) {
+    this.#rate = rate;
+  }
+
+  /** Paces from now on at another rate. */
+  change(rate: Rate): void {
     this.#rate = rate;
   }
 

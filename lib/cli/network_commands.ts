@@ -275,6 +275,30 @@ export const NETWORK_COMMANDS: readonly Command[] = [
         completes: "file",
         help: 'options from a JSON object, such as {"port": 443}; the command line comes first',
       }),
+      option("workers", {
+        value: "N",
+        help: "serve the rendezvous and its relay in so many threads, which share the limits",
+        fallback: "1",
+      }),
+      option("nats", {
+        value: "URL",
+        repeats: true,
+        help: "join other nodes behind the same name by this NATS server, as nats://HOST:PORT",
+      }),
+      option("nats-key", {
+        value: "FILE",
+        completes: "file",
+        help: "the secret that all nodes share, at least 16 characters, for --nats",
+      }),
+      option("node-host", {
+        value: "HOST[:PORT]",
+        help: "with --nats, where peers reach this node alone: a name below that of all nodes",
+        fallback: "none, and pairs of the relay that come to different nodes do not meet",
+      }),
+      option("node", {
+        value: "I/N",
+        help: "with --nats, which of how many nodes this is, such as 1/3",
+      }),
       option("drain", {
         value: DURATION,
         help: "on TERM, give relayed pairs this long to end",

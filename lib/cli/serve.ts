@@ -21,11 +21,13 @@ import type { FileTlsAcceptor } from "../net/system/tls_server.ts";
 import { lineLogger, LOG_FORMATS, LOG_LEVELS } from "../serve/log.ts";
 import { watchMemory } from "../serve/memory.ts";
 import { type MetricsServer, serveMetrics } from "../serve/metrics.ts";
+import type { NatsSettings, RunningRendezvous } from "../serve/threads.ts";
+import type { NatsBus, NatsBusOptions } from "../signal/nats/bus.ts";
 import { AccessKey } from "../signal/rendezvous/access_key.ts";
 import type { RelayLimits } from "../signal/rendezvous/relay.ts";
 import {
+  type RendezvousLimits,
   type RendezvousOptions,
-  type RendezvousServer,
   serveRendezvous,
 } from "../signal/rendezvous/server.ts";
 import {
@@ -67,15 +69,16 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
   await using stack = new AsyncDisposableStack();
   const tls = await openTls(given, logger);
   if (tls !== undefined) stack.use(tls);
+  const nats = await readNats(given);
   const servers: StunServer[] = [];
-  const rendezvous: RendezvousServer[] = [];
+  const rendezvous: RunningRendezvous[] = [];
   for (const each of options) {
     const stun = stack.use(await startStun({ ...each, tls }, given, io));
     servers.push(stun);
     const local = { ip: each.address, port: ports.rendezvous };
     const serveStun = ports.isStunOnRendezvous ? stun.serveConnection.bind(stun) : undefined;
-    const parts = { network: systemNetwork, local, logger, tls, serveStun };
-    rendezvous.push(stack.use(await serveRendezvous({ ...parts, ...rendezvousOptions })));
+    const parts = { ...rendezvousOptions, local, logger, serveStun };
+    rendezvous.push(stack.use(await startRendezvous(parts, given, { tls, nats, stack })));
   }
   const connections = () => connectionsSoFar(servers, rendezvous);
   stack.use(watchMemory({ connections, collect: preferSmallMemory() }));
@@ -102,7 +105,7 @@ export async function serve(args: readonly string[], io: CliIo): Promise<number>
 /** All connections that there have been, refused ones included. */
 function connectionsSoFar(
   stun: readonly StunServer[],
-  rendezvous: readonly RendezvousServer[],
+  rendezvous: readonly RunningRendezvous[],
 ): number {
   let sum = 0;
   for (const { counters } of stun) sum += counters.tcpConnections + counters.tcpRefused;
@@ -116,10 +119,74 @@ function connectionsSoFar(
 /** What runs. */
 interface Running {
   readonly servers: readonly StunServer[];
-  readonly rendezvous: readonly RendezvousServer[];
+  readonly rendezvous: readonly RunningRendezvous[];
   readonly ports: Ports;
   readonly metrics: MetricsServer | undefined;
   readonly hasTls: boolean;
+}
+
+/** With --workers, the program of several threads is loaded, and started. */
+async function startRendezvous(
+  options: Omit<RendezvousOptions, "network" | "tls"> & { readonly logger: Logger },
+  { values }: Arguments,
+  { tls, nats, stack }: RendezvousParts,
+): Promise<RunningRendezvous> {
+  const count = readInteger("workers", values.get("workers"), { min: 1, max: MAX_WORKERS }) ?? 1;
+  const network = systemNetwork;
+  if (count === 1) {
+    const { logger } = options;
+    const bus = nats && stack.use(await openNats({ ...nats, network, logger }));
+    const limits = { ...options.limits, ...numberShareOf(nats) };
+    const nodeHost = nats?.host;
+    return await serveRendezvous({ ...options, network, tls, bus, nodeHost, limits });
+  }
+  if (!systemNetwork.canReusePort) {
+    throw new UsageError("--workers: threads cannot share a port on this platform");
+  }
+  const { startWorkers } = await import("./serve_workers.ts");
+  const cert = values.get("cert");
+  const files = cert === undefined ? undefined : { cert, key: values.get("cert-key")! };
+  return await startWorkers(count, { ...options, files, nats });
+}
+
+/** What a rendezvous is made of, besides its options. */
+interface RendezvousParts {
+  readonly tls: FileTlsAcceptor | undefined;
+  readonly nats: NatsSettings | undefined;
+  /** Ends what is opened for it. */
+  readonly stack: AsyncDisposableStack;
+}
+
+async function readNats({ values, lists }: Arguments): Promise<NatsSettings | undefined> {
+  const urls = lists.get("nats")!;
+  const [path, node] = [values.get("nats-key"), values.get("node")];
+  const host = values.get("node-host");
+  if (urls.length === 0) {
+    if (path !== undefined) throw new UsageError("--nats-key needs --nats");
+    if (node !== undefined) throw new UsageError("--node needs --nats");
+    if (host !== undefined) throw new UsageError("--node-host needs --nats");
+    return undefined;
+  }
+  if (path === undefined) throw new UsageError("--nats needs --nats-key");
+  const [, index, count] = /^([1-9]\d{0,2})\/([1-9]\d{0,2})$/.exec(node ?? "") ?? [];
+  if (index === undefined || Number(index) > Number(count)) {
+    throw new UsageError("--nats needs --node I/N: which of how many nodes this is, such as 1/3");
+  }
+  const { parseNatsUrl } = await import("../signal/nats/bus.ts");
+  for (const url of urls) readWith(() => parseNatsUrl(url), "--nats");
+  if (host !== undefined) readWith(() => parseHostPort(host, 1), "--node-host");
+  const key = await readSecretFile("nats-key", path);
+  if (key.length < 16) throw new UsageError(`--nats-key ${path}: it has fewer than 16 characters`);
+  return { urls, key, host, index: Number(index) - 1, count: Number(count) };
+}
+
+async function openNats(options: NatsBusOptions): Promise<NatsBus> {
+  const { openNatsBus } = await import("../signal/nats/bus.ts");
+  return await openNatsBus(options);
+}
+
+function numberShareOf(nats: NatsSettings | undefined): Partial<RendezvousLimits> {
+  return nats === undefined ? {} : { numberShare: { index: nats.index, count: nats.count } };
 }
 
 function announce(given: Arguments, io: CliIo, running: Running): void {
@@ -276,13 +343,23 @@ function readRate(
 }
 
 async function readAccessKey(path: string | undefined): Promise<string | undefined> {
-  if (path === undefined) return undefined;
+  return path === undefined
+    ? undefined
+    : await readSecretFile("access-key", path, (key) => new AccessKey(key));
+}
+
+/** @param check throws if the secret is not one */
+async function readSecretFile(
+  option: string,
+  path: string,
+  check: (secret: string) => void = () => {},
+): Promise<string> {
   try {
-    const key = (await readSmallFile(path, MAX_KEY_FILE_BYTES)).text.trim();
-    new AccessKey(key);
-    return key;
+    const secret = (await readSmallFile(path, MAX_KEY_FILE_BYTES)).text.trim();
+    check(secret);
+    return secret;
   } catch (error) {
-    throw new UsageError(`--access-key ${path}: ${reasonOfFile(error, path)}`, { cause: error });
+    throw new UsageError(`--${option} ${path}: ${reasonOfFile(error, path)}`, { cause: error });
   }
 }
 
@@ -391,6 +468,9 @@ const RELAY_LIMITS = [
 
 /** Chosen by us: a key, and a line feed. */
 const MAX_KEY_FILE_BYTES = 256;
+
+/** Chosen by us: each thread has a port to each other one. */
+const MAX_WORKERS = 64;
 
 /** 0 lets the system choose. */
 const PORTS = { min: 0, max: 65_535 };

@@ -5,9 +5,10 @@
  * @module
  */
 
+import { concat } from "../base/bytes.ts";
 import { writeAll } from "../base/reader.ts";
 import { parseIp, type TransportAddress } from "./address.ts";
-import type { TcpConnection } from "./network.ts";
+import type { DetachedConnection, TcpConnection } from "./network.ts";
 
 /**
  * The part of a `Deno.Conn` that suffices to read, write and close it. Deno's own connections have it, and so do those
@@ -183,6 +184,11 @@ export class UnreadConnection extends WrappedConnection {
     buffer.set(this.#unread.subarray(0, length));
     this.#unread = this.#unread.subarray(length);
     return Promise.resolve(length);
+  }
+
+  detach(): DetachedConnection | undefined {
+    const detached = this.inner.detach?.();
+    return detached && { ...detached, unread: concat(this.#unread, detached.unread) };
   }
 
   override close(): void {

@@ -232,6 +232,27 @@ export interface TcpConnection extends Disposable {
   ref?(): void;
   /** Allows the program to end while the connection is open. Missing in simulations. */
   unref?(): void;
+  /**
+   * Gives the connection up, for another thread of this program to take over; `undefined` if it stays here, because the
+   * platform cannot do that. Nothing may be waiting to be read or written. Missing where it never works.
+   */
+  detach?(): DetachedConnection | undefined;
+}
+
+/** A TCP connection on its way to another thread of this program. */
+export interface DetachedConnection {
+  /** The number of its file descriptor, which belongs to whoever has this. */
+  readonly fd: number;
+  /** What has been received and not read. */
+  readonly unread: Uint8Array<ArrayBuffer>;
+}
+
+/** A connection that whoever read it has given up. */
+export interface ReleasedConnection {
+  /** Read by no one else. */
+  readonly connection: TcpConnection;
+  /** What was read from it, and not used. */
+  readonly unread: Uint8Array<ArrayBuffer>;
 }
 
 /** Accepts TCP connections. */

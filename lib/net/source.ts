@@ -46,6 +46,16 @@ export class ConnectionCounts {
     };
   }
 
+  /** Whether it is others that keep a connection of this source out. */
+  isFullOfOthers(ip: string): boolean {
+    const { maxConnections, maxConnectionsPerSource } = this.#limits;
+    return this.#total >= maxConnections &&
+      sourceKeys(ip).every((key, wider) =>
+        this.#count(key) < Math.min(NEW_SOURCE_CONNECTIONS, maxConnectionsPerSource) *
+            WIDER_SHARES[wider]!
+      );
+  }
+
   /** As {@linkcode ConnectionCounts.admit}, for a connection whose source is not known yet. */
   admitUnknown(): (() => void) | undefined {
     if (this.#total >= this.#limits.maxConnections) return undefined;

@@ -10,15 +10,15 @@ import { writeAll } from "../base/reader.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { formatTransportAddress, type TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection, TcpListener } from "../net/network.ts";
-import type { RendezvousServer } from "../signal/rendezvous/server.ts";
 import { newHandshakeReader, readHead } from "../signal/websocket/connection.ts";
 import type { StunServer } from "../stun/server/server.ts";
+import type { RunningRendezvous } from "./threads.ts";
 import { encodeMetrics, type MetricFamily, type MetricSample } from "./metrics_message.ts";
 
 /** What is measured. */
 export interface MetricSources {
   readonly stun: readonly StunServer[];
-  readonly rendezvous: readonly RendezvousServer[];
+  readonly rendezvous: readonly RunningRendezvous[];
   /** When the certificate expires, in milliseconds since 1970; `undefined` without TLS. */
   readonly certificateExpiresMs?: () => number;
 }
@@ -47,7 +47,7 @@ export async function serveMetrics(
 /** The metrics of these servers, added up. */
 function collectMetrics(sources: MetricSources): MetricFamily[] {
   const { stun, rendezvous, certificateExpiresMs } = sources;
-  const sumOf = (read: (server: RendezvousServer) => number) => [{
+  const sumOf = (read: (server: RunningRendezvous) => number) => [{
     value: rendezvous.reduce((sum, server) => sum + read(server), 0),
   }];
   const stunOf = (kind: string, name: keyof StunServer["counters"]): MetricSample => ({
@@ -92,7 +92,7 @@ function collectMetrics(sources: MetricSources): MetricFamily[] {
   ];
 }
 
-function refusalsOf(servers: readonly RendezvousServer[]): MetricSample[] {
+function refusalsOf(servers: readonly RunningRendezvous[]): MetricSample[] {
   const sums = new Map<string, number>();
   for (const { counters } of servers) {
     for (const [reason, count] of Object.entries(counters.refusals)) {

@@ -47,7 +47,9 @@ export {
   type RendezvousServer,
   serveRendezvous,
 } from "./rendezvous/server.ts";
-export type { RelayLimits } from "./rendezvous/relay.ts";
+export type { RendezvousBus } from "./rendezvous/bus.ts";
+export type { NumberShare } from "./rendezvous/numbers.ts";
+export type { RelayClient, RelayLimits, RelayPlaces } from "./rendezvous/relay.ts";
 export type { RelayPairLimits } from "./rendezvous/relay_pairs.ts";
 export type { RoomLimits } from "./rendezvous/rooms.ts";
 export type { SessionLimits } from "./rendezvous/session.ts";

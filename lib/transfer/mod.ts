@@ -63,4 +63,4 @@ export {
   type PunchlineErrorOptions,
 } from "../base/errors.ts";
 export type { TransportAddress } from "../net/address.ts";
-export type { TcpConnection } from "../net/network.ts";
+export type { DetachedConnection, TcpConnection } from "../net/network.ts";

@@ -93,7 +93,12 @@ Deno.test("deno compile, as docs/install.md has it", async () => {
   await using home = await Home.create();
   await home.clone();
   const line = linesOf(INSTALL_DOC, "## One file")[0]!;
-  assertEquals(line, `deno compile ${INSTALLED_FLAGS.join(" ")} --output punchline punchline.ts`);
+  assertEquals(
+    line,
+    `deno compile ${
+      INSTALLED_FLAGS.join(" ")
+    } --include lib/cli/serve_thread.ts --output punchline punchline.ts`,
+  );
   try {
     await home.run(line);
     assertMatch(await home.run("./punchline --version"), /^punchline \d/);

@@ -4,6 +4,7 @@ import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
+import { encodeUpgradeRequest } from "../../lib/signal/websocket/handshake.ts";
 import { type RendezvousPlace, withRendezvous } from "./rendezvous_fixtures.ts";
 
 const TOKEN = new Uint8Array(32).fill(7);
@@ -52,6 +53,33 @@ Deno.test("a pair is held to its rate", async () => {
     const seconds = (performance.now() - startedMs) / 1000; // virtual time
     assertEquals(Math.round(seconds), 5);
   }, { relayBytesPerSecond: 100_000 });
+});
+
+Deno.test("a pair that sends little does not wait for those that use up the rate of all", async () => {
+  await withRendezvous(async (place) => {
+    const floods = await Promise.all(Array.from({ length: 8 }, async (_, i) => {
+      const token = TOKEN.map((byte, at) => at === 0 ? 100 + i : byte);
+      return [await open(place, token), await open(place, token)] as const;
+    }));
+    const flooding = floods.map(async ([from, to]) => {
+      const reading = readBytes(to);
+      await writeAll(from, new Uint8Array(800_000));
+      await from.closeWrite();
+      await reading;
+    });
+    using a = await open(place);
+    using b = await open(place);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    for (let i = 0; i < 5; i++) {
+      const startedMs = performance.now();
+      await writeAll(a, new Uint8Array(1000));
+      await b.read(new Uint8Array(1000));
+      assertEquals(performance.now() - startedMs < 30, true); // 20 ms on the way
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    await Promise.all(flooding);
+    for (const each of floods.flat()) each.close();
+  }, { allRelaysBytesPerSecond: 1_000_000 });
 });
 
 Deno.test("a connection without its other half ends after ten seconds", async () => {
@@ -145,6 +173,19 @@ Deno.test("a client that sends no token is closed", async () => {
   });
 });
 
+Deno.test("a message that is too long for a token ends the connection before it is there", async () => {
+  await withRendezvous(async ({ dial }) => {
+    using connection = await dial();
+    const key = "dGhlIHNhbXBsZSBub25jZQ==";
+    await writeAll(connection, encodeUpgradeRequest("server", "/relay/1", key));
+    const header = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]; // 64 KiB follow, never
+    await writeAll(connection, Uint8Array.from(header));
+    const received = await readBytes(connection);
+    const close = received.indexOf(0x88);
+    assertEquals(received.subarray(close + 2, close + 4), Uint8Array.of(1009 >> 8, 1009 & 0xff));
+  });
+});
+
 Deno.test("pings before the token are few, so that a flood of them ends at once", async () => {
   await withRendezvous(async ({ open }) => {
     const socket = await open("relay/1");
@@ -189,9 +230,9 @@ Deno.test("a pair that has ended leaves no timer behind", async () => {
   }, { relayBytesPerSecond: 100_000 });
 });
 
-function open(place: RendezvousPlace): Promise<TcpConnection> {
+function open(place: RendezvousPlace, token: Uint8Array = TOKEN): Promise<TcpConnection> {
   const { network } = place.newHost();
-  return openRelayConnection(place.server.url, { network, token: TOKEN });
+  return openRelayConnection(place.server.url, { network, token });
 }
 
 function bytes(text: string): Uint8Array {

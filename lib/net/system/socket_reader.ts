@@ -53,6 +53,13 @@ export class SocketReader {
     return new Promise((resolve, reject) => this.#waiting = { buffer, resolve, reject });
   }
 
+  /** Stops reading, and returns what was not read; `undefined` if a read waits, or reading has ended. */
+  detach(): Uint8Array<ArrayBuffer> | undefined {
+    const isOver = this.#isAtEnd || this.#failure !== undefined;
+    if (isOver || this.#waiting !== undefined) return undefined;
+    return this.#unread.slice();
+  }
+
   /** Rejects pending and future reads. Data that has arrived can still be read. */
   fail(reason: unknown): void {
     this.#failure ??= { reason };
@@ -137,8 +144,8 @@ function isObject(value: unknown): value is object {
 
 const NOTHING = new Uint8Array(0);
 
-/** Chosen by us: small, because each of thousands of dials has one. */
-const MIN_BUFFER_BYTES = 4096;
+/** Chosen by us: small, because each of ten thousand clients of a server has one, and most of them are idle. */
+const MIN_BUFFER_BYTES = 512;
 
 /** Chosen by us: a read that fills the buffer makes the next one larger by this factor. */
 const BUFFER_GROWTH = 8;

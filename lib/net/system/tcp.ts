@@ -10,6 +10,7 @@ import { WaitQueue } from "../../base/wait_queue.ts";
 import { ipFamily, parseIp, type TransportAddress } from "../address.ts";
 import type {
   ConnectTcpOptions,
+  DetachedConnection,
   ListenTcpOptions,
   TcpConnection,
   TcpListener,
@@ -95,6 +96,15 @@ function acceptedConnection(socket: net.Socket): TcpConnection | undefined {
   if (ends === undefined) return void socket.destroy();
   const reader = new SocketReader();
   return new SystemTcpConnection(withReader(socket, reader), reader, ends);
+}
+
+/** Takes over a connection that another thread has given up, by its file descriptor; `undefined` if the peer has already reset it. */
+export function attachTcp(fd: number): TcpConnection | undefined {
+  const reader = new SocketReader();
+  const socket = new net.Socket({ fd, allowHalfOpen: true, onread: reader.onread });
+  const ends = endsOf(socket);
+  if (ends === undefined) return void socket.destroy();
+  return new SystemTcpConnection(socket, reader, ends);
 }
 
 /** Whether `node:net` refuses the arguments of a call, which it does for a local address that is not ours. */
@@ -190,6 +200,15 @@ class SystemTcpConnection implements TcpConnection {
 
   unref(): void {
     this.#socket.unref();
+  }
+
+  detach(): DetachedConnection | undefined {
+    if (this.#isClosed || this.#socket.writableLength > 0 || this.#socket.writableEnded) return;
+    const unread = this.#reader.detach();
+    const fd = unread && descriptorOf(this.#socket);
+    if (fd === undefined) return undefined;
+    this.close(); // the descriptor is a duplicate
+    return { fd, unread: unread! };
   }
 
   [Symbol.dispose](): void {
@@ -352,14 +371,20 @@ async function listen(
   return server;
 }
 
+/** A new file descriptor of a socket; `undefined` if the platform has none to give. */
+function descriptorOf(socket: net.Socket | net.Server): number | undefined {
+  const fd = Deno.build.os === "windows" ? -1 : handleOf(socket)?.fdForIpc() ?? -1;
+  return fd < 0 ? undefined : fd;
+}
+
 /** Another server on the same socket; `undefined` if there is no file descriptor for it. Throws other errors as they are. */
 async function renew(
   server: net.Server,
   admits: ListenTcpOptions["admits"],
 ): Promise<net.Server | undefined> {
-  const fd = handleOf(server)?.fdForIpc() ?? -1;
+  const fd = descriptorOf(server);
   try {
-    return fd < 0 ? undefined : await listen({ fd }, admits);
+    return fd === undefined ? undefined : await listen({ fd }, admits);
   } catch (error) {
     if (isShortage(error)) return undefined;
     throw error;
@@ -371,18 +396,18 @@ function canRenew(server: net.Server): boolean {
   return Deno.build.os !== "windows" && handleOf(server) !== undefined;
 }
 
-/** The internal handle beneath a server. Because it is not a public API, its shape is checked before every use. */
-function handleOf(server: net.Server): ListeningHandle | undefined {
-  const handle: unknown = "_handle" in server ? server._handle : undefined;
-  return isListeningHandle(handle) ? handle : undefined;
+/** The internal handle beneath a socket. Because it is not a public API, its shape is checked before every use. */
+function handleOf(socket: net.Socket | net.Server): SocketHandle | undefined {
+  const handle: unknown = "_handle" in socket ? socket._handle : undefined;
+  return isSocketHandle(handle) ? handle : undefined;
 }
 
-interface ListeningHandle {
+interface SocketHandle {
   /** A new file descriptor of the same socket; negative on failure. */
   fdForIpc(): number;
 }
 
-function isListeningHandle(value: unknown): value is ListeningHandle {
+function isSocketHandle(value: unknown): value is SocketHandle {
   return typeof value === "object" && value !== null && "fdForIpc" in value &&
     typeof value.fdForIpc === "function";
 }

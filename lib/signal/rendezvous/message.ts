@@ -137,6 +137,7 @@ export const MAX_RELAYED_BYTES = 65_536;
 export const RELAY_CLOSE_CODES = {
   "normal": 1000,
   "malformed": 1002,
+  "moved": 4307,
   "no-peer": 4404,
   "peer-gone": 4410,
   "idle": 4408,

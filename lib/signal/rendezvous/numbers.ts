@@ -9,11 +9,24 @@
 
 import { meetingTopic } from "../transport.ts";
 
+/** Which numbers a node may allocate: those with this remainder, so that two nodes never allocate the same one. */
+export interface NumberShare {
+  /** From 0. */
+  readonly index: number;
+  /** How many nodes there are. */
+  readonly count: number;
+}
+
 /** The numbers of one server. */
 export class NumberReservations<M> {
   readonly #reserved = new Map<number, { readonly member: M; readonly untilMs: number }>();
+  readonly #share: NumberShare;
   readonly #topics = Array.from({ length: NUMBERS }, (_, number) => meetingTopic(number));
   readonly #numbers = new Map(this.#topics.map((topic, number) => [topic, number]));
+
+  constructor(share: NumberShare = { index: 0, count: 1 }) {
+    this.#share = share;
+  }
 
   /**
    * Reserves a free number, of as few digits as possible; `undefined` if none is free, or the member has reserved as many
@@ -34,6 +47,7 @@ export class NumberReservations<M> {
     if (own.length >= MAX_PER_MEMBER) return undefined;
     for (const { from, to } of TIERS) {
       const free = Array.from({ length: to - from }, (_, index) => from + index)
+        .filter((number) => number % this.#share.count === this.#share.index)
         .filter((number) => !this.#reserved.has(number) && !isInUse(this.#topics[number]!));
       const number = free[Math.floor(random * free.length)];
       if (number === undefined) continue;

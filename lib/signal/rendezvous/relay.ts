@@ -15,6 +15,7 @@
 
 import { toBase64url } from "../../base/bytes.ts";
 import { Pacer } from "../../base/rate_limiter.ts";
+import type { ReleasedConnection } from "../../net/network.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
 import { encodeWebSocketFrame, prependHeader } from "../websocket/frame.ts";
 import {
@@ -25,6 +26,7 @@ import {
   RELAY_END,
   RELAY_TOKEN_BYTES,
 } from "./message.ts";
+import type { RelayNodes } from "./relay_nodes.ts";
 import { type RelayJoinResult, type RelayPairLimits, RelayPairs } from "./relay_pairs.ts";
 import { delay } from "@std/async/delay";
 
@@ -55,6 +57,32 @@ export interface RelaySocket {
   drained(maxBytes: number): Promise<void>;
   /** Starts to close, after what is queued. */
   close(code: number, reason: string): void;
+  /** From now on, messages may be so long. */
+  allow(maxMessageBytes: number): void;
+  /** Reads in larger pieces. Not while `receive()` waits. */
+  enlarge(readBytes: number): void;
+  /** As {@linkcode WebSocketConnection.release}. */
+  release(): Promise<ReleasedConnection>;
+}
+
+/** A client of the relay that has presented its token. */
+export interface RelayClient {
+  /** The token, in Base64url. */
+  readonly token: string;
+  /** The client's IP address. */
+  readonly ip: string;
+}
+
+/** Where pairs meet, if the server is one of several threads that clients cannot choose between. */
+export interface RelayPlaces {
+  /** Whether connections with this token meet here. */
+  isHere(token: string): boolean;
+  /**
+   * Takes a connection to where its token belongs; the frames of the client follow.
+   *
+   * @returns once this side has nothing more to do with it
+   */
+  take(connection: ReleasedConnection, client: RelayClient): Promise<void>;
 }
 
 /** The relay: all pairs of one server. */
@@ -64,10 +92,18 @@ export class RendezvousRelay {
   readonly #pacer: Pacer;
   readonly #members = new Set<RelayMember>();
   readonly #onRefused: (why: RelayRefusal, ip: string) => void;
+  readonly #places: RelayPlaces | undefined;
+  readonly #nodes: RelayNodes | undefined;
   #bytes = 0;
 
-  constructor(limits: RelayLimits, onRefused: (why: RelayRefusal, ip: string) => void = () => {}) {
+  constructor(
+    limits: RelayLimits,
+    onRefused: (why: RelayRefusal, ip: string) => void = () => {},
+    { places, nodes }: { places?: RelayPlaces; nodes?: RelayNodes } = {},
+  ) {
     this.#onRefused = onRefused;
+    this.#places = places;
+    this.#nodes = nodes;
     this.#limits = limits;
     this.#pairs = new RelayPairs(limits);
     const perSecond = limits.allRelaysBytesPerSecond;
@@ -95,6 +131,15 @@ export class RendezvousRelay {
     if (token === undefined) {
       return socket.close(RELAY_CLOSE_CODES.malformed, "the first message is a token");
     }
+    if (this.#places === undefined || this.#places.isHere(token)) {
+      return await this.join(socket, { token, ip });
+    }
+    await this.#places.take(await socket.release(), { token, ip });
+  }
+
+  /** Serves a connection that has presented its token. */
+  async join(socket: RelaySocket, { token, ip }: RelayClient): Promise<void> {
+    socket.allow(MAX_RELAYED_BYTES);
     const member = new RelayMember(socket, this.#limits);
     const joined = this.#pairs.join(token, member, ip);
     if (joined.kind === "refused") {
@@ -102,12 +147,18 @@ export class RendezvousRelay {
       this.#onRefused(joined.why, ip);
       return socket.close(RELAY_CLOSE_CODES[joined.why], REASONS[joined.why]);
     }
-    if (joined.kind === "joined") RelayMember.join(member, joined.peer);
-    else for (const each of joined.ousted) each.end("no-peer");
+    if (joined.kind === "joined") {
+      this.#nodes?.forget(token);
+      RelayMember.join(member, joined.peer);
+    } else {
+      for (const each of joined.ousted) each.end("no-peer");
+      this.#nodes?.wait(token, (host) => member.move(host));
+    }
     this.#members.add(member);
     try {
-      await member.passOn((cost, nowMs) => this.#delayMs(cost, nowMs));
+      await member.passOn((cost, nowMs, share) => this.#delayMs(cost, nowMs, share));
     } finally {
+      if (member.isWaiting) this.#nodes?.forget(token);
       this.#pairs.leave(member)?.end("peer-gone");
       this.#members.delete(member);
       member.stop();
@@ -119,9 +170,14 @@ export class RendezvousRelay {
     for (const member of this.#members) member.stop();
   }
 
-  #delayMs(cost: number, nowMs: number): number {
+  /** A pair that sends less than its share of what all may send does not wait for those that send more. */
+  #delayMs(cost: number, nowMs: number, share: Pacer): number {
     this.#bytes += cost;
-    return this.#pacer.delayMs(cost, nowMs);
+    const perSecond = this.#limits.allRelaysBytesPerSecond / Math.max(1, this.#pairs.size);
+    share.change({ burst: MAX_RELAYED_BYTES, perSecond });
+    const shareMs = share.delayMs(cost, nowMs);
+    const allMs = this.#pacer.delayMs(cost, nowMs);
+    return shareMs > 0 ? allMs : 0;
   }
 }
 
@@ -133,6 +189,7 @@ class RelayMember {
   /** Ends a half that waits too long, and a pair that is idle. */
   #timer: ReturnType<typeof setTimeout>;
   #isOver = false;
+  #isWaiting = true;
 
   constructor(socket: RelaySocket, limits: RelayLimits) {
     this.#socket = socket;
@@ -144,22 +201,25 @@ class RelayMember {
   static join(one: RelayMember, other: RelayMember): void {
     const perSecond = one.#limits.relayBytesPerSecond;
     const pacer = new Pacer({ burst: Math.max(perSecond * BURST_S, MAX_RELAYED_BYTES), perSecond });
-    one.#onJoined({ peer: other, pacer });
-    other.#onJoined({ peer: one, pacer });
+    const share = new Pacer({ burst: MAX_RELAYED_BYTES, perSecond });
+    one.#onJoined({ peer: other, pacer, share });
+    other.#onJoined({ peer: one, pacer, share });
   }
 
   /** Passes on what the connection sends, until it ends. */
-  async passOn(delayMs: (cost: number, nowMs: number) => number): Promise<void> {
-    for (;;) {
+  async passOn(delayMs: (cost: number, nowMs: number, share: Pacer) => number): Promise<void> {
+    for (let isLarge = false;;) {
       const message = await this.#socket.receive();
       if (message.kind === "close") return this.#socket.close(RELAY_CLOSE_CODES.normal, "");
       const joined = await this.#joined.promise;
       if (joined === undefined) return;
-      const { peer, pacer } = joined;
+      if (!isLarge) this.#socket.enlarge(this.#limits.maxRelayQueuedBytes);
+      isLarge = true;
+      const { peer, pacer, share } = joined;
       const frame = frameFor(message);
       const cost = Math.max(frame?.length ?? 0, MIN_COST);
       const nowMs = performance.now();
-      const waitMs = Math.max(pacer.delayMs(cost, nowMs), delayMs(cost, nowMs));
+      const waitMs = Math.max(pacer.delayMs(cost, nowMs), delayMs(cost, nowMs, share));
       if (waitMs >= 1) await delay(waitMs);
       if (frame === undefined) continue;
       this.#restartIdle();
@@ -174,6 +234,17 @@ class RelayMember {
     this.#socket.close(RELAY_CLOSE_CODES[why], REASONS[why]);
   }
 
+  /** Tells the client to come to another node. */
+  move(host: string): void {
+    this.#joined.resolve(undefined);
+    this.#socket.close(RELAY_CLOSE_CODES.moved, host);
+  }
+
+  /** Whether the other half has not come. */
+  get isWaiting(): boolean {
+    return this.#isWaiting;
+  }
+
   /** Clears the timer for good: the other half may still pass on what it has received. */
   stop(): void {
     this.#isOver = true;
@@ -182,6 +253,7 @@ class RelayMember {
   }
 
   #onJoined(joined: Joined): void {
+    this.#isWaiting = false;
     this.#restartIdle();
     const notice = new TextEncoder().encode(encodeNotice({ kind: "peer", isPresent: true }));
     this.#socket.sendFrame(encodeWebSocketFrame("text", notice));
@@ -202,8 +274,10 @@ class RelayMember {
 
 interface Joined {
   readonly peer: RelayMember;
-  /** For both directions. */
+  /** For both directions, at the rate of a pair. */
   readonly pacer: Pacer;
+  /** The same, at its share of the rate of all pairs. */
+  readonly share: Pacer;
 }
 
 /** The token, as text; `undefined` if the first message is something else, or does not come in time. */

@@ -22,6 +22,7 @@ import {
   RELAY_PATH,
   RELAY_TOKEN_BYTES,
 } from "./message.ts";
+import { urlOfNode } from "./relay_nodes.ts";
 
 /** How to open a connection over a relay. */
 export interface OpenRelayConnectionOptions {
@@ -58,34 +59,57 @@ export async function openRelayConnection(
     throw new TypeError(`Cannot relay: a token has ${RELAY_TOKEN_BYTES} bytes`);
   }
   target.pathname = `${target.pathname.replace(/\/$/, "")}${RELAY_PATH}`;
-  const limits = { maxMessageBytes: MAX_RELAYED_BYTES, maxQueuedBytes: 2 * MAX_QUEUED_BYTES };
-  const socket = await dialWebSocket(target, { network, signal, limits }).catch((error) => {
+  const dial = (to: URL, signal?: AbortSignal) =>
+    dialWebSocket(to, { network, signal, limits: LIMITS });
+  const socket = await dial(target, signal).catch((error) => {
     if (!(error instanceof RefusedError) || error.code !== NOT_FOUND) throw error;
     throw new RefusedError(`Cannot relay by ${withoutLogin(url)}: it has no relay`, NOT_FOUND, {
       remedy:
         "Run a newer `punchline serve` there, without --no-relay, or name a TURN relay in `turn`",
     });
   });
-  socket.send("binary", token);
-  return new RelayConnection(url, socket);
+  return new RelayConnection(url, socket, {
+    token,
+    moveTo: (host) => {
+      const moved = urlOfNode(target.href, host);
+      return moved && dial(moved, AbortSignal.timeout(MOVE_MS));
+    },
+  });
+}
+
+/** How to come to another node. */
+interface Moving {
+  readonly token: Uint8Array;
+  /** Dials a node that the rendezvous has named; `undefined` if that may not be dialled. */
+  moveTo(host: string): Promise<WebSocketConnection> | undefined;
 }
 
 class RelayConnection implements TcpConnection {
-  readonly local: TransportAddress;
-  readonly remote: TransportAddress;
   readonly #url: string;
-  readonly #socket: WebSocketConnection;
+  readonly #moving: Moving;
+  #socket: WebSocketConnection;
+  /** What was sent before the other end was there, to be repeated at another node; `undefined` once it stays here. */
+  #early: Uint8Array[] | undefined = [];
   /** What was received and not read yet. */
   #rest: Uint8Array = new Uint8Array(0);
   #end: "open" | "ended" | "closed" = "open";
   #hasClosedWrite = false;
   #isClosed = false;
+  #moves = 0;
 
-  constructor(url: string, socket: WebSocketConnection) {
+  constructor(url: string, socket: WebSocketConnection, moving: Moving) {
     this.#url = url;
     this.#socket = socket;
-    this.local = socket.ends.local;
-    this.remote = socket.ends.remote;
+    this.#moving = moving;
+    socket.send("binary", moving.token);
+  }
+
+  get local(): TransportAddress {
+    return this.#socket.ends.local;
+  }
+
+  get remote(): TransportAddress {
+    return this.#socket.ends.remote;
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {
@@ -103,8 +127,12 @@ class RelayConnection implements TcpConnection {
   async write(data: Uint8Array): Promise<number> {
     if (this.#isClosed || this.#hasClosedWrite) throw this.#lost("it is closed", "closed");
     const part = data.subarray(0, MAX_RELAYED_BYTES);
-    await this.#socket.drained(MAX_QUEUED_BYTES - part.length);
-    if (!this.#socket.send("binary", part)) throw this.#lost("the connection was cut", "reset");
+    const socket = this.#socket;
+    await socket.drained(MAX_QUEUED_BYTES - part.length);
+    const isMoved = socket !== this.#socket;
+    const isSent = this.#socket.send("binary", part);
+    const isKept = this.#keep(part);
+    if (!isSent && (isMoved || !isKept)) throw this.#lost("the connection was cut", "reset");
     return part.length;
   }
 
@@ -138,9 +166,39 @@ class RelayConnection implements TcpConnection {
     this.close();
   }
 
+  /** Whether it will be sent again if the connection moves. */
+  #keep(part: Uint8Array): boolean {
+    if (this.#early === undefined) return false;
+    const bytes = this.#early.reduce((sum, each) => sum + each.length, part.length);
+    if (bytes > MAX_QUEUED_BYTES) this.#early = undefined;
+    else this.#early.push(part.slice());
+    return this.#early !== undefined;
+  }
+
+  /** Comes to another node, where the other end is. */
+  async #move(host: string, early: readonly Uint8Array[]): Promise<void> {
+    const moving = this.#moving.moveTo(host);
+    if (moving === undefined) {
+      throw this.#lost(`it names ${JSON.stringify(host)}, which is not below its name`, "reset");
+    }
+    this.#socket.closeAndLeave(CLOSE_CODES.normal);
+    const socket = await moving;
+    this.#socket = socket;
+    if (this.#isClosed) return socket.abort();
+    socket.send("binary", this.#moving.token);
+    for (const part of early) socket.send("binary", part);
+    if (this.#hasClosedWrite) socket.send("text", new TextEncoder().encode(RELAY_END));
+  }
+
   async #receive(): Promise<void> {
     try {
-      this.#accept(await this.#socket.receive());
+      const message = await this.#socket.receive();
+      const isMoved = message.kind === "close" && message.code === RELAY_CLOSE_CODES.moved;
+      if (isMoved && this.#early !== undefined && this.#moves++ < MAX_MOVES) {
+        return await this.#move(message.reason, this.#early);
+      }
+      if (message.kind === "text" || message.kind === "binary") this.#early = undefined;
+      this.#accept(message);
     } catch (error) {
       if (this.#isClosed) throw this.#lost("it is closed", "closed");
       throw error;
@@ -180,8 +238,17 @@ class RelayConnection implements TcpConnection {
   }
 }
 
+/** Chosen by us: the node that a pair meets at is one that the other end has come to. */
+const MAX_MOVES = 2;
+
+/** Chosen by us: less than the other end waits. */
+const MOVE_MS = 5000;
+
 /** HTTP. */
 const NOT_FOUND = 404;
 
 /** Chosen by us: four of the longest messages that wait for the server. */
 const MAX_QUEUED_BYTES = 4 * MAX_RELAYED_BYTES;
+
+/** Half of the queue is for what a caller does not wait for. */
+const LIMITS = { maxMessageBytes: MAX_RELAYED_BYTES, maxQueuedBytes: 2 * MAX_QUEUED_BYTES };

@@ -12,7 +12,7 @@ export interface RelayPairLimits {
   readonly maxRelays: number;
   /** Pairs and halves of one source, an IPv4 address or an IPv6 /56. */
   readonly maxRelaysPerSource: number;
-  /** Halves that wait for their other half. One more ends the oldest. */
+  /** Halves that wait for their other half. One more ends the oldest of a source with the most. */
   readonly maxRelayHalves: number;
 }
 
@@ -87,10 +87,22 @@ export class RelayPairs<M> {
     this.#byToken.set(token, pair);
     this.#byMember.set(member, pair);
     if (this.halves <= this.#limits.maxRelayHalves) return { kind: "waiting", ousted: [] };
-    const oldest = [...this.#byToken.values()].find(({ members }) => members.length === 1)!;
-    const [ousted] = oldest.members;
+    const [ousted] = this.#leastWelcome().members;
     this.leave(ousted!);
     return { kind: "waiting", ousted: [ousted!] };
+  }
+
+  /** The oldest half of a source with the most: so those who try tokens from many addresses oust one another first. */
+  #leastWelcome(): Pair<M> {
+    let least: Pair<M> | undefined;
+    let most = 0;
+    for (const pair of this.#byToken.values()) {
+      if (pair.members.length === 2) continue;
+      const [source] = pair.sources;
+      const count = this.#count(source!);
+      if (count > most) [least, most] = [pair, count];
+    }
+    return least!;
   }
 
   #complete(pair: Pair<M>, member: M, source: string): RelayJoinResult<M> {

@@ -6,9 +6,10 @@
 
 import { TokenBucket } from "../../base/rate_limiter.ts";
 import { MAX_SIGNAL_BYTES } from "../channel.ts";
-import type { WebSocketMessage } from "../websocket/connection.ts";
+import { CLOSE_CODES, type WebSocketMessage } from "../websocket/connection.ts";
 import type { RefusalStatus } from "../websocket/handshake.ts";
 import { decodeNotice, encodeNotice, roomOfPath } from "./message.ts";
+import type { RemoteRooms, RoomGuest } from "./remote_rooms.ts";
 import type { ClientSocket, MessageHandler } from "./session.ts";
 
 /** Limits of rooms and their members; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
@@ -22,58 +23,82 @@ export interface RoomLimits {
 }
 
 /** One of two members of a room. */
-export class RoomMember implements MessageHandler {
+export class RoomMember implements MessageHandler, RoomGuest {
   readonly maxMessageBytes = MAX_SIGNAL_BYTES;
   readonly #client: ClientSocket;
   readonly #rooms: RendezvousRooms<RoomMember>;
+  readonly #remote: RemoteRooms | undefined;
+  readonly #room: string;
   /** The member that was there first. */
   #first: RoomMember | undefined;
 
-  private constructor(client: ClientSocket, rooms: RendezvousRooms<RoomMember>) {
+  private constructor(client: ClientSocket, room: string, place: RoomPlace) {
     this.#client = client;
-    this.#rooms = rooms;
+    this.#room = room;
+    this.#rooms = place.rooms;
+    this.#remote = place.remote;
   }
 
   /** Lets a client into the room that the path names, or refuses it. */
-  static join(
-    path: string,
-    client: ClientSocket,
-    rooms: RendezvousRooms<RoomMember>,
-  ): RoomMember | RefusalStatus {
+  static join(path: string, client: ClientSocket, place: RoomPlace): RoomMember | RefusalStatus {
     const room = roomOfPath(path);
     if (room === undefined) return 404;
-    const member = new RoomMember(client, rooms);
-    const joined = rooms.join(room, member, performance.now());
+    const member = new RoomMember(client, room, place);
+    const joined = place.rooms.join(room, member, performance.now());
     if (joined.kind === "refused") return joined.why === "room-full" ? 409 : 503;
+    if (joined.peer !== undefined && place.remote?.hasPeer(joined.peer)) {
+      place.rooms.leave(member);
+      return 409;
+    }
     member.#first = joined.peer;
     return member;
   }
 
   enter(): void {
-    this.notify({ kind: "peer", isPresent: this.#first !== undefined });
-    this.#first?.notify({ kind: "peer", isPresent: true });
+    this.notifyPresence(this.#first !== undefined);
+    this.#first?.notifyPresence(true);
+    if (this.#first !== undefined) this.#remote?.setLocalPeer(this.#first, true);
+    this.#remote?.enter(this, this.#room, this.#first !== undefined);
   }
 
   accept(message: Exclude<WebSocketMessage, { kind: "close" }>): number | "end" {
     const route = this.#rooms.route(this, performance.now());
     if (route.kind === "too-many") return "end";
-    if (route.kind !== "to") return 0;
-    if (message.kind === "binary") route.peer.#client.send("binary", message.data);
-    if (message.kind === "text") {
-      const notice = decodeNotice(message.text);
-      if (notice.kind === "ping" || notice.kind === "pong") route.peer.notify(notice);
-    }
+    const notice = message.kind === "text" ? decodeNotice(message.text) : undefined;
+    const isForPeer = notice?.kind === "ping" || notice?.kind === "pong";
+    const text = isForPeer ? new TextEncoder().encode(encodeNotice(notice)) : undefined;
+    const data = message.kind === "binary" ? message.data : text;
+    if (data === undefined) return route.kind === "to" ? 1 : 0;
+    const kind = message.kind === "binary" ? "binary" : "text";
+    if (route.kind === "to") route.peer.deliver(kind, data);
+    else if (!this.#remote?.send(this, kind, data)) return 0;
     return 1;
   }
 
   leave(): void {
-    this.#rooms.leave(this)?.notify({ kind: "peer", isPresent: false });
+    const other = this.#rooms.leave(this);
+    other?.notifyPresence(false);
+    this.#remote?.leave(this);
+    if (other !== undefined) this.#remote?.setLocalPeer(other, false);
   }
 
-  /** Sends the client a notice. */
-  notify(notice: Parameters<typeof encodeNotice>[0]): void {
-    this.#client.send("text", new TextEncoder().encode(encodeNotice(notice)));
+  notifyPresence(isPresent: boolean): void {
+    this.deliver("text", new TextEncoder().encode(encodeNotice({ kind: "peer", isPresent })));
   }
+
+  deliver(kind: "text" | "binary", data: Uint8Array): void {
+    this.#client.send(kind, data);
+  }
+
+  end(): void {
+    this.#client.close(CLOSE_CODES.policy, "two are in this room");
+  }
+}
+
+/** All rooms of one server, and what leads to those of others. */
+export interface RoomPlace {
+  readonly rooms: RendezvousRooms<RoomMember>;
+  readonly remote: RemoteRooms | undefined;
 }
 
 /** Whether a member was let into a room, and whom it met there. */

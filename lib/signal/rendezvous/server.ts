@@ -15,11 +15,14 @@ import type { Network, TcpConnection, TcpListener, TlsAcceptor } from "../../net
 import { shortageLogger } from "../../net/shortage.ts";
 import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
 import { AccessKey } from "./access_key.ts";
+import type { RendezvousBus } from "./bus.ts";
 import { FairTurns, type TurnLimits } from "./fair_turns.ts";
 import { isTrustedProxy } from "./forwarded.ts";
-import { MAX_RELAYED_BYTES, RELAY_PATH, TOPICS_PATH } from "./message.ts";
-import { type RelayLimits, RendezvousRelay } from "./relay.ts";
-import { RendezvousRooms, type RoomLimits, RoomMember } from "./rooms.ts";
+import { RELAY_PATH, TOPICS_PATH } from "./message.ts";
+import { type RelayClient, type RelayLimits, type RelayPlaces, RendezvousRelay } from "./relay.ts";
+import { RelayNodes } from "./relay_nodes.ts";
+import { RemoteRooms } from "./remote_rooms.ts";
+import { RendezvousRooms, type RoomLimits, RoomMember, type RoomPlace } from "./rooms.ts";
 import {
   type ClientRequest,
   type ClientSocket,
@@ -28,7 +31,7 @@ import {
   type SessionLimits,
   type StreamHandler,
 } from "./session.ts";
-import { RendezvousTopics, type TopicLimits, TopicSubscriber } from "./topics.ts";
+import { type TopicLimits, type TopicPlace, TopicSubscriber } from "./topics.ts";
 
 /** What a server spends on its clients; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
 export interface RendezvousLimits
@@ -59,6 +62,17 @@ export interface RendezvousOptions {
   readonly tls?: TlsAcceptor;
   /** Serves the clients on the port that speak STUN, each until it ends. Default: they get an HTTP error. */
   readonly serveStun?: (connection: TcpConnection) => Promise<void>;
+  /** Leads to the other nodes, if the rendezvous has several. Default: it has one. */
+  readonly bus?: RendezvousBus;
+  /**
+   * Where clients reach this node alone, `HOST` or `HOST:PORT`: on the host of the rendezvous, or a name below its. With a
+   * bus, pairs of the relay can then meet that came to different nodes. Default: they do not.
+   */
+  readonly nodeHost?: string;
+  /** Where the relay's pairs meet, if other threads serve the same port. Default: here. */
+  readonly relayPlaces?: RelayPlaces;
+  /** Whether other servers of this program listen on the same port (SO_REUSEPORT). Default: `false`. */
+  readonly sharesPort?: boolean;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
   readonly logger?: Logger;
 }
@@ -90,6 +104,8 @@ export interface RendezvousServer extends AsyncDisposable {
    * @param timeoutMs how long to wait for the pairs
    */
   drain(timeoutMs: number): Promise<void>;
+  /** Serves a client of the relay that another thread has accepted. It has been counted there. */
+  adopt(connection: TcpConnection, client: RelayClient): void;
 }
 
 /** Events since the server started. */
@@ -102,7 +118,7 @@ export interface RendezvousCounters {
   upgrades: number;
   /**
    * Refusals by reason: `allowance` (the source has cost too much), `connections` (too many, in all or of one source),
-   * `tls` (a handshake failed or took too long), an HTTP status such as `404`, and of the relay `token-used`,
+   * `tls` (a handshake failed or took too long), `silent` (ended for another one, having asked for nothing yet), an HTTP status such as `404`, and of the relay `token-used`,
    * `source-full` and `relay-full`.
    */
   readonly refusals: { [reason: string]: number };
@@ -111,7 +127,7 @@ export interface RendezvousCounters {
 /**
  * Starts a rendezvous server.
  *
- * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix, or the access key is not one
+ * @throws {TypeError} if a trusted proxy is neither an IP address nor a prefix, or the access key or `nodeHost` is not one
  * @throws {NetworkError} as {@linkcode Network.listenTcp}
  *
  * @example
@@ -126,6 +142,9 @@ export interface RendezvousCounters {
 export async function serveRendezvous(options: RendezvousOptions): Promise<RendezvousServer> {
   const { network, local, logger } = options;
   const proxies = (options.trustedProxies ?? []).map(parseIpPrefix);
+  const nodes = options.bus && options.nodeHost !== undefined
+    ? new RelayNodes(options.bus, options.nodeHost)
+    : undefined;
   const onShortage = logger && shortageLogger(local, logger);
   const accessKey = options.accessKey === undefined ? undefined : new AccessKey(options.accessKey);
   const limits = { ...DEFAULT_RENDEZVOUS_LIMITS, ...options.limits };
@@ -136,8 +155,12 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     if (!isAdmitted) countRefusal(counters, "allowance");
     return isAdmitted;
   };
-  const listener = await network.listenTcp(local, { onShortage, admits });
-  const { tls, serveStun } = options;
+  const listener = await network.listenTcp(local, {
+    onShortage,
+    admits,
+    reusePort: options.sharesPort,
+  });
+  const { tls, serveStun, bus, relayPlaces } = options;
   return new Server(listener, {
     proxies,
     limits,
@@ -146,6 +169,9 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     counters,
     tls,
     serveStun,
+    bus,
+    relayPlaces,
+    nodes,
     logger,
   });
 }
@@ -159,10 +185,12 @@ class Server implements RendezvousServer {
   readonly #accessKey: AccessKey | undefined;
   readonly #counts: ConnectionCounts;
   readonly #turns: FairTurns;
-  readonly #rooms: RendezvousRooms<RoomMember>;
-  readonly #topics: RendezvousTopics<TopicSubscriber>;
+  readonly #rooms: RoomPlace;
+  readonly #topics: TopicPlace;
   readonly #relay: RendezvousRelay;
   readonly #sessions = new Map<RendezvousSession, Promise<void>>();
+  /** Those that have not asked for anything yet, the oldest first, and what ends the counting of each. */
+  readonly #pending = new Map<RendezvousSession, () => void>();
   readonly #tls: TlsAcceptor | undefined;
   readonly #logger: Logger | undefined;
   readonly #serveStun: RendezvousOptions["serveStun"];
@@ -181,9 +209,12 @@ class Server implements RendezvousServer {
     this.#accessKey = accessKey;
     this.#counts = new ConnectionCounts(limits);
     this.#turns = turns;
-    this.#rooms = new RendezvousRooms(limits);
-    this.#topics = new RendezvousTopics(limits);
-    this.#relay = new RendezvousRelay(limits, (why, from) => this.#countRefusal(why, from));
+    const { bus } = parts;
+    this.#rooms = { rooms: new RendezvousRooms(limits), remote: bus && new RemoteRooms(bus) };
+    this.#topics = { topics: TopicSubscriber.topics(limits, bus), bus };
+    const onRefused = (why: string, from: string) => this.#countRefusal(why, from);
+    const { relayPlaces: places, nodes } = parts;
+    this.#relay = new RendezvousRelay(limits, onRefused, { places, nodes });
     this.finished = this.#serve();
   }
 
@@ -200,11 +231,11 @@ class Server implements RendezvousServer {
   }
 
   get rooms(): number {
-    return this.#rooms.size;
+    return this.#rooms.rooms.size;
   }
 
   get topics(): number {
-    return this.#topics.size;
+    return this.#topics.topics.size;
   }
 
   get relays(): number {
@@ -222,6 +253,25 @@ class Server implements RendezvousServer {
     const timer = setTimeout(resolve, timeoutMs);
     await Promise.race([Promise.all(this.#sessions.values()), tooLate]);
     clearTimeout(timer);
+  }
+
+  adopt(connection: TcpConnection, client: RelayClient): void {
+    const release = this.#counts.admitUnknown();
+    if (release === undefined) {
+      this.#countRefusal("connections", client.ip);
+      return connection.reset();
+    }
+    const session = new RendezvousSession(connection, {
+      handleRequest: () => 404,
+      onRefused: () => {},
+      ...{ proxies: this.#proxies, turns: this.#turns, limits: this.#limits },
+    });
+    const handler = this.#relayHandler((socket) => this.#relay.join(socket, client));
+    const running = session.runUpgraded(handler).finally(() => {
+      this.#sessions.delete(session);
+      release();
+    });
+    this.#sessions.set(session, running);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -244,6 +294,7 @@ class Server implements RendezvousServer {
       this.#countRefusal("allowance", ip);
       return connection.reset();
     }
+    if (this.#counts.isFullOfOthers(ip)) this.#makeRoom();
     const release = isProxied ? this.#counts.admitUnknown() : this.#counts.admit(ip);
     if (release === undefined) {
       this.#countRefusal("connections", ip);
@@ -258,15 +309,21 @@ class Server implements RendezvousServer {
         releases.push(releaseSource);
         if (!this.#turns.charge(request.ip, CONNECTION_COST)) return TOO_MANY_REQUESTS;
       }
+      this.#pending.delete(session);
       const handler = this.#handlerFor(request, client);
       if (typeof handler !== "number") this.counters.upgrades++;
       return handler;
+    };
+    const sort = async (raw: TcpConnection) => {
+      const sorted = await this.#sort(raw, isProxied);
+      if (sorted?.protocol === "stun") this.#pending.delete(session);
+      return sorted;
     };
     const limits = this.#limits;
     const isSorted = this.#tls !== undefined || this.#serveStun !== undefined;
     const session = new RendezvousSession(connection, {
       handleRequest,
-      sort: isSorted ? (raw) => this.#sort(raw, isProxied) : undefined,
+      sort: isSorted ? sort : undefined,
       serveStun: this.#serveStun,
       needsTls: this.#tls !== undefined && !isProxied,
       onRefused: (status) => this.#countRefusal(`${status}`, ip),
@@ -274,11 +331,25 @@ class Server implements RendezvousServer {
       turns: this.#turns,
       limits,
     });
+    const releaseAll = () => {
+      this.#pending.delete(session);
+      for (const each of releases.splice(0)) each();
+    };
+    this.#pending.set(session, releaseAll);
     const running = this.#start(session, ip).finally(() => {
       this.#sessions.delete(session);
-      for (const each of releases) each();
+      releaseAll();
     });
     this.#sessions.set(session, running);
+  }
+
+  /** Ends the connection that has asked for nothing for longest: many of them may not keep others out. */
+  #makeRoom(): void {
+    for (const [session, releaseAll] of this.#pending) {
+      countRefusal(this.counters, "silent");
+      session.end();
+      return releaseAll();
+    }
   }
 
   #countRefusal(reason: string, ip: string): void {
@@ -320,10 +391,14 @@ class Server implements RendezvousServer {
   }
 
   #relayFor({ ip }: ClientRequest): StreamHandler {
+    return this.#relayHandler((socket) => this.#relay.serve(socket, ip));
+  }
+
+  #relayHandler(serve: StreamHandler["serve"]): StreamHandler {
     return {
-      maxMessageBytes: MAX_RELAYED_BYTES,
+      maxMessageBytes: MAX_CONTROL_BYTES,
       maxQueuedBytes: this.#limits.maxRelayQueuedBytes + FRAME_BYTES,
-      serve: (socket) => this.#relay.serve(socket, ip),
+      serve,
     };
   }
 
@@ -344,6 +419,9 @@ interface ServerParts {
   readonly logger: Logger | undefined;
   readonly tls: TlsAcceptor | undefined;
   readonly serveStun: RendezvousOptions["serveStun"];
+  readonly bus: RendezvousBus | undefined;
+  readonly relayPlaces: RelayPlaces | undefined;
+  readonly nodes: RelayNodes | undefined;
 }
 
 function countRefusal({ refusals }: RendezvousCounters, reason: string): void {
@@ -359,6 +437,9 @@ const TLS_COST = 8;
 /** Chosen by us: so that a handshake that hangs is counted before the connection is closed. */
 const HANDSHAKE_SHARE = 0.8;
 
+/** What a client of the relay may send before its token, which is shorter: control frames (RFC 6455 §5.5). */
+const MAX_CONTROL_BYTES = 125;
+
 /** The longest frame without its payload, and a close frame. */
 const FRAME_BYTES = 256;
 
@@ -366,8 +447,8 @@ const FRAME_BYTES = 256;
 const TOO_MANY_REQUESTS = 429;
 
 /**
- * Chosen by us, for a small machine. A connection takes some 45 KiB with everything that the platform keeps for it:
- * 90 MiB for all of them, and three times that at worst, when no client reads.
+ * Chosen by us, for a small machine. A connection takes some 20 to 40 KiB with everything that the platform keeps for it:
+ * 80 MiB for all of them, and three times that at worst, when no client reads.
  */
 export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   maxConnections: 2048,
@@ -386,7 +467,7 @@ export const DEFAULT_RENDEZVOUS_LIMITS: RendezvousLimits = {
   sourcePerSecond: 256,
   maxRelays: 64,
   maxRelaysPerSource: 4,
-  maxRelayHalves: 256,
+  maxRelayHalves: 1024, // most of a half-open flood, so that it takes seconds to oust an honest half
   relayBytesPerSecond: 2_500_000, // 20 Mbit/s
   allRelaysBytesPerSecond: 12_500_000, // 100 Mbit/s, the uplink of a small server
   relayHalfMs: 10_000, // both sides dial at about the same time

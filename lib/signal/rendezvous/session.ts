@@ -69,7 +69,7 @@ export interface MessageHandler {
 
 /** Handles all that a client sends by itself, at its own pace and without turns. */
 export interface StreamHandler {
-  /** The longest message that the client may send. */
+  /** The longest message that the client may send at first. */
   readonly maxMessageBytes: number;
   /** How much may be queued for the client. */
   readonly maxQueuedBytes: number;
@@ -83,6 +83,8 @@ export interface ClientSocket {
   send(kind: "binary" | "text" | "pong", data: Uint8Array): void;
   /** As `send()`, for a frame that is already encoded. */
   sendFrame(frame: Uint8Array): void;
+  /** Starts to close. */
+  close(code: number, reason: string): void;
 }
 
 /** What a {@linkcode RendezvousSession} is made of. */
@@ -141,6 +143,22 @@ export class RendezvousSession implements ClientSocket {
     }
   }
 
+  /** Serves a client that another node has upgraded, until either side ends the session. */
+  async runUpgraded(handler: StreamHandler): Promise<void> {
+    try {
+      this.#isStream = true;
+      const reader = newHandshakeReader(this.#connection);
+      const { maxMessageBytes, maxQueuedBytes } = handler;
+      const limits = { maxMessageBytes, maxQueuedBytes };
+      this.#socket = new WebSocketConnection(this.#connection, { role: "server", reader, limits });
+      await this.#serve(this.#socket, handler);
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error; // the client has gone
+    } finally {
+      this.#connection.close();
+    }
+  }
+
   /** Whether the client is at the relay, or on its way there. */
   get isStream(): boolean {
     return this.#isStream;
@@ -158,6 +176,10 @@ export class RendezvousSession implements ClientSocket {
 
   sendFrame(frame: Uint8Array): void {
     this.#socket?.sendFrame(frame);
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket?.close(code, reason);
   }
 
   /** The handler of an accepted client; `undefined` after a refusal. */
@@ -192,7 +214,6 @@ export class RendezvousSession implements ClientSocket {
         },
       });
       this.#isStream = isStream(handler);
-      if (isStream(handler)) reader.enlarge(handler.maxQueuedBytes);
       // At once: what others send to this client from now on finds a socket.
       if (!isStream(handler)) handler.enter();
       return handler;
@@ -221,7 +242,7 @@ export class RendezvousSession implements ClientSocket {
   ): Promise<void> {
     const pinging = setInterval(() => this.#checkAlive(socket), this.#limits.pingMs);
     try {
-      if (isStream(handler)) await handler.serve(this.#streamOf(socket));
+      if (isStream(handler)) await handler.serve(this.#streamOf(socket, pinging));
       else await this.#acceptAll(socket, handler);
     } catch (error) {
       if (error instanceof MalformedMessageError) socket.close(CLOSE_CODES.malformed, "malformed");
@@ -235,7 +256,7 @@ export class RendezvousSession implements ClientSocket {
   }
 
   /** The socket for a handler that reads by itself; every message shows that the client is alive. */
-  #streamOf(socket: WebSocketConnection): RelaySocket {
+  #streamOf(socket: WebSocketConnection, pinging: ReturnType<typeof setInterval>): RelaySocket {
     return {
       receive: async () => {
         const message = await socket.receive();
@@ -246,6 +267,12 @@ export class RendezvousSession implements ClientSocket {
       sendFrame: (frame) => socket.sendFrame(frame),
       drained: (maxBytes) => socket.drained(maxBytes),
       close: (code, reason) => socket.close(code, reason),
+      allow: (maxMessageBytes) => socket.allow(maxMessageBytes),
+      enlarge: (readBytes) => socket.enlarge(readBytes),
+      release: () => {
+        clearInterval(pinging);
+        return socket.release();
+      },
     };
   }
 
@@ -260,13 +287,29 @@ export class RendezvousSession implements ClientSocket {
       if (receivedMs - askedMs >= MOMENT_MS) caughtUpMs = receivedMs;
       const maxWaitMs = caughtUpMs + this.#limits.maxBehindMs - receivedMs;
       const hasRun = await this.#turns.run(this.#ip, () => {
-        const sent = this.#accept(socket, handler, message);
-        if (sent === "end") next = "end";
-        return sent === "end" ? 1 : 1 + sent;
+        const { cost, isOver } = this.#acceptSome(socket, handler, message);
+        if (isOver) next = "end";
+        return cost;
       }, maxWaitMs);
       if (!hasRun) return socket.close(CLOSE_CODES.policy, "too many messages");
       if (performance.now() - receivedMs < MOMENT_MS) caughtUpMs = receivedMs;
     }
+  }
+
+  /** Handles a message, and those that have arrived with it. */
+  #acceptSome(
+    socket: WebSocketConnection,
+    handler: MessageHandler,
+    first: WebSocketMessage,
+  ): { readonly cost: number; readonly isOver: boolean } {
+    let cost = 0;
+    for (let message: WebSocketMessage | undefined = first; message !== undefined;) {
+      const sent = this.#accept(socket, handler, message);
+      if (sent === "end") return { cost: cost + 1, isOver: true };
+      cost += 1 + sent;
+      message = cost < MAX_TURN_COST ? socket.receiveNow() : undefined;
+    }
+    return { cost, isOver: false };
   }
 
   /** Control frames count as messages too: a flood of pings is a flood. */
@@ -306,3 +349,6 @@ function isStream(handler: MessageHandler | StreamHandler): handler is StreamHan
 
 /** Chosen by us: messages that wait less have not waited, and a client that sends nothing for so long pauses. */
 const MOMENT_MS = 50;
+
+/** Chosen by us: what one turn may cost, and the last message of it on top. A turn takes 0.2 ms. */
+const MAX_TURN_COST = 32;

@@ -17,8 +17,9 @@ import {
   TOPIC_HEADER_BYTES,
   type TopicMessage,
 } from "./message.ts";
-import { ALLOCATION_COST, NumberReservations } from "./numbers.ts";
+import { ALLOCATION_COST, NumberReservations, type NumberShare } from "./numbers.ts";
 import { encodeWebSocketFrame } from "../websocket/frame.ts";
+import { type RendezvousBus, subjectOf } from "./bus.ts";
 import type { ClientSocket, MessageHandler } from "./session.ts";
 
 /** Limits of topics and their subscribers; see {@linkcode DEFAULT_RENDEZVOUS_LIMITS}. */
@@ -35,6 +36,8 @@ export interface TopicLimits {
   readonly topicBurst: number;
   /** Messages that one client may send per second in the long run. */
   readonly topicMessagesPerSecond: number;
+  /** Which of the numbers are this node's to allocate. Default: all. */
+  readonly numberShare?: NumberShare;
 }
 
 /** A client that subscribes to topics and publishes under others. */
@@ -43,11 +46,32 @@ export class TopicSubscriber implements MessageHandler {
   readonly #client: ClientSocket;
   readonly #ip: string;
   readonly #topics: RendezvousTopics<TopicSubscriber>;
+  readonly #bus: RendezvousBus | undefined;
 
-  constructor(client: ClientSocket, ip: string, topics: RendezvousTopics<TopicSubscriber>) {
+  constructor(client: ClientSocket, ip: string, place: TopicPlace) {
     this.#client = client;
     this.#ip = ip;
-    this.#topics = topics;
+    this.#topics = place.topics;
+    this.#bus = place.bus;
+  }
+
+  /** The topics of one node; other nodes are told, by the bus, which of them have subscribers. */
+  static topics(
+    limits: TopicLimits,
+    bus: RendezvousBus | undefined,
+  ): RendezvousTopics<TopicSubscriber> {
+    if (bus === undefined) return new RendezvousTopics(limits);
+    const topics: RendezvousTopics<TopicSubscriber> = new RendezvousTopics(limits, {
+      onFirst: (topic) =>
+        bus.subscribe(subjectOf("topic", topic), (message) => {
+          const decoded = tryDecode(message);
+          if (decoded?.kind !== "publish" || decoded.topic !== topic) return;
+          const frame = encodeWebSocketFrame("binary", message);
+          for (const receiver of topics.subscribers(topic)) receiver.#client.sendFrame(frame);
+        }),
+      onLast: (topic) => bus.unsubscribe(subjectOf("topic", topic)),
+    });
+    return topics;
   }
 
   enter(): void {
@@ -66,7 +90,8 @@ export class TopicSubscriber implements MessageHandler {
       // Encoded once: while it waits for many clients that read slowly, it takes the memory of one.
       const frame = encodeWebSocketFrame("binary", message.data);
       for (const receiver of receivers) receiver.#client.sendFrame(frame);
-      return receivers.length;
+      this.#bus?.publish(subjectOf("topic", decoded.topic), message.data);
+      return receivers.length + (this.#bus === undefined ? 0 : 1);
     }
     if (decoded.kind === "subscribe") {
       const isAccepted = this.#topics.subscribe(this, decoded.topic, performance.now());
@@ -91,6 +116,12 @@ export class TopicSubscriber implements MessageHandler {
   }
 }
 
+/** All topics of one node, and what leads to others. */
+export interface TopicPlace {
+  readonly topics: RendezvousTopics<TopicSubscriber>;
+  readonly bus: RendezvousBus | undefined;
+}
+
 function tryDecode(bytes: Uint8Array): TopicMessage | undefined {
   try {
     return decodeTopicMessage(bytes);
@@ -105,10 +136,14 @@ export class RendezvousTopics<M> {
   readonly #limits: TopicLimits;
   readonly #subscribers = new Map<string, Set<M>>();
   readonly #members = new Map<M, TopicMembership>();
-  readonly #numbers = new NumberReservations<M>();
+  readonly #numbers: NumberReservations<M>;
+  readonly #watch: TopicWatch | undefined;
 
-  constructor(limits: TopicLimits) {
+  /** @param watch learns which topics have subscribers */
+  constructor(limits: TopicLimits, watch?: TopicWatch) {
     this.#limits = limits;
+    this.#numbers = new NumberReservations(limits.numberShare);
+    this.#watch = watch;
   }
 
   /** How many topics have a subscriber. */
@@ -150,6 +185,7 @@ export class RendezvousTopics<M> {
     if (!subscribers.has(member) && !this.#hasSpace(subscribers, sources)) return false;
     if (!this.#numbers.take(member, topic, nowMs)) return false;
     topics.add(topic);
+    if (subscribers.size === 0) this.#watch?.onFirst(topic);
     this.#subscribers.set(topic, subscribers.add(member));
     return true;
   }
@@ -162,6 +198,11 @@ export class RendezvousTopics<M> {
   /** Who receives what the member publishes: all subscribers but itself. */
   receivers(member: M, topic: string): M[] {
     return [...this.#subscribers.get(topic) ?? []].filter((other) => other !== member);
+  }
+
+  /** All subscribers. */
+  subscribers(topic: string): Iterable<M> {
+    return this.#subscribers.get(topic) ?? [];
   }
 
   #hasSpace(subscribers: ReadonlySet<M>, sources: readonly string[]): boolean {
@@ -179,8 +220,16 @@ export class RendezvousTopics<M> {
   #remove(member: M, topic: string): void {
     const subscribers = this.#subscribers.get(topic);
     subscribers?.delete(member);
-    if (subscribers?.size === 0) this.#subscribers.delete(topic);
+    if (subscribers?.size !== 0) return;
+    this.#subscribers.delete(topic);
+    this.#watch?.onLast(topic);
   }
+}
+
+/** Learns when a topic gets its first subscriber, and when it loses the last one. */
+export interface TopicWatch {
+  onFirst(topic: string): void;
+  onLast(topic: string): void;
 }
 
 interface TopicMembership {

@@ -5,27 +5,23 @@
  * @module
  */
 
-import { concat } from "../../base/bytes.ts";
-import {
-  malformed,
-  type MalformedMessageError,
-  NetworkError,
-  RefusedError,
-} from "../../base/errors.ts";
+import { NetworkError, RefusedError } from "../../base/errors.ts";
 import { withoutLogin } from "../../base/login.ts";
 import { type Rate, TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
 import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
-import type { Network, TcpConnection } from "../../net/network.ts";
+import type { Network, ReleasedConnection, TcpConnection } from "../../net/network.ts";
 import {
-  decodeClose,
-  decodeText,
+  type DecodedWebSocketFrame,
   decodeWebSocketFrame,
   encodeClose,
   encodeWebSocketFrame,
   isControl,
+  MessageAssembler,
+  takeTogether,
   type WebSocketFrame,
+  type WebSocketMessage,
   type WebSocketOpcode,
 } from "./frame.ts";
 import {
@@ -37,12 +33,7 @@ import {
   UNKNOWN_PATH,
 } from "./handshake.ts";
 
-/** A message, or a control frame. */
-export type WebSocketMessage =
-  | { readonly kind: "binary"; readonly data: Uint8Array<ArrayBuffer> }
-  | { readonly kind: "text"; readonly text: string }
-  | { readonly kind: "ping" | "pong"; readonly data: Uint8Array<ArrayBuffer> }
-  | { readonly kind: "close"; readonly code: number; readonly reason: string };
+export type { WebSocketMessage } from "./frame.ts";
 
 /** How much memory a socket may take. */
 export interface WebSocketLimits {
@@ -135,7 +126,7 @@ export class WebSocketConnection {
   readonly #connection: TcpConnection;
   readonly #reader: BufferedReader;
   readonly #role: "client" | "server";
-  readonly #limits: WebSocketLimits;
+  #limits: WebSocketLimits;
   /** Limits the control frames that a client handles. A server decides itself when it reads on. */
   readonly #controls: TokenBucket | undefined;
   readonly #queue: Uint8Array[] = [];
@@ -146,8 +137,7 @@ export class WebSocketConnection {
   #tooLate: ReturnType<typeof setTimeout> | undefined;
   /** Waits until less is queued. */
   #drain: { readonly maxBytes: number; readonly resolve: () => void } | undefined;
-  /** The frames so far of a message that is not complete. */
-  #fragments: Fragments | undefined;
+  readonly #assembler: MessageAssembler;
 
   /** @param connection taken over */
   constructor(connection: TcpConnection, options: WebSocketConnectionOptions) {
@@ -155,6 +145,7 @@ export class WebSocketConnection {
     this.#reader = options.reader;
     this.#role = options.role;
     this.#limits = options.limits;
+    this.#assembler = new MessageAssembler(options.role === "server");
     if (options.role === "client") {
       this.#controls = new TokenBucket(CONTROL_FRAME_RATE, performance.now());
     }
@@ -211,9 +202,32 @@ export class WebSocketConnection {
       if (this.#controls !== undefined && isControl(frame.opcode)) {
         await waitForTokens(this.#controls);
       }
-      const message = this.#accept(frame);
+      const message = this.#assemble(frame);
       if (message !== undefined) return message;
     }
+  }
+
+  /**
+   * The next message if it has arrived already, as {@linkcode WebSocketConnection.receive} otherwise. For servers: the
+   * control frames of a client wait.
+   */
+  receiveNow(): WebSocketMessage | undefined {
+    while (true) {
+      const decoded = this.#decode();
+      if (decoded.kind === "incomplete") return undefined;
+      const message = this.#assemble(decoded.frame);
+      if (message !== undefined) return message;
+    }
+  }
+
+  /** From now on, messages may be so long. */
+  allow(maxMessageBytes: number): void {
+    this.#limits = { ...this.#limits, maxMessageBytes };
+  }
+
+  /** Reads in larger pieces. Not while `receive()` waits. */
+  enlarge(readBytes: number): void {
+    this.#reader.enlarge(readBytes);
   }
 
   /** Sends a close frame. The other side answers with a message of kind `close`, or is cut off soon. */
@@ -241,6 +255,7 @@ export class WebSocketConnection {
     } catch (error) {
       if (!(error instanceof NetworkError)) throw error; // the other side has gone
     } finally {
+      this.#isClosing = true; // from now on, close() does nothing
       clearTimeout(this.#tooLate);
       this.#connection.close();
     }
@@ -253,6 +268,18 @@ export class WebSocketConnection {
       clearTimeout(this.#tooLate);
       this.#connection.close();
     });
+  }
+
+  /**
+   * Gives up the socket once all is sent, for a caller who goes on with the frames that follow. Not while `receive()`
+   * waits.
+   */
+  async release(): Promise<ReleasedConnection> {
+    this.#isClosing = true;
+    this.#endDrain();
+    await this.#writing;
+    const unread = this.#reader.take(this.#reader.buffered).slice();
+    return { connection: this.#connection, unread };
   }
 
   /** Resets the connection. */
@@ -278,8 +305,10 @@ export class WebSocketConnection {
   /** Never rejects: if the connection has failed, `receive()` does. */
   async #writeQueue(): Promise<void> {
     this.#isWriting = true;
+    await undefined; // what is sent at once goes out at once
     try {
-      for (let bytes = this.#queue.shift(); bytes !== undefined; bytes = this.#queue.shift()) {
+      while (this.#queue.length > 0) {
+        const bytes = takeTogether(this.#queue);
         await writeAll(this.#connection, bytes);
         this.#queuedBytes -= bytes.length;
         if (this.#queuedBytes <= (this.#drain?.maxBytes ?? -1)) this.#endDrain();
@@ -298,35 +327,26 @@ export class WebSocketConnection {
   }
 
   async #nextFrame(): Promise<WebSocketFrame> {
-    const { maxMessageBytes } = this.#limits;
     while (true) {
-      const decoded = decodeWebSocketFrame(this.#reader.unread, maxMessageBytes);
-      if (decoded.kind === "too-long") throw this.#tooLong(decoded.payloadLength);
-      if (decoded.kind === "frame") {
-        this.#reader.take(decoded.byteLength);
-        return decoded.frame;
-      }
+      const decoded = this.#decode();
+      if (decoded.kind === "frame") return decoded.frame;
       await fill(this.#reader, this.#connection, decoded.neededLength);
     }
   }
 
+  /** Takes the next frame out of the reader, if it is there. */
+  #decode(): Exclude<DecodedWebSocketFrame, { kind: "too-long" }> {
+    const decoded = decodeWebSocketFrame(this.#reader.unread, this.#limits.maxMessageBytes);
+    if (decoded.kind === "too-long") throw this.#tooLong(decoded.payloadLength);
+    if (decoded.kind === "frame") this.#reader.take(decoded.byteLength);
+    return decoded;
+  }
+
   /** The message that a frame completes, if it does. */
-  #accept({ opcode, isFinal, isMasked, payload }: WebSocketFrame): WebSocketMessage | undefined {
-    if (isMasked !== (this.#role === "server")) {
-      throw invalid("clients mask their frames, and servers do not");
-    }
-    if (isControl(opcode)) return toControlMessage(opcode, payload);
-    if ((opcode === "continuation") !== (this.#fragments !== undefined)) {
-      throw invalid("continuation frames belong to a message that has begun and not ended");
-    }
-    const data = this.#fragments === undefined ? payload : concat(this.#fragments.data, payload);
-    if (data.length > this.#limits.maxMessageBytes) throw this.#tooLong(data.length);
-    const kind = this.#fragments?.kind ?? (opcode === "text" ? "text" : "binary");
-    const frames = (this.#fragments?.frames ?? 0) + 1;
-    if (frames > MAX_FRAMES) throw invalid(`a message has at most ${MAX_FRAMES} frames`);
-    this.#fragments = isFinal ? undefined : { kind, data, frames };
-    if (!isFinal) return undefined;
-    return kind === "text" ? { kind, text: decodeText(data) } : { kind, data };
+  #assemble(frame: WebSocketFrame): WebSocketMessage | undefined {
+    const length = this.#assembler.lengthWith(frame);
+    if (length > this.#limits.maxMessageBytes) throw this.#tooLong(length);
+    return this.#assembler.accept(frame);
   }
 
   #tooLong(length: number): RefusedError {
@@ -341,7 +361,7 @@ export class WebSocketConnection {
 
 /** A reader for {@linkcode readHead}, and for the WebSocket after it. */
 export function newHandshakeReader(connection: TcpConnection): BufferedReader {
-  return new BufferedReader(connection, { initialLength: READ_BYTES });
+  return new BufferedReader(connection, { initialLength: SHORT_BYTES, fullLength: READ_BYTES });
 }
 
 /**
@@ -374,25 +394,6 @@ export const CLOSE_CODES = {
   policy: 1008,
   tooLong: 1009,
 } as const;
-
-interface Fragments {
-  readonly kind: "binary" | "text";
-  readonly data: Uint8Array<ArrayBuffer>;
-  readonly frames: number;
-}
-
-function toControlMessage(
-  opcode: WebSocketOpcode,
-  payload: Uint8Array<ArrayBuffer>,
-): WebSocketMessage {
-  return opcode === "close"
-    ? { kind: "close", ...decodeClose(payload) }
-    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
-}
-
-function invalid(rule: string): MalformedMessageError {
-  return malformed("WebSocket message", rule);
-}
 
 async function fill(
   reader: BufferedReader,
@@ -462,9 +463,6 @@ async function connect(
  */
 const CONTROL_FRAME_RATE: Rate = { burst: 1024, perSecond: 512 };
 
-/** Chosen by us: an endless message of empty frames would be an endless loop. */
-const MAX_FRAMES = 16;
-
 /** Chosen by us: how long the other side may take to answer a close frame. */
 const CLOSE_MS = 2000;
 
@@ -473,6 +471,9 @@ const MAX_DRAINED_BYTES = 65_536;
 
 /** Chosen by us: requests of browsers take less than 1 KiB without cookies. */
 const MAX_HEAD_BYTES = 4096;
+
+/** Chosen by us: most clients of a server wait, and have sent a request of 200 bytes and one short message. */
+const SHORT_BYTES = 512;
 
 /** Chosen by us: the longest message of peers, its frame, and room for what follows. */
 const READ_BYTES = 4608;

@@ -8,10 +8,18 @@
  * @module
  */
 
+import { concat } from "../../base/bytes.ts";
 import { malformed, type MalformedMessageError } from "../../base/errors.ts";
 
 /** The type of a frame; RFC 6455 §11.8. */
 export type WebSocketOpcode = "continuation" | "text" | "binary" | "close" | "ping" | "pong";
+
+/** A message, or a control frame. */
+export type WebSocketMessage =
+  | { readonly kind: "binary"; readonly data: Uint8Array<ArrayBuffer> }
+  | { readonly kind: "text"; readonly text: string }
+  | { readonly kind: "ping" | "pong"; readonly data: Uint8Array<ArrayBuffer> }
+  | { readonly kind: "close"; readonly code: number; readonly reason: string };
 
 /** One frame. */
 export interface WebSocketFrame {
@@ -140,6 +148,74 @@ export function decodeText(payload: Uint8Array): string {
   }
 }
 
+/** Puts messages together from their frames (RFC 6455 §5.4). */
+export class MessageAssembler {
+  readonly #isServer: boolean;
+  /** The frames so far of a message that is not complete. */
+  #fragments: Fragments | undefined;
+
+  /** @param isServer whether the frames come from a client */
+  constructor(isServer: boolean) {
+    this.#isServer = isServer;
+  }
+
+  /** How long the message of a frame is at least. */
+  lengthWith({ opcode, payload }: WebSocketFrame): number {
+    return payload.length + (isControl(opcode) ? 0 : this.#fragments?.data.length ?? 0);
+  }
+
+  /**
+   * The message that a frame completes, if it does.
+   *
+   * @throws {MalformedMessageError} if the other side breaks the protocol
+   */
+  accept({ opcode, isFinal, isMasked, payload }: WebSocketFrame): WebSocketMessage | undefined {
+    if (isMasked !== this.#isServer) {
+      throw misplaced("clients mask their frames, and servers do not");
+    }
+    if (isControl(opcode)) return toControlMessage(opcode, payload);
+    if ((opcode === "continuation") !== (this.#fragments !== undefined)) {
+      throw misplaced("continuation frames belong to a message that has begun and not ended");
+    }
+    const data = this.#fragments === undefined ? payload : concat(this.#fragments.data, payload);
+    const kind = this.#fragments?.kind ?? (opcode === "text" ? "text" : "binary");
+    const frames = (this.#fragments?.frames ?? 0) + 1;
+    if (frames > MAX_FRAMES) throw misplaced(`a message has at most ${MAX_FRAMES} frames`);
+    this.#fragments = isFinal ? undefined : { kind, data, frames };
+    if (!isFinal) return undefined;
+    return kind === "text" ? { kind, text: decodeText(data) } : { kind, data };
+  }
+}
+
+interface Fragments {
+  readonly kind: "binary" | "text";
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly frames: number;
+}
+
+function toControlMessage(
+  opcode: WebSocketOpcode,
+  payload: Uint8Array<ArrayBuffer>,
+): WebSocketMessage {
+  return opcode === "close"
+    ? { kind: "close", ...decodeClose(payload) }
+    : { kind: opcode === "ping" ? "ping" : "pong", data: payload };
+}
+
+function misplaced(rule: string): MalformedMessageError {
+  return malformed("WebSocket message", rule);
+}
+
+/** The first frame of a queue, and those after it as long as they are few: a write costs as much as ten short frames. */
+export function takeTogether(queue: Uint8Array[]): Uint8Array {
+  let count = 0;
+  for (let length = 0; count < queue.length; count++) {
+    length += queue[count]!.length;
+    if (length > MAX_TOGETHER_BYTES) break;
+  }
+  return count <= 1 ? queue.shift()! : concat(...queue.splice(0, count));
+}
+
 function lengthBytesOf(length: number): 0 | 2 | 8 {
   return length < LENGTH_IN_16_BITS ? 0 : length < 2 ** 16 ? 2 : 8;
 }
@@ -216,6 +292,12 @@ const MASK_BYTES = 4;
 const LENGTH_IN_16_BITS = 126;
 const LENGTH_IN_64_BITS = 127;
 const LENGTH_FIELDS = { 2: LENGTH_IN_16_BITS, 8: LENGTH_IN_64_BITS } as const;
+
+/** Chosen by us: an endless message of empty frames would be an endless loop. */
+const MAX_FRAMES = 16;
+
+/** Chosen by us: more is not copied. */
+const MAX_TOGETHER_BYTES = 4096;
 
 /** The longest header without a mask, and aligned for {@linkcode applyMask}. */
 const HEADER_ROOM = 12;
