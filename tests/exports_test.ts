@@ -55,7 +55,7 @@ function read(path: string): string {
 function listSources(folder: string): string[] {
   return [...Deno.readDirSync(new URL(folder, ROOT))].flatMap(({ name, isDirectory }) => {
     const path = `${folder}${name}`;
-    if (isDirectory) return name === "node_modules" ? [] : listSources(`${path}/`);
+    if (isDirectory) return PASSED_OVER.has(name) ? [] : listSources(`${path}/`);
     return name.endsWith(".ts") ? [path] : [];
   });
 }
@@ -108,5 +108,8 @@ const MEANT_FOR_TYPES = new Set([
   "ReceiverConnection",
   "TicketFileError",
 ]);
+
+/** Folders without sources of ours; tests that run at the same time make and remove files in the second one. */
+const PASSED_OVER = new Set(["node_modules", "scratch"]);
 
 const ROOT = new URL("../", import.meta.url);

@@ -37,18 +37,21 @@ export function stripLogin(url: string): string {
 }
 
 /**
- * A URL that is in use, for a message: without its login.
+ * A URL that is in use, for a message: without its login, and without the access key of a private rendezvous, which is the
+ * first segment of its path.
  *
  * ```ts
  * import { withoutLogin } from "./login.ts";
  * import { assertEquals } from "@std/assert";
  *
  * assertEquals(withoutLogin("mqtts://me:secret@broker.example"), "mqtts://…@broker.example");
+ * assertEquals(withoutLogin("wss://meet.example/0123456789abcdef"), "wss://meet.example/…");
  * ```
  */
 export function withoutLogin(url: string): string {
   const at = url.lastIndexOf("@");
-  return at < 0 ? url : `${schemeOf(url)}…${url.slice(at)}`;
+  const shown = at < 0 ? url : `${schemeOf(url)}…${url.slice(at)}`;
+  return shown.replace(ACCESS_KEY, "$1…");
 }
 
 /**
@@ -73,6 +76,9 @@ function schemeOf(url: string): string {
 
 /** The part of a URL that a parser of any scheme may take for the login, however it treats backslashes. */
 const LOGIN = /^([a-z+.-]+:\/*)([^/?#]*)@/i;
+
+/** As long as a key may be (`access_key.ts`); rooms with such names are drawn at random, and as secret. */
+const ACCESS_KEY = /^(wss?:\/\/[^/?#]+\/)[\w-]{16,128}(?=\/|$)/i;
 
 /** Unicode's controls: C0, DEL and C1; and its line and paragraph separators. */
 const CONTROL = /[\p{Cc}\u2028\u2029]/u;

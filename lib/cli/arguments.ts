@@ -108,6 +108,16 @@ export function readArguments(args: readonly string[], spec: ArgumentSpec): Argu
       { remedy: helpHint(command) },
     );
   }
+  const empty = rest.indexOf(""); // such as a variable of a script that is not set
+  if (empty >= 0) {
+    const name = operands.names?.[empty] ?? operands.names?.at(-1);
+    throw new UsageError(
+      name === undefined ? "an argument is empty" : `an argument is empty: ${name}`,
+      {
+        remedy: helpHint(command),
+      },
+    );
+  }
   return {
     flags: new Set(flags.filter((name) => parsed[name] === true)),
     values: new Map(values.flatMap((name) => given.get(name)!.slice(0, 1).map((v) => [name, v]))),

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { malformed, undefinedIfMalformed } from "../base/errors.ts";
 import {
   configFolder,
   lockPrivateFile,
@@ -28,7 +29,10 @@ export async function readConfig(): Promise<UserConfig> {
   if (path === undefined) return EMPTY_CONFIG;
   try {
     const text = await readPrivateFile(path, MAX_BYTES);
-    return text === undefined ? EMPTY_CONFIG : decodeConfig(text);
+    if (text === undefined) return EMPTY_CONFIG;
+    const config = decodeConfig(text);
+    await requireTickets(config);
+    return config;
   } catch (error) {
     throw new UsageError(`Cannot use ${path}: ${reasonOfFile(error, path)}`, { cause: error });
   }
@@ -76,6 +80,16 @@ export async function withConfig(given: Arguments): Promise<Arguments> {
 /** The friend of this name. */
 export async function findFriend(name: string): Promise<FriendEntry | undefined> {
   return (await readConfig()).peers.get(name);
+}
+
+/** @throws {MalformedMessageError} if the ticket of a friend is not one */
+async function requireTickets({ peers }: UserConfig): Promise<void> {
+  if (peers.size === 0) return;
+  const { decodeTicket } = await import("../peer/ticket.ts");
+  for (const [name, { ticket }] of peers) {
+    if (undefinedIfMalformed(() => decodeTicket(ticket)) !== undefined) continue;
+    throw malformed("settings", `peers.${name}.ticket is not a ticket, or a damaged one`);
+  }
 }
 
 async function configPath(): Promise<string | undefined> {

@@ -18,7 +18,8 @@ import type { SecretReader } from "./secrets.ts";
 /**
  * Reads `--proxy`, or the environment where that is permitted.
  *
- * @throws {UsageError} if it is not the URL of a proxy; the message does not show the login
+ * @throws {UsageError} if it is not the URL of a proxy, and the message does not show the login; or if `NO_PROXY` has
+ * everything go around `--proxy`, which whoever names a proxy does not expect
  */
 export async function readProxy(
   { values }: Pick<Arguments, "values">,
@@ -26,6 +27,9 @@ export async function readProxy(
 ): Promise<ProxyOptions | undefined> {
   const noProxy = await readVariable("NO_PROXY") ?? await readVariable("no_proxy");
   const given = values.get("proxy");
+  if (given !== undefined && noProxy?.trim() === "*") {
+    throw new UsageError("--proxy is of no use with NO_PROXY=*, which sends everything around it");
+  }
   const named = given === undefined
     ? await readEnvironment(noProxy)
     : { what: "--proxy", url: await secrets.read("--proxy", given) };

@@ -64,6 +64,12 @@ export async function readTarget(
     );
   }
   if (name === "") throw new UsageError("the ticket or code is empty");
+  if (/^punchline-hand:/i.test(name)) {
+    throw new UsageError("this is a message of manual signaling, not a ticket", {
+      remedy:
+        "Paste it where a command asks for it; start that one with a ticket, from `punchline:` on",
+    });
+  }
   if (!/punchline:/i.test(text.replaceAll(/\s/g, ""))) {
     throw new UsageError("this is neither a ticket, nor a code, nor a friend's name", {
       remedy: "Copy the ticket from `punchline:` on, or type the code like 7-amber-walrus-otter",

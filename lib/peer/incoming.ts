@@ -426,6 +426,8 @@ export class IncomingRequest {
   ): void {
     const { context, connections } = this.#options;
     const { session } = this;
+    // The other side has lost the path: what has cut it may have changed what a base socket has learned here.
+    if (!isNew && wants === "any") context.baseSockets?.discard();
     tasks.run(async (signal) => {
       const { connectionKey } = await abortable(session.ready, signal);
       if (isNew && this.#mayReturn) {

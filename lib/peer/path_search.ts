@@ -112,11 +112,10 @@ export async function searchPaths(
     const remedy = "Leave `strategies` out, and `relayOnly`";
     throw new UnreachableError(message, [], { remedy });
   }
-  try {
-    return await new PathSearch(context, options).run();
-  } finally {
-    if (!session.isManual) context.baseSockets?.warm(); // only now: its dials would disturb the prediction of ports
-  }
+  const hasMoved = await new PathSearch(context, options).run();
+  // Only now: its dials would disturb the prediction of ports. After a failure the network may be about to change.
+  if (!session.isManual) context.baseSockets?.warm();
+  return hasMoved;
 }
 
 class PathSearch {

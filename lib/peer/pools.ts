@@ -232,7 +232,9 @@ export class SignalingPool implements AsyncDisposable {
     // Ends the opening of this connection only, when its last lease is given back.
     const controller = new AbortController();
     const signaling = this.#open(url, controller.signal);
-    const idleTimer = new ResettableTimer(() => void this.#close(url, entry));
+    const idleTimer = new ResettableTimer(() => {
+      this.#close(url, entry).catch(() => {}); // nothing waits for it, and it is not needed any more
+    });
     const entry: Entry = { signaling, controller, idleTimer, leases: 0 };
     this.#entries.set(url, entry);
     const forget = () => {
@@ -301,14 +303,16 @@ export class ServerMemory {
   /**
    * The servers to connect to, of those that a ticket names: the rendezvous servers that worked last time first, the nearest of
    * them before the others, of which at most {@linkcode MAX_RENDEZVOUS} are for now, and the rest is to replace those that
-   * fail; and no public broker that was dead a moment ago, unless nothing else is left.
+   * fail; and no public broker that was dead a moment ago, if another server works. If none does, this host may have been
+   * offline, which says nothing about the brokers.
    */
   choose(urls: readonly string[], nowMs: number): { now: string[]; spare: string[] } {
     const isDead = (url: string) =>
       PUBLIC_BROKERS.includes(url) &&
       nowMs - (this.#servers.get(url)?.failedAtMs ?? -Infinity) < DEAD_MS;
+    const works = (url: string) => !WITHOUT_SERVER.test(url) && this.#servers.get(url)?.works;
     const alive = urls.filter((url) => !isDead(url));
-    const usable = alive.length > 0 ? alive : urls;
+    const usable = alive.some(works) ? alive : urls;
     const rendezvous = usable.filter((url) => /^wss?:/i.test(url));
     const ranked = rendezvous.toSorted((a, b) => this.#rank(a) - this.#rank(b));
     const others = usable.filter((url) => !rendezvous.includes(url));
@@ -404,6 +408,9 @@ const KEPT_MS = 30_000;
 
 /** Chosen by us: a broker that restarts is back by then, and one that is gone costs an attempt every ten minutes. */
 const DEAD_MS = 600_000;
+
+/** Ways to meet that work offline, too. */
+const WITHOUT_SERVER = /^(?:lan|hand):/i;
 
 /** Chosen by us: more than any round trip. */
 const UNKNOWN_RTT_MS = 60_000;

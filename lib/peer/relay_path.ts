@@ -13,6 +13,7 @@ import {
   RefusedError,
   UnreachableError,
 } from "../base/errors.ts";
+import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import {
   formatTransportAddress,
@@ -300,9 +301,10 @@ class RelayPath {
   async #join(id: string, afterMs: number): Promise<void> {
     if (afterMs > 0) await delay(afterMs, { signal: this.#signal });
     const rendezvous = this.#rendezvous.get(id)!;
-    const attempt = this.#dials.get(id) ?? this.#startAttempt(rendezvous.url);
+    const shown = withoutLogin(rendezvous.url);
+    const attempt = this.#dials.get(id) ?? this.#startAttempt(shown);
     this.#dials.set(id, attempt);
-    attempt.tried(rendezvous.url);
+    attempt.tried(shown);
     let isFinal = false;
     try {
       const token = this.#sharedSecret(`rendezvous ${id}`);

@@ -239,7 +239,7 @@ export class BaseSocket implements AsyncDisposable {
 
   /**
    * This base socket or, if its mapping may be gone, a new one in its place: servers reset idle connections, and some
-   * NATs end the mapping with them. A port that a router forwards must stay.
+   * NATs end the mapping with them. A port that a router forwards must stay, unless this host has moved to another network.
    *
    * @throws the signal's reason; this base socket is disposed of then
    */
@@ -247,9 +247,18 @@ export class BaseSocket implements AsyncDisposable {
     const { servers } = this.#options;
     const isYoung = performance.now() - this.#openedAtMs < MAX_IDLE_MS;
     const isForwarded = this.#description.candidates.some(({ kind }) => kind === "mapped");
-    if (isYoung || servers.length === 0 || isForwarded) return this;
+    const isLasting = isYoung || servers.length === 0 || isForwarded;
+    if (isLasting && !await this.#hasMoved()) return this;
     await this[Symbol.asyncDispose]();
     return await BaseSocket.open({ ...this.#options, signal: signal ?? this.#options.signal });
+  }
+
+  /** Whether an address that the description offers is no longer this host's, as far as its interfaces are known. */
+  async #hasMoved(): Promise<boolean> {
+    const listed = await this.#options.network.localAddresses();
+    if (listed === undefined) return false;
+    const own = new Set(listed.map(({ ip }) => ip));
+    return hostIps(this.#description).some((ip) => !own.has(ip));
   }
 
   /** Keeps the NAT's mapping and its connection in use until the result is disposed of. */

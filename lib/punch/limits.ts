@@ -129,8 +129,6 @@ export interface DialTarget {
   readonly isBirthday: boolean;
   /** Whether the packet is a datagram, not a SYN. Default: `false`. */
   readonly isDatagram?: boolean;
-  /** Whether the datagrams are tens of seconds apart, for a peer whose offer people carry. Default: `false`. */
-  readonly isSlow?: boolean;
 }
 
 /** What one peer may still make this host send. */
@@ -213,10 +211,9 @@ export class DialBudget {
 
   /** Whether one port may get more than a few packets. */
   #mayGoOn(
-    { isExpected, isBirthday, isDatagram = false, isSlow = false }: DialTarget,
-    { packets, isResetting }: PortCount,
+    { isExpected, isBirthday, isDatagram = false }: DialTarget,
+    { isResetting }: PortCount,
   ): boolean {
-    if (isSlow) return packets < PUNCH_LIMITS.maxSynsElsewhere;
     const limit = isDatagram ? UDP_LIMITS.maxSockets : PUNCH_LIMITS.maxTries;
     return isExpected && (isBirthday || isResetting) && this.#expected < limit;
   }

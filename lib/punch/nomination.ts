@@ -167,10 +167,10 @@ export class Nomination implements AsyncDisposable {
 export class AttemptRecord {
   /** SYNs, or probes by UDP, sent so far. */
   tries = 0;
-  /** This side's addresses, by those of the other side. */
-  readonly #candidates = new Map<string, string | null>();
   /** How many of them were reset. */
   resets = 0;
+  /** This side's addresses, by those of the other side. */
+  readonly #candidates = new Map<string, string | null>();
   readonly #kind: PathKind;
   readonly #method: PunchMethodName | null;
   readonly #remote: string;

@@ -51,10 +51,11 @@ export function encodeCompactOffer(
   sharedSecret: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
   const { role, key, answers, isWaiting, round, sampleAgeMs, side, udp } = offer;
-  const both = udp === undefined ? [side] : [side, udp];
+  const merged = mergeCandidates(side, udp);
+  const sorted = udp && { ...udp, candidates: candidatesFor("udp", merged) };
+  const both = sorted === undefined ? [side] : [side, sorted];
   const flags = ROLES.indexOf(role) | bit(isWaiting, 1) | bit(answers !== null, 2) |
     bit(udp !== undefined, 3) | round << 4 | bit(hasSamples(side), 6) | bit(hasSamples(udp), 7);
-  const candidates = mergeCandidates(side, udp);
   const content = concat(
     Uint8Array.of(VERSION, flags),
     seedOf(key),
@@ -62,8 +63,8 @@ export function encodeCompactOffer(
     uint16(Math.min(Math.round(sampleAgeMs), 0xffff)),
     Uint8Array.of(synBits(side.profile)),
     ...both.map(encodeDescription),
-    Uint8Array.of(candidates.length),
-    ...candidates.map((each) => encodeCandidate(each, both)),
+    Uint8Array.of(merged.length),
+    ...merged.map((each) => encodeCandidate(each, both)),
   );
   if (sharedSecret.length === 0) return content;
   return concat(content, authenticator(content, sharedSecret));
@@ -173,6 +174,9 @@ function withCandidates(
   syns: SynBehavior,
   candidates: readonly Candidate[],
 ): PunchDescription {
+  if (candidates.length > MAX_CANDIDATES) {
+    throw invalid("candidates", `a list of at most ${MAX_CANDIDATES} for each transport`);
+  }
   const externalIp = givenIp === undefined ? reflexiveIp(candidates) : givenIp;
   if (externalIp === undefined) throw invalid("externalIp", "that of a candidate");
   return { profile: { ...profile, ...syns, externalIp }, candidates, punchPort, canListenBeside };
@@ -211,11 +215,9 @@ function candidatesFor(
   transport: "tcp" | "udp",
   merged: readonly MergedCandidate[],
 ): Candidate[] {
-  const candidates = merged.flatMap(({ kind, ip, [transport]: port }): Candidate[] =>
+  return merged.flatMap(({ kind, ip, [transport]: port }): Candidate[] =>
     port === undefined ? [] : [{ kind, address: { ip, port } }]
   );
-  if (candidates.length <= MAX_CANDIDATES) return candidates;
-  throw invalid("candidates", `a list of at most ${MAX_CANDIDATES} for each transport`);
 }
 
 function encodeCandidate(

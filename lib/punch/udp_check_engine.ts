@@ -36,7 +36,8 @@ import {
 /** The checks before they start. */
 export function initialUdpChecksState(plan: PunchPlan, options: UdpChecksOptions): UdpChecksState {
   const { carryingMs = 0 } = options;
-  const tries = carryingMs === 0 ? TRIES : OPENING_TRIES + Math.floor(carryingMs / KEEP_OPEN_MS);
+  const lasting = OPENING_TRIES + Math.floor(carryingMs / KEEP_OPEN_MS);
+  const tries = carryingMs === 0 ? TRIES : Math.min(TRIES, lasting);
   let fresh = FIRST_FRESH_SOCKET;
   const checks = plan.dials.flatMap((dials, entry) => {
     const { targets, perTarget, from, localPorts, startMs, spacingMs } = dials;
@@ -425,8 +426,11 @@ const TRIGGERED_TRIES = 4;
 /** How many probes open a filter for a peer that starts minutes later. Chosen by us: one of them may be lost. */
 const OPENING_TRIES = 2;
 
-/** Chosen by us: many routers close after 30 s, although RFC 4787 REQ-5 requires two minutes. */
-const KEEP_OPEN_MS = 25_000;
+/**
+ * Chosen by us: the eight probes that one port may get last for four minutes. Many routers close after 30 s, although RFC 4787
+ * REQ-5 requires two minutes; the peer probes for 5 s, so its last probe meets an open filter.
+ */
+const KEEP_OPEN_MS = 35_000;
 
 /** From the first probe of a target to the second; it doubles then. Chosen by us: 8 probes last for 5 s. */
 const FIRST_REPEAT_MS = 40;

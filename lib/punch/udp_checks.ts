@@ -280,14 +280,13 @@ export class UdpChecks {
   }
 
   #targetOf(target: TransportAddress, entry: number): DialTarget {
-    const { context: { remote, facts }, carryingMs } = this.#options;
+    const { remote, facts } = this.#options.context;
     return {
       address: { ip: unwrapIp(target.ip, facts?.nat64Prefixes), port: target.port },
       isExternal: target.ip === remote.profile.externalIp,
       isExpected: this.#plan.dials[entry]?.isExpected ?? false,
       isBirthday: this.#plan.method === "birthday",
       isDatagram: true,
-      isSlow: carryingMs > 0,
     };
   }
 

@@ -15,6 +15,7 @@ import { ByteReader, concat, equalBytes, fromBase64url, toBase64url } from "../b
 import { hash } from "../base/crypto.ts";
 import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { optionalResolvers } from "../base/tasks.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import { MAX_SIGNAL_BYTES } from "./channel.ts";
 import {
   requirePublishable,
@@ -32,7 +33,7 @@ export interface ManualTransportOptions {
   readonly write: (line: string) => void;
   /** The lines that the user pastes; a message may span several. */
   readonly lines: AsyncIterable<string>;
-  /** Called for pasted lines that are not a message, or a damaged one. */
+  /** Called for pasted lines that are not a message, or a damaged one, or lead nowhere. */
   readonly onGarbage?: (error: MalformedMessageError) => void;
 }
 
@@ -80,6 +81,8 @@ class ManualSignaling implements SignalingConnection {
   readonly #undelivered: ReceivedMessage[] = [];
   /** The beginning of a message that continues in the next line. */
   #incomplete = "";
+  /** Fires when the rest of a message does not follow. */
+  readonly #restTimer = new ResettableTimer(() => this.#report(REST_IS_MISSING));
   /** Whether the lines belong to a message of an earlier version, which was reported. */
   #isOutdated = false;
   #failure: NetworkError | undefined;
@@ -119,6 +122,7 @@ class ManualSignaling implements SignalingConnection {
   // deno-lint-ignore require-await -- as above
   async [Symbol.asyncDispose](): Promise<void> {
     this.#failure ??= new NetworkError(`Cannot use ${MANUAL_URL}: it is closed`, "closed");
+    this.#restTimer.clear();
     this.#end.resolve();
   }
 
@@ -145,10 +149,15 @@ class ManualSignaling implements SignalingConnection {
     if (startsManualMessage(line) || this.#isOutdated) this.#dropIncomplete();
     const text = this.#incomplete + line;
     this.#incomplete = "";
+    this.#restTimer.clear();
     try {
       const decoded = decodeManualMessage(text);
-      if (decoded.kind === "incomplete") this.#incomplete = text;
-      else this.#deliver(decoded);
+      if (decoded.kind === "incomplete") {
+        this.#incomplete = text;
+        this.#restTimer.set(REST_MS);
+      } else if (this.#shown.has(text.replaceAll(ADDED_BY_PASTING, ""))) {
+        this.#report("it is the one that is shown here; the other side shows another one");
+      } else this.#deliver(decoded);
     } catch (error) {
       if (!(error instanceof MalformedMessageError)) throw error;
       this.#options.onGarbage?.(error);
@@ -158,13 +167,20 @@ class ManualSignaling implements SignalingConnection {
   #dropIncomplete(): void {
     if (this.#incomplete === "") return;
     this.#incomplete = "";
-    this.#options.onGarbage?.(malformed("message", "it is cut off, its end is missing"));
+    this.#restTimer.clear();
+    this.#report("it is cut off, its end is missing");
+  }
+
+  #report(why: string): void {
+    this.#options.onGarbage?.(malformed("message", why));
   }
 
   #deliver(received: ReceivedMessage): void {
     const topics = this.#listeners.topics.filter((topic) => topic.startsWith(received.topicStart));
     for (const topic of topics) this.#listeners.deliver(topic, received.message);
     if (topics.length > 0) return;
+    // It is kept in case that its topic gets a listener.
+    if (this.#listeners.topics.length > 0) this.#report("it belongs to another ticket or attempt");
     this.#undelivered.push(received);
     if (this.#undelivered.length > MAX_KEPT) this.#undelivered.shift();
   }
@@ -277,6 +293,7 @@ export const MANUAL_URL = "hand:";
 const PREFIX = "punchline-hand:";
 const OUTDATED_PREFIX = "punchline-message:";
 const OUTDATED = "it was made by an older version; update the other side";
+const REST_IS_MISSING = "its end is missing: paste the rest, or all of it again";
 const VERSION = 3;
 const TOPIC_START_BYTES = 3;
 const CHECKSUM_BYTES = 4;
@@ -293,6 +310,9 @@ const ADDED_BY_PASTING = /[\s\u00ad\u200b-\u200d\u2060]+/g;
 
 /** The longest message, with room for white space that pasting adds. */
 const MAX_TEXT_LENGTH = 16_384;
+
+/** How long the rest of a message may take before a person is told. Chosen by us: a paste is over sooner. */
+const REST_MS = 2000;
 
 /** Chosen by us: more messages than anyone has on a screen. */
 const MAX_KEPT = 64;

@@ -291,6 +291,13 @@ Deno.test("settings say where to meet; without permission they are not read, and
     const broken = await start(args, { env, permissions }).end();
     assertEquals(broken.code, 2);
     assertMatch(broken.stderr, /Cannot use .*config\.json: .*"rendezvouz" is unknown/);
+    await Deno.writeTextFile(file, '{ "peers": { "laptop": { "ticket": "punchline:A" } } }');
+    const damaged = await start(["connect", "laptop"], { env, permissions }).end();
+    assertEquals(damaged.code, 2);
+    assertMatch(
+      damaged.stderr,
+      /config\.json: .*peers\.laptop\.ticket is not a ticket, or a damaged/,
+    );
     await Deno.writeTextFile(file, "{}");
     const add = ["peers", "add", "laptop", TICKET, "--rendezvous", servers.url];
     const unwritable = await start(add, { env, permissions }).end();

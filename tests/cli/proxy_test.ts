@@ -63,14 +63,26 @@ Deno.test("--proxy, a file, stdin and the environment name the proxy, and both s
   ));
 
 Deno.test("NO_PROXY=* turns the proxy of the environment off, and nothing else needs its permission", async () => {
-  const env = { HTTPS_PROXY: "http://127.0.0.1:1", NO_PROXY: "*" };
+  const listen = ["listen", "--rendezvous", "ws://127.0.0.1:1"];
+  const wrong = { HTTPS_PROXY: "socks4://127.0.0.1:1" }; // whoever reads it complains
   const permissions = ["--allow-env=HTTPS_PROXY,NO_PROXY"];
-  const none = await start(["listen", "--rendezvous", "ws://127.0.0.1:1"], { env, permissions })
-    .end();
-  assert(none.code !== 0 && !none.stderr.includes("proxy"), none.stderr);
-  // Without the permission, the variable is not read; reading it would be a prompt, or an error.
-  const unread = await start(["listen", "--rendezvous", "ws://127.0.0.1:1"], { env }).end();
-  assertEquals(unread.stderr.includes("proxy"), false);
+  const read = await start(listen, { env: wrong, permissions }).end();
+  assertEquals(read.code, 2, read.stderr);
+  assertStringIncludes(read.stderr, "HTTPS_PROXY socks4://");
+  for (const options of [{ env: { ...wrong, NO_PROXY: "*" }, permissions }, { env: wrong }]) {
+    const { code, stderr } = await start(listen, options).end();
+    assert(code !== 0 && code !== 2, stderr);
+    assertEquals(stderr.includes("socks4"), false, stderr);
+  }
+});
+
+Deno.test("--proxy is not left out in silence because of NO_PROXY=*", async () => {
+  const { code, stderr } = await start(["listen", ...MEETING, "--proxy", "http://127.0.0.1:1"], {
+    env: { NO_PROXY: "*" },
+    permissions: ["--allow-env=NO_PROXY"],
+  }).end();
+  assertEquals(code, 2, stderr);
+  assertStringIncludes(stderr, "NO_PROXY=*");
 });
 
 Deno.test("with --json, a refusal of the proxy is in the events, with the remedy and without the login", async () => {

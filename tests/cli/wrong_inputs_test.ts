@@ -126,7 +126,13 @@ const WRONG: readonly Wrong[] = [
   ],
   [["stun", "a", "b"], 'unexpected argument "b"', EXPLAINED],
   [["stun", "192.0.2.1:99999"], 'Cannot parse port: "99999" is not a number from 1 to 65535'],
-  [["stun", ""], 'Cannot parse address: "" names no host'],
+  [
+    ["stun", ""],
+    "an argument is empty: HOST[:PORT] (the STUN server)",
+    EXPLAINED,
+  ],
+  [["send", "", "--lan"], "an argument is empty: FILE (a file or a folder)", EXPLAINED],
+  [["send", ".", "", "--lan"], "an argument is empty: FILE (a file or a folder)", EXPLAINED],
   [
     ["stun", "192.0.2.1", "--udp"],
     "unknown option --udp",
@@ -355,6 +361,11 @@ const WRONG: readonly Wrong[] = [
   [["recv", "photos/"], NEITHER, HOW_TO_TYPE],
   [["connect", "7amberwalrusotter"], NEITHER, HOW_TO_TYPE],
   [["connect", " "], "the ticket or code is empty"],
+  [
+    ["recv", "punchline-hand:AwAAAAADAQIDqI3hrg"],
+    "this is a message of manual signaling, not a ticket",
+    "Paste it where a command asks for it; start that one with a ticket, from `punchline:` on",
+  ],
   [["connect", TICKET.slice(0, 59)], "Cannot read ticket: it is cut off", COPY_TICKET],
   [["connect", TICKET.slice(0, 60)], "Cannot read ticket: the checksum is wrong", COPY_TICKET],
   [

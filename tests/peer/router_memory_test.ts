@@ -84,3 +84,27 @@ Deno.test("BaseSocketPool goes on without a router, adds its mapping late, and w
   await closing;
   assertEquals(added, [MAPPING.external]);
 });
+
+Deno.test("BaseSocketPool takes no base socket that was discarded, and closes it", async () => {
+  const closed: number[] = [];
+  let opened = 0;
+  const open = () => {
+    const number = ++opened;
+    return {
+      needsMapping: false,
+      number,
+      [Symbol.asyncDispose]: () => Promise.resolve(void closed.push(number)),
+    } as unknown as BaseSocket & { number: number };
+  };
+  const slow = Promise.withResolvers<void>();
+  const pool = new BaseSocketPool({ prepare: () => slow.promise.then(open) });
+  pool.warm();
+  pool.discard();
+  pool.discard();
+  const taken = pool.take(AbortSignal.timeout(5000));
+  slow.resolve();
+  const { number } = await taken as BaseSocket & { number: number };
+  pool.warm();
+  await pool[Symbol.asyncDispose]();
+  assertEquals([number, opened, closed], [2, 3, [1, 3]]);
+});

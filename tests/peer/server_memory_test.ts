@@ -39,9 +39,12 @@ Deno.test("those that worked come first, the nearest before others, and those th
   assertEquals(memory.choose([five, four, one], 0).now, [one, four, five]);
 });
 
-Deno.test("a public broker that is dead is left out for ten minutes, unless nothing else is left", () => {
+Deno.test("a public broker that is dead is left out for ten minutes, if another server works", () => {
   const memory = new ServerMemory();
   memory.noteFailed(BROKER, 1000);
+  memory.noteOpened("lan:"); // which says nothing about servers
+  assertEquals(memory.choose([BROKER, OTHER, "lan:"], 2000).now, [BROKER, OTHER, "lan:"]);
+  memory.noteOpened(OTHER);
   assertEquals(memory.choose([BROKER, OTHER, "lan:"], 2000).now, [OTHER, "lan:"]);
   assertEquals(memory.choose([BROKER], 2000).now, [BROKER]);
   assertEquals(memory.choose([BROKER, OTHER], 601_000).now, [BROKER, OTHER]);
@@ -54,6 +57,16 @@ Deno.test("a public broker that is dead is left out for ten minutes, unless noth
     "mqtt://broker.example",
     OTHER,
   ]);
+});
+
+Deno.test("after an outage of this host, in which all servers failed, all of them are used again", () => {
+  const memory = new ServerMemory();
+  const urls = ["lan:", BROKER, OTHER];
+  for (const url of urls) memory.noteOpened(url);
+  for (const url of [BROKER, OTHER]) memory.noteFailed(url, 1000);
+  assertEquals(memory.choose(urls, 2000).now, urls);
+  memory.noteOpened(OTHER);
+  assertEquals(memory.choose(urls, 3000).now, ["lan:", OTHER]);
 });
 
 Deno.test("only the servers that were used last are remembered", () => {

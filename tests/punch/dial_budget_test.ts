@@ -23,12 +23,6 @@ Deno.test("eight packets go to a port of the peer's external address", () => {
   assertEquals(granted(budget, at(3, { isExpected: true })), 8);
 });
 
-Deno.test("16 packets go to a port if they are tens of seconds apart, because people carry the offers", () => {
-  const budget = new DialBudget();
-  assertEquals(granted(budget, at(1, { isDatagram: true, isSlow: true })), 16);
-  assertEquals(granted(budget, at(2, { isDatagram: true, isExpected: true, isSlow: true })), 16);
-});
-
 Deno.test("200 packets go to the ports where the peer is expected, together, while they reset", () => {
   const budget = new DialBudget();
   assertEquals(granted(budget, at(1, { isExpected: true }), 0, true), 200);

@@ -224,6 +224,36 @@ Deno.test("BaseSocket does not wait for a lost answer if a NAT test report fills
     assert(time.nowMs <= 160 + 40, `${time.nowMs} ms`);
   }));
 
+Deno.test("BaseSocket is renewed once it is old, unless a router forwards its port", () =>
+  behind(portRestricted, async ({ open }) => {
+    const base = await open([ONE, OTHER]);
+    assertEquals(await base.renew(), base);
+    await delay(25_000);
+    await using renewed = await base.renew();
+    assert(renewed !== base);
+    await renewed.addMapped({ ip: "203.0.113.200", port: 4000 }, new AsyncDisposableStack());
+    await delay(25_000);
+    assertEquals(await renewed.renew(), renewed);
+  }));
+
+Deno.test("BaseSocket is renewed in another network, even if it is young and a router forwards its port", () =>
+  behind(portRestricted, async ({ host, open }) => {
+    let ip = "192.168.1.2";
+    const listed = await host.network.localAddresses();
+    const network = networkWith(host.network, {
+      localAddresses: () =>
+        Promise.resolve(listed?.map((each) => each.ip === "192.168.1.2" ? { ...each, ip } : each)),
+    });
+    const base = await open([ONE, OTHER], { network });
+    await base.addMapped({ ip: "203.0.113.200", port: 4000 }, new AsyncDisposableStack());
+    assertEquals(await base.renew(), base);
+    ip = "10.0.0.2";
+    await using renewed = await base.renew();
+    const { candidates } = renewed.description;
+    assertEquals(candidates.map(({ kind }) => kind), ["reflexive", "host"]);
+    assertEquals(candidates.at(-1)?.address.ip, "10.0.0.2");
+  }));
+
 Deno.test("BaseSocket finds its IPv6 address if the interfaces are not known", () =>
   behind(portRestricted, async ({ host, internet }) => {
     const web = internet.host("web", { addresses: ["2001:db8:99::1"], link: { delayMs: 20 } });

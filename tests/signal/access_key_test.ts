@@ -1,5 +1,8 @@
-import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { RefusedError } from "../../lib/base/errors.ts";
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { RefusedError, UnreachableError } from "../../lib/base/errors.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import type { PeerProgress } from "../../lib/peer/options.ts";
+import { Peer } from "../../lib/peer/peer.ts";
 import { AccessKey } from "../../lib/signal/rendezvous/access_key.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
@@ -25,6 +28,35 @@ for (const bad of ["", "short", "with a space in it", "ümlaut-0123456789", "x".
     assertEquals(error.message.includes(bad) && bad !== "", false);
   });
 }
+
+Deno.test("neither events nor attempts nor errors of peers show the key", async () => {
+  await using server = await serveRendezvous({
+    network: systemNetwork,
+    local: { ip: "127.0.0.1", port: 0 },
+    accessKey: KEY,
+    limits: { maxRelays: 0 },
+  });
+  const seen: PeerProgress[] = [];
+  const onProgress = (progress: PeerProgress) => seen.push(progress);
+  const url = `ws://127.0.0.1:${server.local.port}/${KEY}`;
+  const options = { signaling: [url], servers: [], mapPorts: false, relayOnly: true, onProgress };
+  await using listener = await Peer.open(options);
+  await using dialer = await Peer.open({ ...options, listen: false });
+  const accepting = listener.nextIncoming().then((incoming) => incoming.accept());
+  const errors = await Promise.all(
+    [dialer.connect(listener.ticket), accepting].map((each) =>
+      assertRejects(() => each, UnreachableError)
+    ),
+  );
+  const shown = `ws://127.0.0.1:${server.local.port}/…`;
+  for (const { attempts } of errors) {
+    assertEquals(attempts.map(({ remote }) => remote), [shown]);
+    assertEquals(attempts.map(({ candidates }) => candidates[0]?.remote), [shown]);
+  }
+  assertEquals(new Set(seen.flatMap((each) => "url" in each ? [each.url] : [])), new Set([shown]));
+  const all = JSON.stringify([seen, errors.map(({ message, attempts }) => [message, attempts])]);
+  assertEquals(all.includes(KEY), false, all);
+});
 
 Deno.test("a private server serves those who know the key, and answers 404 to all others", () =>
   simulate(async ({ internet }) => {

@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
@@ -79,6 +79,44 @@ Deno.test("a message that is cut off by the end of the lines is reported", async
   const { garbage, read } = await open([HELLO.slice(0, 30)]);
   await read;
   assertEquals(garbage.length, 1);
+});
+
+Deno.test("a message whose end does not follow is reported, and may still be completed", async () => {
+  const isReported = Promise.withResolvers<string>();
+  const signaling = await manualTransport({
+    write() {},
+    lines: (async function* () {
+      yield HELLO.slice(0, 20);
+      await isReported.promise;
+      yield HELLO.slice(20);
+    })(),
+    onGarbage: ({ message }) => isReported.resolve(message),
+  }).open({ network });
+  assertMatch(await isReported.promise, /its end is missing: paste the rest, or all of it again/);
+  assertEquals(toText(await next(signaling)), "hello");
+});
+
+Deno.test("one's own message, and one of another attempt, are reported when they are pasted", async () => {
+  const pasted = new TransformStream<string, string>();
+  const writer = pasted.writable.getWriter();
+  const shown: string[] = [];
+  const garbage: string[] = [];
+  const signaling = await manualTransport({
+    write: (line) => shown.push(line),
+    lines: pasted.readable,
+    onGarbage: ({ message }) => garbage.push(message),
+  }).open({ network });
+  const received = next(signaling);
+  await signaling.publish(OTHER, toBytes("an offer"));
+  await writer.write(` ${shown[0]!.slice(0, 30)}\n${shown[0]!.slice(30)} `);
+  await writer.write(encodeManualMessage({ topic: OTHER, message: toBytes("old") }));
+  await writer.write(HELLO);
+  assertEquals(toText(await received), "hello");
+  assertEquals(garbage.map((message) => message.replace("Cannot read message: ", "")), [
+    "it is the one that is shown here; the other side shows another one",
+    "it belongs to another ticket or attempt",
+  ]);
+  assertEquals(toText(await next(signaling, OTHER)), "old");
 });
 
 Deno.test("a message that was pasted before its topic had a listener is delivered later", async () => {

@@ -43,7 +43,7 @@ export type Decoded<T> = (T & { readonly kind: "message" }) | {
 /**
  * The bytes of a request for a tunnel.
  *
- * @throws {RangeError} if the host is something else than a name or an IP address
+ * @throws {RangeError} if the host is something else than a name or an IP address, or the user has a colon
  */
 export function encodeConnect(target: ProxyTarget, login?: ProxyLogin): Uint8Array<ArrayBuffer> {
   const authority = authorityOf(target);
@@ -186,7 +186,11 @@ function requireHost(host: string): void {
   throw new RangeError("Cannot connect through a proxy: the host is not a name");
 }
 
+/** The first colon ends the user (RFC 7617 §2). */
 function basic({ username, password }: ProxyLogin): string {
+  if (username.includes(":")) {
+    throw new RangeError("Cannot log in to an HTTP proxy: the user must not have a colon");
+  }
   return new TextEncoder().encode(`${username}:${password}`).toBase64();
 }
 

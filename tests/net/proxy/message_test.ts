@@ -30,6 +30,12 @@ Deno.test("CONNECT names host and port twice, and logs in by Basic", () => {
   );
 });
 
+Deno.test("a user with a colon, which a proxy would read as another login, is refused", () => {
+  const login = { username: "me:too", password: "hidden" };
+  const error = assertThrows(() => encodeConnect({ host: "a", port: 1 }, login), RangeError);
+  assertEquals(/too|hidden/.test(error.message), false);
+});
+
 Deno.test("a host that would end the line of a request is refused, by both protocols", () => {
   for (const host of ["a b", "a\r\nX: y", "a/", "", "a@b", "\u{e9}.example"]) {
     assertThrows(() => encodeConnect({ host, port: 1 }), RangeError);
