@@ -138,12 +138,7 @@ function onHello(
   if (path === undefined) return { state, actions: [] };
   if (path.phase !== "opened") throw new MalformedMessageError("Cannot continue: a second HELLO");
   if (version !== SESSION_VERSION) {
-    const isOlder = version < SESSION_VERSION;
-    throw new MalformedMessageError(
-      `Cannot continue: the other side speaks version ${version} of the session, ` +
-        `this side version ${SESSION_VERSION}`,
-      { remedy: `Update Punchline on ${isOlder ? "the other side" : "this side"}` },
-    );
+    throw new MalformedMessageError(`Cannot continue: version ${version} is unknown`);
   }
   return state.role === "controlling"
     ? onAnswer(state, path, pathNumber)
