@@ -156,11 +156,11 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   const measured = families.flatMap((family) => resolved.get(family)?.[0] ?? [])[0];
   const [results, [nat64, mtu]] = await runAlongside(
     (signal) => runAll(testFamilies, signal),
-    async (_, testsDone) =>
+    async (aborted, testsDone) =>
       await Promise.all([
         hasIpv6Server ? findNat64(network, testsDone) : [],
         transports.includes("udp") && measured !== undefined
-          ? findMtuHole(network, measured, answered.promise, testsDone)
+          ? findMtuHole(network, measured, answered.promise, { testsDone, aborted })
           : undefined,
       ]),
     signal,
@@ -365,7 +365,7 @@ async function findMtuHole(
   network: Network,
   server: TransportAddress,
   answered: Promise<void>,
-  testsDone: AbortSignal,
+  { testsDone, aborted }: { readonly testsDone: AbortSignal; readonly aborted: AbortSignal },
 ): Promise<Finding | undefined> {
   try {
     await abortable(answered, testsDone); // the first packets of a NAT test must not be mixed with others
@@ -374,7 +374,8 @@ async function findMtuHole(
     const onDone = () => timer.set(MTU_DOUBT_MS);
     testsDone.addEventListener("abort", onDone, { once: true });
     try {
-      return mtuFinding(await measurePathMtu({ network, server, signal: late.signal }));
+      const signal = AbortSignal.any([late.signal, aborted]);
+      return mtuFinding(await measurePathMtu({ network, server, signal }));
     } finally {
       testsDone.removeEventListener("abort", onDone);
       timer.clear();

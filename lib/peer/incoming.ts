@@ -413,9 +413,7 @@ export class IncomingRequest {
   /** Asks the other side to request the connection again, which it does by itself once it notices, too. */
   #recall(connection: PeerConnection): void {
     const { context } = this.#options;
-    context.inBackground(async () =>
-      await (await import("./roaming.ts")).recall(context, connection)
-    );
+    context.inBackground(async () => (await import("./roaming.ts")).recall(context, connection));
   }
 
   #startSearch(

@@ -22,7 +22,6 @@ import {
   type PathCheckState,
   stepPathCheck,
 } from "./path_check_engine.ts";
-import { delay } from "@std/async/delay";
 
 /** The path has let small messages through, and then none of the long ones. */
 export class MtuHoleError extends NetworkError {
@@ -109,7 +108,7 @@ export class PathCheck {
     const isAnswered = () => role === "controlling" || user.rttMs !== undefined;
     try {
       await Promise.race([moved, this.#judged.promise]);
-      while (!isAnswered() && this.#state.verdict === "open") await delay(POLL_MS);
+      await this.#until(isAnswered);
       if (this.#state.verdict === "open") this.#dispatch({ kind: "answered" });
       await this.#judged.promise;
     } catch (error) {
@@ -123,6 +122,19 @@ export class PathCheck {
       throw new NetworkError(`Cannot use the path to ${remote}: it was lost at once`, "reset");
     }
     await moved;
+  }
+
+  /** Resolves once the condition holds, or the check is over. */
+  #until(condition: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const look = () => condition() ? resolve() : timer.set(POLL_MS);
+      const timer = new ResettableTimer(look);
+      look();
+      this.#judged.promise.then(() => {
+        timer.clear();
+        resolve();
+      });
+    });
   }
 
   #dispatch(event: PathCheckEvent): void {

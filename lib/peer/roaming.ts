@@ -32,6 +32,8 @@ export class Roaming {
   readonly #context: PeerContext;
   readonly #connections: ReadonlySet<PeerConnection>;
   #isWatching = false;
+  /** How many connections listen for recalls. */
+  #listening = 0;
 
   /** @param connections the open ones */
   constructor(context: PeerContext, connections: ReadonlySet<PeerConnection>) {
@@ -43,12 +45,20 @@ export class Roaming {
   async follow(connection: PeerConnection, signal: AbortSignal): Promise<void> {
     if (!connection.mayMove || !this.#connections.has(connection)) return;
     if (connection.isControlling) new PathChoice(connection, this.#context.logger);
-    const listening = connection.isControlling ? listenForRecalls(this.#context, connection) : null;
+    const listening = connection.isControlling ? this.#listen(connection) : null;
     if (!this.#isWatching) {
       this.#isWatching = true;
       await this.#watch(signal).finally(() => this.#isWatching = false);
     }
     await listening;
+  }
+
+  /** The further ones notice by themselves: a server takes only so many topics of one client. */
+  async #listen(connection: PeerConnection): Promise<void> {
+    if (this.#listening >= MAX_LISTENING) return;
+    this.#listening++;
+    await listenForRecalls(this.#context, connection);
+    this.#listening--;
   }
 
   async #watch(signal: AbortSignal): Promise<void> {
@@ -160,6 +170,9 @@ function isFree(url: string, { signalingUrls }: PeerContext): boolean {
 
 /** From one look at this host's network to the next. Chosen by us: a change is to be noticed within a second. */
 const WATCH_MS = 500;
+
+/** Chosen by us: a quarter of the topics that a rendezvous takes of a client. */
+const MAX_LISTENING = 16;
 
 /** The waits before each request. Chosen by us: signaling may be opening again at first. */
 const RECALLS_MS: readonly number[] = [0, 300, 700, 1500];
