@@ -396,7 +396,8 @@ class PathSearch {
   ): Promise<boolean> {
     const { session, role, connection: { remoteKey } } = this.#options;
     // The controlling side decides; its end of a path that is not better is reset.
-    const isChecked = report.transport === "tcp" && !report.isRelayed;
+    const isLoopback = ipScope(connection.remote.ip) === "loopback"; // at both ends, or at neither
+    const isChecked = report.transport === "tcp" && !report.isRelayed && !isLoopback;
     const isWanted = role === "controlled" ||
       !(isChecked && this.#options.connection.mtuHole.isKnown) &&
         (this.#best === undefined || isBetter(report, this.#best));
