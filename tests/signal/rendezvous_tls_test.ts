@@ -31,14 +31,21 @@ async function withServers(
 ): Promise<void> {
   using tls = await openTlsAcceptor(FILES);
   const [address, network] = ["127.0.0.1", systemNetwork];
-  await using stun = await serveStun({ network, address, port: 0, tls, sharesTcp: true });
-  const local = stun.addresses[0]!;
-  const serveStunOn = stun.serveConnection.bind(stun);
-  await using rendezvous = await serveRendezvous({
-    ...{ network, local, tls, limits },
-    serveStun: serveStunOn,
-  });
-  await job({ rendezvous, stun, url: `wss://127.0.0.1:${rendezvous.local.port}` });
+  await using stack = new AsyncDisposableStack();
+  for (let tries = 0;; tries++) {
+    const stun = stack.use(await serveStun({ network, address, port: 0, tls, sharesTcp: true }));
+    const local = stun.addresses[0]!;
+    const serveStunOn = stun.serveConnection.bind(stun);
+    const options = { network, local, tls, limits, serveStun: serveStunOn };
+    try {
+      const rendezvous = stack.use(await serveRendezvous(options));
+      return await job({ rendezvous, stun, url: `wss://127.0.0.1:${rendezvous.local.port}` });
+    } catch (error) {
+      // A connection of another test may have the port that is free for UDP.
+      const isTaken = error instanceof NetworkError && error.reason === "address-in-use";
+      if (!isTaken || tries === 5) throw error;
+    }
+  }
 }
 
 Deno.test("one port speaks STUN over UDP, TCP and TLS, and has rooms and the relay over TLS", async () => {
