@@ -164,7 +164,7 @@ function broken(what: string, cause: unknown): TransferError {
 const BREAKS: ReadonlySet<string> = new Set(["reset", "timed-out", "unreachable"]);
 
 /** `next` always gets a signal; this one stands for a caller that passed none. */
-const NEVER = new AbortController().signal;
+const NEVER = AbortSignal.any([]);
 
 /** Chosen by us: more would rarely help. */
 const MAX_FRUITLESS = 5;
