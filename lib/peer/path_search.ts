@@ -114,7 +114,7 @@ export async function searchPaths(
   }
   const hasMoved = await new PathSearch(context, options).run();
   // Only now: its dials would disturb the prediction of ports. After a failure the network may be about to change.
-  if (!session.isManual) context.baseSockets?.warm();
+  if (!session.isManual) context.baseSockets?.warmBriefly();
   return hasMoved;
 }
 

@@ -36,6 +36,8 @@ export class BaseSocketPool implements AsyncDisposable {
   /** Aborted when the pool is disposed of. */
   readonly #disposed = new AbortController();
   #ready: Promise<BaseSocket> | undefined;
+  /** Set while one is ready for a while only. */
+  readonly #briefTimer = new ResettableTimer(() => this.discard());
   /** Calls of the router that are not over, each of which may have opened a port, and base sockets that are being closed. */
   readonly #mappings = new Set<Promise<unknown>>();
 
@@ -47,6 +49,7 @@ export class BaseSocketPool implements AsyncDisposable {
   discard(): void {
     const ready = this.#ready;
     this.#ready = undefined;
+    this.#briefTimer.clear();
     if (ready === undefined) return;
     const disposing: Promise<void> = disposeOnceReady(ready)
       .finally(() => this.#mappings.delete(disposing));
@@ -60,6 +63,12 @@ export class BaseSocketPool implements AsyncDisposable {
     this.#ready.catch(() => {}); // perhaps no take() follows
   }
 
+  /** As {@linkcode BaseSocketPool.warm}, for a connection that may follow soon: later it would be too old to use. */
+  warmBriefly(): void {
+    this.warm();
+    if (this.#ready !== undefined) this.#briefTimer.set(BRIEF_MS);
+  }
+
   /**
    * A base socket, which belongs to the caller. On abort, one that is nearly ready stays in the pool.
    *
@@ -70,6 +79,7 @@ export class BaseSocketPool implements AsyncDisposable {
     const ready = this.#ready;
     if (ready === undefined) return await this.#prepare(either);
     this.#ready = undefined;
+    this.#briefTimer.clear();
     try {
       return await abortable(ready, either);
     } catch (error) {
@@ -80,6 +90,7 @@ export class BaseSocketPool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed.abort(new DOMException("The peer is closed", "AbortError"));
+    this.#briefTimer.clear();
     if (this.#ready !== undefined) await disposeOnceReady(this.#ready);
     await Promise.all(this.#mappings); // which never reject
   }
@@ -396,6 +407,9 @@ export class TopicSubscriptions {
 
 /** How long the answer to a check may take while a peer waits. Chosen by us: a packet may be lost. */
 const [MIN_CHECK_MS, CHECK_ROUND_TRIPS] = [250, 4];
+
+/** As long as a base socket is used without being renewed. */
+const BRIEF_MS = 25_000;
 
 /** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. What takes longer is added when it comes. */
 const MAPPING_TIMEOUT_MS = 300;

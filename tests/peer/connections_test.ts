@@ -1,4 +1,5 @@
-import { assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { ConnectionEvent, PeerConnection } from "../../lib/peer/connection.ts";
 import type { Peer } from "../../lib/peer/peer.ts";
@@ -61,3 +62,18 @@ async function record({ events }: Peer): Promise<ConnectionEvent[]> {
   for await (const event of events) seen.push(event);
   return seen;
 }
+
+Deno.test("a base socket is ready for another connection, and closed if there is none soon", () =>
+  inPeerScene({}, async ({ a, b, open, internet }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b);
+    const accepted = nextOf(bob).then((incoming) => incoming.accept());
+    await using _conn = await alice.connect(bob.ticket);
+    await using _other = await accepted;
+    const socketsOf = ({ name }: typeof a) =>
+      internet.openSockets().filter((socket) => socket.startsWith(`${name}:`)).length;
+    await delay(5000); // one is ready
+    const ready = socketsOf(a);
+    await delay(25_000);
+    assert(socketsOf(a) <= ready - 4, `${ready} sockets, and then ${socketsOf(a)}`);
+  }));
