@@ -59,8 +59,10 @@ labTest(
     const { code, stdout, stderr } = await home.host.output(Deno.execPath(), args);
     assertEquals([code, stdout], [1, ""]);
     for (const name of ["PCP", "NAT-PMP", "UPnP"]) {
-      assertMatch(stderr, new RegExp(`${name} at 192\\.168\\.1\\.1: .*no public address`));
+      assertMatch(stderr, new RegExp(`${name} at 192\\.168\\.1\\.1: gateway .* answered`));
     }
+    assertMatch(stderr, /The router has no public address: .* ask the provider for one/);
+    assertMatch(stderr, /\nThe router's table is full, or it has no public address: .*\n$/);
   },
   NEEDS,
 );

@@ -5,7 +5,13 @@
  */
 
 import { toHex } from "../../base/bytes.ts";
-import { malformed, messageOf, NetworkError, NoResponseError } from "../../base/errors.ts";
+import {
+  malformed,
+  messageOf,
+  NetworkError,
+  NoResponseError,
+  RefusedError,
+} from "../../base/errors.ts";
 import { TokenBucket, waitForTokens } from "../../base/rate_limiter.ts";
 import { BufferedReader, type ByteSource } from "../../base/reader.ts";
 import { optionalResolvers } from "../../base/tasks.ts";
@@ -182,8 +188,9 @@ export class MqttClient {
     } catch (error) {
       const isClosed = this.#failure?.reason === "closed";
       const why = messageOf(error);
+      const isTold = error instanceof NetworkError && error.cause instanceof RefusedError; // in a DISCONNECT
       const isReset = error instanceof NetworkError && error.reason === "reset";
-      const cutOff = isReset ? this.#cutOff() : undefined;
+      const cutOff = isReset && !isTold ? this.#cutOff() : undefined;
       this.#fail(cutOff ?? (error instanceof NetworkError ? error : this.#lost(why, error)));
       this.#pipe.reset();
       if (isClosed) this.#end.resolve();
