@@ -26,5 +26,5 @@ export function watchMemory({ connections, collect }: MemoryOptions): Disposable
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
-/** Chosen by us: a flood brings some thousand connections in this time. */
-const REVIEW_MS = 500;
+/** Chosen by us: a flood brings a thousand connections in this time. */
+const REVIEW_MS = 200;

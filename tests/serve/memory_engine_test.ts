@@ -23,8 +23,8 @@ const TABLE: Readonly<
     ...[[500, 20, ""], [11_000, 40, ""], [22_000, 60, ""], [60_000, 64, ""]] as const,
   ],
   "a flood is collected every few thousand connections": [
-    ...[[500, 4000, ""], [1000, 8192, "garbage"], [1500, 12_000, ""]] as const,
-    ...[[2000, 16_400, "garbage"], [2500, 24_600, "garbage"]] as const,
+    ...[[200, 1000, ""], [400, 2048, "garbage"], [600, 3000, ""]] as const,
+    ...[[800, 4100, "garbage"], [1000, 6200, "garbage"]] as const,
   ],
   "everything is collected once, when a busy time is over": [
     ...[[500, 8192, "garbage"], [5000, 8192, ""], [10_499, 8192, ""]] as const,
