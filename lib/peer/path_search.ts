@@ -396,8 +396,7 @@ class PathSearch {
   ): Promise<boolean> {
     const { session, role, connection: { remoteKey } } = this.#options;
     // The controlling side decides; its end of a path that is not better is reset.
-    const isLoopback = ipScope(connection.remote.ip) === "loopback"; // at both ends, or at neither
-    const isChecked = report.transport === "tcp" && !report.isRelayed && !isLoopback;
+    const isChecked = report.transport === "tcp" && !report.isRelayed;
     const isWanted = role === "controlled" ||
       !(isChecked && this.#options.connection.mtuHole.isKnown) &&
         (this.#best === undefined || isBetter(report, this.#best));
