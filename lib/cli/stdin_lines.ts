@@ -188,7 +188,7 @@ export function showTypedBelow(io: Typed): void {
   typedScreen(io)?.expectTyping();
 }
 
-/** The screen on which the terminal shows what is typed; `undefined` if there is none that can be redrawn. */
+/** The screen on which the terminal shows what is typed; `undefined` if it cannot be redrawn. */
 function typedScreen(io: Typed): Screen | undefined {
   const screen = screenOf(io);
   return screen?.isDumb === true || !io.isInputTerminal ? undefined : screen;

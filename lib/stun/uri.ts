@@ -23,7 +23,7 @@ export interface StunServer {
  * `?transport=tcp`, as in TURN URIs.
  *
  * @param defaultPort for what is not `stuns`. Default: 3478
- * @throws {TypeError} if it is none of these, or asks for DTLS
+ * @throws {TypeError} if it has another form, or asks for DTLS
  */
 export function parseStunServer(text: string, defaultPort: number = STUN_PORT): StunServer {
   const parts = /^(stuns?):([^?/]*)(?:\?transport=(udp|tcp))?$/i.exec(text);

@@ -375,7 +375,7 @@ const PORTAL = `
     new Response(null, { status: 302, headers: { location } }));
 `;
 
-/** Answers each question for an IPv4 address with one, and says of other kinds that there is none. */
+/** Answers each question for an IPv4 address with one, and all others with an empty answer. */
 const NAME_SERVER = `
   const socket = Deno.listenDatagram({ hostname: "198.51.100.9", port: 53, transport: "udp" });
   console.log("ready");

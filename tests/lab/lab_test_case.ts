@@ -5,6 +5,7 @@
  */
 
 import { labSupport } from "../../lab/kernel/privileges.ts";
+import { testUnless } from "../interop/tool_test_case.ts";
 
 /** What a test needs in addition to the lab. */
 export interface LabTestOptions {
@@ -22,12 +23,6 @@ export function labTest(
   options: LabTestOptions = {},
 ): void {
   const support = labSupport(options.programs);
-  if (support.supported) return Deno.test(name, run);
-  const reason = `this machine cannot run it: ${support.reason}`;
-  if (Deno.env.get("CI") !== "true") {
-    return Deno.test({ name: `${name} (skipped: ${reason})`, ignore: true, fn: run });
-  }
-  Deno.test(name, () => {
-    throw new Error(`Cannot run the test: ${reason}`);
-  });
+  const reason = support.supported ? undefined : `this machine cannot run it: ${support.reason}`;
+  testUnless(reason, name, run, { failsInCi: true });
 }

@@ -63,7 +63,7 @@ async function record({ events }: Peer): Promise<ConnectionEvent[]> {
   return seen;
 }
 
-Deno.test("a base socket is ready for another connection, and closed if there is none soon", () =>
+Deno.test("a base socket is ready for another connection, and closed if no other connection follows soon", () =>
   inPeerScene({}, async ({ a, b, open, internet }) => {
     await using alice = await open(a, { listen: false });
     await using bob = await open(b);

@@ -41,7 +41,7 @@ export interface NatsBusOptions {
   readonly network: Network;
   /** The NATS servers, as `nats://HOST:PORT` or `nats://USER:PASSWORD@HOST:PORT`. If one is lost, the next one is tried. */
   readonly urls: readonly string[];
-  /** What all nodes know, and nobody else: at least 16 characters. */
+  /** The secret that all nodes share: at least 16 characters. */
   readonly key: string;
   /** Aborts the opening. */
   readonly signal?: AbortSignal;

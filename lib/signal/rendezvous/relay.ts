@@ -318,7 +318,7 @@ const REASONS = {
   "relay-full": "no relay is free",
 } as const;
 
-/** Chosen by us: a client sends its token first. Nothing paces what comes before it. */
+/** Chosen by us: a client sends its token first. What arrives before it is not paced. */
 const MAX_CONTROLS = 4;
 
 /** Chosen by us: what a message costs at least, in bytes, so that a flood of empty ones is paced as well. */
