@@ -122,7 +122,7 @@ class Dialer {
       windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
-      onSlow: () => this.#dispatch({ kind: "path slow" }),
+      onSlow: (other) => this.#dispatch({ kind: "path slow", other }),
       onStalled: (isStalled) =>
         this.#dispatch(
           isStalled ? { kind: "path stalled", random: Math.random() } : { kind: "path resumed" },
@@ -214,7 +214,7 @@ class Dialer {
         ageMs: this.#nextAgeMs(),
         protocol: this.#protocol,
         resumes: this.#resumptionId,
-        wants: wants === "relayed" ? "any" : wants,
+        wants: wantsOf(wants),
       }),
       times: () => this.#times(),
       onSent: (url) => {
@@ -255,8 +255,9 @@ class Dialer {
       const hasMoved = await searchPaths(this.#context, {
         session,
         role: "controlling",
-        wants: wants === "relayed" ? "any" : wants,
-        isRelayOnly: wants === "relayed",
+        wants: wantsOf(wants),
+        isRelayOnly: wants === "relay",
+        transport: wants === "tcp" || wants === "udp" ? wants : undefined,
         signalingUrls: [...chosen.now, ...chosen.spare],
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,
@@ -279,6 +280,11 @@ class Dialer {
     const { nowMs, wallMs } = readClocks();
     return this.#madeAt === undefined ? [wallMs] : [wallMs, steadyTimeMs(this.#madeAt, nowMs)];
   }
+}
+
+/** What the request says: this side decides which of the paths it takes part in. */
+function wantsOf(wants: SearchState["wants"]): ConnectionRequest["wants"] {
+  return wants === "any" || wants === "relay" ? "any" : "direct";
 }
 
 interface SearchOptions {

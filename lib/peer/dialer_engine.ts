@@ -10,7 +10,7 @@
  * | connected               | path lost                    | reconnecting: a new search in place of the old one, at once or soon   |
  * |                         | path lost before it was used | reconnecting: the search that found it goes on                        |
  * |                         | path lost while it stalled   | reconnecting: the search beside it goes on                            |
- * |                         | path slow                    | search for a relayed path; then wait twice as long for a direct one   |
+ * |                         | path slow                    | search for the better one; after a relay, wait twice as long          |
  * |                         | path stalled                 | a new search beside the path, in place of any other, at once or soon  |
  * |                         | path resumed                 | end that search                                                       |
  * |                         | time, over a relay           | search for a direct path; the waits between these searches double     |
@@ -39,6 +39,7 @@ import type {
   SearchFailure,
   SearchState,
 } from "./dialer_types.ts";
+import type { Route } from "./path_choice_engine.ts";
 
 /** The state before the start. */
 export function initialDialerState(settings: DialerSettings): DialerState {
@@ -100,7 +101,7 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
     case "path resumed":
       return onPathResumed(state);
     case "path slow":
-      return onPathSlow(state, nowMs);
+      return onPathSlow(state, event.other, nowMs);
     case "stop":
       return onStop(state, event.reason);
     case "time":
@@ -250,14 +251,15 @@ function onPathStalled(state: DialerState, random: number, nowMs: number): Diale
   };
 }
 
-/** The relay is better, until a direct path is tried again. */
-function onPathSlow(state: DialerState, nowMs: number): DialerStep {
+/** Another direct path is better; or the relay, until a direct path is tried again. */
+function onPathSlow(state: DialerState, other: Route, nowMs: number): DialerStep {
   const { phase, path, search, settings } = state;
   const isFree = phase === "connected" && path === "direct" && search === null;
   if (!isFree || !settings.improves) return stay(state);
+  if (other !== "relay") return startSearch(state, other, nowMs);
   const waitMs = longerWait(state);
   const improvement = { atMs: nowMs + waitMs, waitMs };
-  return startSearch({ ...state, improvement }, "relayed", nowMs);
+  return startSearch({ ...state, improvement }, "relay", nowMs);
 }
 
 /** The search beside it has found nothing yet: it is of no use any more, and the other side's neither. */

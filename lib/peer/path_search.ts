@@ -42,6 +42,8 @@ export interface PathSearchOptions {
   readonly wants: ConnectionRequest["wants"];
   /** Whether this side makes no direct path. Default: `false`. */
   readonly isRelayOnly?: boolean;
+  /** The transport of the only direct paths to search for. Default: both. */
+  readonly transport?: "tcp" | "udp";
   /** URLs of signaling servers that both sides may use: those that are a rendezvous may have a relay. */
   readonly signalingUrls: readonly string[];
   /** What the paths are for. */
@@ -162,7 +164,8 @@ class PathSearch {
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
     this.#base = options.isRelayOnly ? undefined : baseSockets?.take(signal);
     this.#budget = context.budgets.begin(toHex(options.connection.remoteKey), performance.now());
-    this.#udp = this.#base === undefined ? undefined : context.udp?.race({
+    const noUdp = this.#base === undefined || options.transport === "tcp";
+    this.#udp = noUdp ? undefined : context.udp?.race({
       network: context.network,
       role: options.role,
       isManual: session.isManual,
@@ -175,7 +178,6 @@ class PathSearch {
 
   async run(): Promise<boolean> {
     const { signal } = this.#options;
-    const mayRelay = this.#mayRelay;
     const stopUdp = () => this.#udp?.stop();
     const either = AbortSignal.any([signal, this.#hopeless.signal]);
     either.addEventListener("abort", stopUdp, { once: true });
@@ -186,7 +188,7 @@ class PathSearch {
       await this.#answer();
     }
     if (this.#base !== undefined) searches.push(this.#findDirect(this.#base));
-    if (mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
+    if (this.#mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
     else this.#relaySettled.resolve();
     const results = await Promise.allSettled(searches);
     this.#relayTimer.clear();
@@ -255,10 +257,10 @@ class PathSearch {
 
   #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
     const { network, punchOptions } = this.#context;
-    const { session, role, signal, connection } = this.#options;
+    const { session, role, signal, connection, transport } = this.#options;
     return punchWithin(this.#budget, {
       ...punchOptions,
-      ...connection.mtuHole.isKnown ? { pathKinds: UDP_ONLY } : {},
+      ...connection.mtuHole.isKnown || transport === "udp" ? { pathKinds: UDP_ONLY } : {},
       network,
       role,
       base,
@@ -360,8 +362,7 @@ class PathSearch {
       const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
       const datagrams = this.#context.udp!.datagrams(connection, keys);
       const overUdp = { datagrams, udp: connection };
-      this.#directMove = this.#use(connection, channelBinding, report, overUdp);
-      await this.#directMove;
+      await (this.#directMove = this.#use(connection, channelBinding, report, overUdp));
     } catch (error) {
       connection.reset();
       this.#context.logger?.debug(`connect: ${error}`); // the session has ended
@@ -442,9 +443,9 @@ class PathSearch {
     if (this.#base === undefined || !waits) return [];
     const [base] = await Promise.allSettled([this.#base]);
     if (base.status === "rejected") return [];
-    const { profile, candidates } = base.value.description;
-    const ips = [profile.externalIp, ...candidates.map(({ address }) => address.ip)];
-    return [...new Set(ips.filter((ip) => ip !== null))].filter(isRoutable);
+    const { profile: { externalIp }, candidates } = base.value.description;
+    const ips = new Set([externalIp ?? [], ...candidates.map(({ address }) => address.ip)].flat());
+    return [...ips].filter(isRoutable);
   }
 }
 

@@ -240,6 +240,14 @@ export class SessionPath {
   }
 }
 
+/** Why a path is pinged at once. */
+export interface ProbeOptions {
+  /** The network below it has changed. Default: `false`. */
+  readonly hasChanged?: boolean;
+  /** Nothing is wrong: the round trip is measured while the path is busy. Default: `false`. */
+  readonly onlyMeasures?: boolean;
+}
+
 /** The callbacks of a {@linkcode KeepAlive}. */
 export interface KeepAliveOptions {
   readonly timings: SessionTimings;
@@ -308,6 +316,13 @@ export class KeepAlive {
   probe(): void {
     this.#awaitingSinceMs = performance.now();
     this.#sendPing(true);
+    this.#setTimer();
+  }
+
+  /** Pings at once, unless the answer to a ping is due, to measure the round trip. */
+  measure(): void {
+    if (this.#ping !== undefined || this.#isStopped) return;
+    this.#sendPing(false);
     this.#setTimer();
   }
 

@@ -15,7 +15,7 @@ import { checkResetCode, encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
 import { PathMigration } from "./migration.ts";
 import type { SessionRole } from "./migration_engine.ts";
-import type { ForwardedFrame, SessionPath } from "./path.ts";
+import type { ForwardedFrame, ProbeOptions, SessionPath } from "./path.ts";
 import { ReceiveStream, UNLIMITED_WINDOWS, type WindowSource } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
 import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
@@ -225,8 +225,9 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   /** Checks at once whether the path is alive. If the network has changed, it has stalled until the other side answers. */
-  probe({ hasChanged = false }: { readonly hasChanged?: boolean } = {}): void {
-    if (this.#paths.isAttached) this.#paths.current?.keepAlive[hasChanged ? "suspect" : "probe"]();
+  probe({ hasChanged = false, onlyMeasures = false }: ProbeOptions = {}): void {
+    const how = onlyMeasures ? "measure" : hasChanged ? "suspect" : "probe";
+    if (this.#paths.isAttached) this.#paths.current?.keepAlive[how]();
   }
 
   /**

@@ -362,12 +362,16 @@ Deno.test("a direct path that is slower than the relay is left for it, and tried
   dialer.at(60_200, { kind: "path", isRelayed: false });
   dialer.at(60_300, { kind: "finished", search: 2, hasMoved: true });
   dialer.at(60_400, { kind: "search ended", search: 2, random: 0 });
-  assertEquals(dialer.at(70_000, { kind: "path slow" }), ["start search 3: relayed"]);
-  assertEquals(dialer.at(70_100, { kind: "path slow" }), [], "a search is under way");
+  assertEquals(dialer.at(70_000, { kind: "path slow", other: "relay" }), ["start search 3: relay"]);
+  assertEquals(
+    dialer.at(70_100, { kind: "path slow", other: "relay" }),
+    [],
+    "a search is under way",
+  );
   dialer.at(70_200, { kind: "path", isRelayed: true });
   dialer.at(70_300, { kind: "finished", search: 3, hasMoved: true });
   dialer.at(70_400, { kind: "search ended", search: 3, random: 0 });
-  assertEquals(dialer.at(71_000, { kind: "path slow" }), [], "it is left already");
+  assertEquals(dialer.at(71_000, { kind: "path slow", other: "relay" }), [], "it is left already");
   assertEquals(dialer.wakeAtMs, 70_000 + 240_000);
   assertEquals(dialer.at(310_000, { kind: "time" }), ["start search 4: direct"]);
 });
