@@ -395,18 +395,18 @@ class PathSearch {
     report: Omit<PathReport, "attempts">,
     overUdp?: Pick<FoundPath, "datagrams" | "udp">,
   ): Promise<boolean> {
-    const { session, role, connection: { remoteKey } } = this.#options;
+    const { session, role, connection: user, connection: { remoteKey } } = this.#options;
     // The controlling side decides; its end of a path that is not better is reset.
     const isChecked = report.transport === "tcp" && !report.isRelayed;
     const isWanted = role === "controlled" ||
-      !(isChecked && this.#options.connection.mtuHole.isKnown) &&
+      !(isChecked && user.mtuHole.isKnown) &&
         (this.#best === undefined || isBetter(report, this.#best));
     if (!isWanted) {
       connection.reset();
       return false;
     }
     this.#best = report;
-    const check = isChecked ? new PathCheck(connection, report.punchMs) : undefined;
+    const check = isChecked ? new PathCheck(connection, report.punchMs, user) : undefined;
     const { connectionKey } = await session.ready;
     const keys = { ...pathKeys(connectionKey, channelBinding, role), remoteStaticKey: remoteKey };
     const encrypted = secureConnectionFromKeys(check?.connection ?? connection, keys);
