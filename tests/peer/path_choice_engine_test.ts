@@ -100,6 +100,10 @@ const STORIES: readonly (readonly [string, Story, leavesFor: readonly Route[]])[
     [SWIFT, 50, 50, 50],
     [HELD_UP, ...many(70, 200)],
   ], ["udp", "tcp", "udp"]],
+  ["so is UDP that delivers as much and no more", [
+    [HELD_UP, ...many(3, 200)],
+    [SWIFT, ...many(4, 210)],
+  ], ["udp", "tcp"]],
   ["a search that finds no path by UDP is not repeated for a minute", [
     [HELD_UP, ...many(30, 200)],
   ], ["udp"]],
@@ -132,7 +136,7 @@ Deno.test("why a path is left is told with what both deliver", () => {
     route: "tcp",
     sinceMs: 0,
     known: { relay: { rate: 100, rttMs: Infinity, atMs: 0 } },
-    window: { startedMs: 4000, bytes: 1000 },
+    window: { startedMs: 4000, bytes: 1000, rttMs: 0 },
     worse: { than: "relay", windows: 1 },
   };
   const event = { kind: "delivered", bytes: 61_000, rttMs: 50 } as const;
@@ -159,9 +163,9 @@ function tell(story: Story, initial = initialPathChoice(true)): Route[] {
     leavesFor.push(...step.actions.map((action) => action.for));
   };
   for (const [path, ...rates] of story) {
-    const { route, leastRttMs, rttMs = leastRttMs, rttsMs = {} } = typeof path === "string"
+    const { route, leastRttMs, rttMs = leastRttMs, rttsMs = {} }: Path = typeof path === "string"
       ? { route: path }
-      : path as Path;
+      : path;
     dispatch({ kind: "path", route, bytes, rttsMs });
     dispatch({ kind: "delivered", bytes, rttMs: leastRttMs });
     for (const rate of rates) {
