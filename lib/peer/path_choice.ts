@@ -22,6 +22,7 @@ export class PathChoice {
   readonly #timer = new ResettableTimer(() => this.#look());
   #state: PathChoiceState;
   #bytes = 0;
+  #busyUntilMs = -Infinity;
 
   /** @param hasUdp whether this side punches by UDP */
   constructor(connection: PeerConnection, hasUdp: boolean, logger: Logger | undefined) {
@@ -36,13 +37,16 @@ export class PathChoice {
 
   #look(): void {
     this.#timer.set(LOOK_MS);
-    const { hasPath, route, rttsMs, rttMs, receivedBytes, deliveredBytes } = this.#connection;
+    const connection = this.#connection;
+    const { hasPath, route, rttsMs, receivedBytes, deliveredBytes } = connection;
     const bytes = receivedBytes + deliveredBytes;
+    if (bytes > this.#bytes + BUSY_BYTES) this.#busyUntilMs = performance.now() + BUSY_MS;
+    this.#bytes = bytes;
+    // Otherwise pings follow silence. These show what waits.
+    const isBusy = performance.now() < this.#busyUntilMs;
+    const rttMs = isBusy ? connection.measure() : connection.rttMs;
     this.#dispatch({ kind: "path", route: hasPath ? route : "none", bytes, rttsMs });
     this.#dispatch({ kind: "delivered", bytes, rttMs });
-    // Pings follow silence: while something is delivered, they show what waits.
-    if (bytes > this.#bytes + BUSY_BYTES) this.#connection.probe({ onlyMeasures: true });
-    this.#bytes = bytes;
   }
 
   #dispatch(event: PathChoiceEvent): void {
@@ -61,3 +65,6 @@ const LOOK_MS = 500;
 
 /** Since the last look. Chosen by us: what the engine takes for busy. */
 const BUSY_BYTES = 16 * LOOK_MS;
+
+/** How long a path that delivers nothing is taken for busy. Chosen by us: TCP waits for a second or two after losses. */
+const BUSY_MS = 2000;

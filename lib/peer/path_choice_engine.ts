@@ -24,8 +24,8 @@ export interface PathChoiceState {
   readonly sinceMs: number;
   /** What the routes did when they were used last. */
   readonly known: Readonly<Partial<Record<Route, RouteRecord>>>;
-  /** The start of the present window, and the bytes of the connection by then. */
-  readonly window: { readonly startedMs: number; readonly bytes: number };
+  /** The start of the present window, the bytes of the connection by then, and the longest round trip since. */
+  readonly window: { readonly startedMs: number; readonly bytes: number; readonly rttMs: number };
   /** The shortest round trip of the present path; `Infinity` until it is measured. */
   readonly leastRttMs: number;
   /** How many windows in a row the path has been worse than which other route. */
@@ -59,7 +59,7 @@ export type PathChoiceEvent =
   }
   /**
    * A while has passed; `bytes` is how many were delivered in both directions since the connection began, `rttMs` the round
-   * trip of late, with the time in queues.
+   * trip of late, with the time in queues; `undefined` if it is not known.
    */
   | { readonly kind: "delivered"; readonly bytes: number; readonly rttMs: number | undefined };
 
@@ -84,7 +84,7 @@ export function initialPathChoice(hasUdp: boolean): PathChoiceState {
     route: "none",
     sinceMs: -Infinity,
     known: {},
-    window: { startedMs: -Infinity, bytes: 0 },
+    window: { startedMs: -Infinity, bytes: 0, rttMs: 0 },
     leastRttMs: Infinity,
     worse: BETTER,
     calm: { untilMs: -Infinity, waitMs: FIRST_CALM_MS },
@@ -100,18 +100,19 @@ export function stepPathChoice(
 ): PathChoiceStep {
   if (event.kind === "path") return { state: moved(state, event, nowMs), actions: [] };
   const leastRttMs = Math.min(state.leastRttMs, event.rttMs ?? Infinity);
-  const measured = { ...state, leastRttMs };
-  const { route, window, sinceMs } = measured;
+  const window = { ...state.window, rttMs: Math.max(state.window.rttMs, event.rttMs ?? 0) };
+  const measured = { ...state, leastRttMs, window };
+  const { route, sinceMs } = measured;
   const elapsedMs = nowMs - window.startedMs;
   if (route === "none" || elapsedMs < WINDOW_MS) return { state: measured, actions: [] };
   const rate = (event.bytes - window.bytes) / elapsedMs;
   const isSettled = window.startedMs - sinceMs >= SETTLE_MS;
   const next = {
     ...withRate(measured, route, rate, nowMs),
-    window: { startedMs: nowMs, bytes: event.bytes },
+    window: { startedMs: nowMs, bytes: event.bytes, rttMs: 0 },
   };
   if (route === "relay" || !isSettled) return { state: next, actions: [] };
-  const fault = faultOf(next, { rate, rttMs: event.rttMs ?? 0 }, nowMs);
+  const fault = faultOf(next, { rate, rttMs: window.rttMs }, nowMs);
   if (fault === undefined) return { state: { ...next, worse: BETTER }, actions: [] };
   if (fault === "unknown") return { state: next, actions: [] };
   const windows = next.worse.than === fault.for ? next.worse.windows + 1 : 1;
@@ -139,7 +140,7 @@ function moved(
     route,
     known,
     sinceMs: nowMs,
-    window: { startedMs: nowMs, bytes },
+    window: { startedMs: nowMs, bytes, rttMs: 0 },
     leastRttMs: Infinity,
     worse: BETTER,
     trial: route === "none" || route === trial ? trial : null,
@@ -180,7 +181,8 @@ function faultOf(
   const other = route === "tcp" ? "udp" : "tcp";
   const record = fresh(other);
   if (!isCalm && record !== undefined) {
-    if (rate > 0 && rate < DIRECT_SHARE * record.rate) {
+    const share = trial === route ? TRIAL_SHARE : DIRECT_SHARE;
+    if (rate > 0 && rate < share * record.rate) {
       return { for: other, why: inRates(rate, record.rate) };
     }
     const isFar = leastRttMs < Infinity && leastRttMs > FAR_SHARE * record.rttMs + FAR_MS;
@@ -236,11 +238,14 @@ const RELAY_SHARE = 0.5;
 /** Chosen by us: the other direct path costs nothing more, but what an application sends varies by itself. */
 const DIRECT_SHARE = 0.7;
 
+/** Chosen by us: what is not clearly better is not worth a change of what firewalls and systems treat less well. */
+const TRIAL_SHARE = 1.2;
+
 /** Chosen by us: what jitter and the way of a packet through the host do not explain. */
 const [FAR_SHARE, FAR_MS] = [1.5, 20];
 
-/** Chosen by us: as much as TCP has under way at a loss of some tenths of a percent. */
-const FEW_BYTES = 65_536;
+/** Chosen by us: in both directions together, as much as TCP has under way at a loss of half a percent. */
+const FEW_BYTES = 49_152;
 
 /** Chosen by us: answers wait behind what is to be sent, or to be sent again. */
 const [QUEUE_SHARE, QUEUE_MS] = [1.5, 25];

@@ -240,14 +240,6 @@ export class SessionPath {
   }
 }
 
-/** Why a path is pinged at once. */
-export interface ProbeOptions {
-  /** The network below it has changed. Default: `false`. */
-  readonly hasChanged?: boolean;
-  /** Nothing is wrong: the round trip is measured while the path is busy. Default: `false`. */
-  readonly onlyMeasures?: boolean;
-}
-
 /** The callbacks of a {@linkcode KeepAlive}. */
 export interface KeepAliveOptions {
   readonly timings: SessionTimings;
@@ -275,6 +267,8 @@ export class KeepAlive {
     | undefined;
   #lastToken = 0;
   #rttMs: number | undefined;
+  /** As it was measured last. */
+  #lastRttMs: number | undefined;
   /** How long answers took lately: the other side sees a long record of a slow path only at its end. */
   #answerMs = 0;
   /** `changed`: the network below the path has changed, so that what arrives may have been sent before that. */
@@ -319,11 +313,14 @@ export class KeepAlive {
     this.#setTimer();
   }
 
-  /** Pings at once, unless the answer to a ping is due, to measure the round trip. */
-  measure(): void {
-    if (this.#ping !== undefined || this.#isStopped) return;
-    this.#sendPing(false);
-    this.#setTimer();
+  /** Pings at once, unless a ping is under way. Returns how long the last one took, or this one has taken so far. */
+  measure(): number | undefined {
+    if (this.#ping === undefined && !this.#isStopped) {
+      this.#sendPing(false);
+      this.#setTimer();
+    }
+    const soFarMs = performance.now() - (this.#ping?.sentAtMs ?? Infinity);
+    return this.#lastRttMs === undefined ? undefined : Math.max(soFarMs, this.#lastRttMs);
   }
 
   /** The network below has changed: pings at once, and takes the path for stalled until the answer arrives. */
@@ -379,7 +376,7 @@ export class KeepAlive {
   onPong(token: number): void {
     const ping = this.#ping;
     if (ping?.token !== token) return;
-    const measuredMs = performance.now() - ping.sentAtMs;
+    const measuredMs = this.#lastRttMs = performance.now() - ping.sentAtMs;
     this.#onAnswer(measuredMs);
     this.#rttMs = this.#rttMs === undefined
       ? measuredMs

@@ -15,7 +15,7 @@ import { checkResetCode, encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel } from "./message_channel.ts";
 import { PathMigration } from "./migration.ts";
 import type { SessionRole } from "./migration_engine.ts";
-import type { ForwardedFrame, ProbeOptions, SessionPath } from "./path.ts";
+import type { ForwardedFrame, SessionPath } from "./path.ts";
 import { ReceiveStream, UNLIMITED_WINDOWS, type WindowSource } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
 import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
@@ -225,9 +225,13 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   /** Checks at once whether the path is alive. If the network has changed, it has stalled until the other side answers. */
-  probe({ hasChanged = false, onlyMeasures = false }: ProbeOptions = {}): void {
-    const how = onlyMeasures ? "measure" : hasChanged ? "suspect" : "probe";
-    if (this.#paths.isAttached) this.#paths.current?.keepAlive[how]();
+  probe({ hasChanged = false }: { readonly hasChanged?: boolean } = {}): void {
+    if (this.#paths.isAttached) this.#paths.current?.keepAlive[hasChanged ? "suspect" : "probe"]();
+  }
+
+  /** @ignore pings the path while it is busy; how long the last answer took, or the next one has taken so far */
+  measure(): number | undefined {
+    return this.#paths.isAttached ? this.#paths.current?.keepAlive.measure() : undefined;
   }
 
   /**
