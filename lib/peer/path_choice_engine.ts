@@ -130,6 +130,8 @@ function moved(
   if (route === state.route) return state;
   const { route: before, leastRttMs, trial } = state;
   const known = { ...state.known };
+  // It is measured anew: if the application has less to send now, the path before it was as good.
+  if (route !== "none") delete known[route];
   for (const each of ["tcp", "udp"] as const) {
     const { rate, rttMs } = known[each] ?? { rate: 0, rttMs: rttsMs[each] ?? Infinity };
     if (each === before) known[each] = { rate, rttMs: Math.min(leastRttMs, rttMs), atMs: nowMs };
@@ -191,7 +193,7 @@ function faultOf(
       return { for: other, why: `its round trip takes ${here} ms instead of ${there}` };
     }
   }
-  const isHeldUp = rate >= MIN_RATE && rate * leastRttMs < FEW_BYTES &&
+  const isHeldUp = rate >= MIN_RATE && rate * Math.min(leastRttMs, TYPICAL_RTT_MS) < FEW_BYTES &&
     rttMs > QUEUE_SHARE * leastRttMs + QUEUE_MS;
   const isUntried = record === undefined || record.rate === 0;
   if (route === "tcp" && hasUdp && !isCalm && isUntried && isHeldUp) {
@@ -200,15 +202,13 @@ function faultOf(
   return rate === 0 ? "unknown" : undefined;
 }
 
-/** What the other route did is measured anew: if the application has less to send now, the present path is as good. */
+/** The search for the other path may fail, or another one may be under way: what is known is kept until it is used. */
 function left(state: PathChoiceState, target: Route, nowMs: number): PathChoiceState {
-  const { [target]: _forgotten, ...known } = state.known;
   const isDirect = target !== "relay";
   const isReturn = state.trial === state.route;
   const { waitMs } = state.calm;
   return {
     ...state,
-    known,
     worse: BETTER,
     trial: isDirect && !isReturn ? target : null,
     calm: isDirect
@@ -246,6 +246,9 @@ const [FAR_SHARE, FAR_MS] = [1.5, 20];
 
 /** Chosen by us: in both directions together, as much as TCP has under way at a loss of half a percent. */
 const FEW_BYTES = 49_152;
+
+/** Chosen by us: where much is lost and the path is busy, the shortest round trip that was measured may be far too long. */
+const TYPICAL_RTT_MS = 100;
 
 /** Chosen by us: answers wait behind what is to be sent, or to be sent again. */
 const [QUEUE_SHARE, QUEUE_MS] = [1.5, 25];

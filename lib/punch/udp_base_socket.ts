@@ -10,7 +10,8 @@ import { toHex } from "../base/bytes.ts";
 import { NetworkError, undefinedIfMalformed } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
-import type { FamilyReport } from "../nat/behavior.ts";
+import type { Behavior, FamilyReport } from "../nat/behavior.ts";
+import { changeOutcome, type ChangeTest } from "../nat/filtering.ts";
 import {
   encodeProbe,
   mappingSamples,
@@ -19,6 +20,7 @@ import {
   type ProbeSpec,
   readReply,
 } from "../nat/probe.ts";
+import { assessServer, type ServerAssessment } from "../nat/servers.ts";
 import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import { openConsecutive, OwnAddresses } from "../net/local_address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
@@ -35,7 +37,7 @@ export interface OpenUdpBaseSocketOptions {
   readonly network: Network;
   /** STUN servers, best first. */
   readonly servers: readonly TransportAddress[];
-  /** What a NAT test found over UDP: gathering has no time to learn filtering. */
+  /** What a NAT test found over UDP; without it a server is asked to answer from elsewhere, if there is one that can. */
   readonly report?: Pick<FamilyReport, "mapping" | "filtering"> | null;
   /** The addresses of this host's interfaces, once they are known. */
   readonly hostIps: Promise<readonly string[]>;
@@ -53,6 +55,7 @@ export class UdpBaseSocket implements AsyncDisposable {
   /** The owner, and the searches and the path that use the sockets. */
   #holders = 1;
   #isDisposed = false;
+  readonly #tasks = new TaskGroup(() => {}); // no socket for a test: filtering stays unknown
   /** Those for whom the mapping is kept in use. */
   #keepers = 0;
   #keepAliveTimer: ReturnType<typeof setInterval> | undefined;
@@ -94,7 +97,10 @@ export class UdpBaseSocket implements AsyncDisposable {
       ...(v6 === undefined ? [] : [v6.ip]),
     ]);
     opened.move();
-    return new UdpBaseSocket(options, v6 === undefined ? [main] : [main, v6.socket], description);
+    const sockets = v6 === undefined ? [main] : [main, v6.socket];
+    const udp = new UdpBaseSocket(options, sockets, description);
+    udp.#learnFiltering(prober.probes);
+    return udp;
   }
 
   /** What to send to the peer. */
@@ -178,10 +184,42 @@ export class UdpBaseSocket implements AsyncDisposable {
     this.#description = { ...this.#description, candidates };
   }
 
+  /**
+   * Learns whether the NAT lets others in than those whom a socket has sent to, with answers from addresses that were never
+   * contacted. The description has it a round trip after this; where no answer comes, it stays unknown.
+   */
+  #learnFiltering(probes: readonly Probe[]): void {
+    const { network, servers, report } = this.#options;
+    const known = report?.filtering.behavior ?? "unknown";
+    const server = servers.map((primary) => assessServer(primary, probes))
+      .find(({ alternate }) => alternate !== undefined);
+    // Another port would be in the way of the prediction of ports, and helps little there.
+    if (
+      known !== "unknown" || server === undefined || dependsOnDestination(this.#description.profile)
+    ) {
+      return;
+    }
+    this.#tasks.run(async (signal) => {
+      await using prober = new StunProber(network);
+      const [socket] = await prober.openFresh(1);
+      for (const test of CHANGE_TESTS) {
+        prober.ask({ socket: socket!, server: 0, test, to: server.primary });
+      }
+      while (prober.deadlineMs > performance.now()) {
+        await prober.wait(prober.deadlineMs, signal);
+        const filtering = filteringOf(server, prober.probes);
+        const { profile } = this.#description;
+        this.#description = { ...this.#description, profile: { ...profile, filtering } };
+        if (filtering === "endpoint-independent") return;
+      }
+    });
+  }
+
   /** Closes the sockets as soon as no search and no path uses them. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
+    await this.#tasks.stop();
     this.#release();
     await this.#mappings.disposeAsync();
   }
@@ -342,6 +380,14 @@ class StunProber implements AsyncDisposable {
   }
 }
 
+/** What the answers to a fresh socket, which has sent to the primary address alone, say about filtering. */
+function filteringOf(server: ServerAssessment, probes: readonly Probe[]): Behavior {
+  const isAnswered = (test: ChangeTest) =>
+    changeOutcome(test, server, probes, { nowMs: 0, timeoutMs: 0 }).kind === "answered";
+  if (isAnswered("change-address-and-port")) return "endpoint-independent";
+  return isAnswered("change-port") ? "address-dependent" : "unknown";
+}
+
 /** A socket on a public IPv6 address of this host; `undefined` if it has none, or the port is taken there. */
 async function bindIpv6(
   network: Network,
@@ -390,6 +436,9 @@ function describe(
 
 /** The socket whose mapping is classified. */
 const BASE = "mapping";
+
+/** Answers from another address, and from another port of the same one. */
+const CHANGE_TESTS: readonly ChangeTest[] = ["change-address-and-port", "change-port"];
 
 /** Fresh ports that show how the NAT chooses ports, the first of them consecutive. Chosen by us, as for TCP. */
 const SAMPLES = 6;
