@@ -153,6 +153,11 @@ export class UdpRace implements UdpRival {
     return this.#all.at(-1)?.answeredMs;
   }
 
+  /** The round trip over UDP in the latest attempt, though TCP may have won; `undefined` if it is not known here. */
+  get rttMs(): number | undefined {
+    return this.#all.at(-1)?.rttMs;
+  }
+
   /** Everything that was tried so far. */
   get attempts(): ConnectionAttempt[] {
     return this.#all.flatMap(({ attempts }) => attempts);

@@ -90,10 +90,10 @@ export async function runChoice(choice: Choice): Promise<ChoiceResult> {
   await using pair = await peers.open(["a", "b"], { options });
   await delay(WARM_MS);
   const watched = pair.watch({ forMs: WATCH_MS, isBusy });
-  if (isRelayedFirst) {
-    await delay(RELAYED_MS);
-    await lab.block(HOMES);
-  }
+  await delay(RELAYED_MS);
+  if (isRelayedFirst) await lab.block(HOMES);
+  await delay(WATCH_MS - RELAYED_MS);
+  await lab.setLink(HOMES, {}); // what is under way may take minutes on a slow line
   const result = await watched;
   if (result.outcome !== "watched") throw new Error(JSON.stringify(result));
   return judge(choice, result.samples, result.isWhole);
