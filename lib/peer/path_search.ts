@@ -12,17 +12,10 @@ import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
-import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
-import {
-  type BaseSocket,
-  type PunchedConn,
-  type PunchPlan,
-  type PunchRole,
-  punchWithin,
-} from "../punch/punch.ts";
+import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
 import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
@@ -38,7 +31,6 @@ import type {
   PathSearchState,
   SearchedPath,
 } from "./path_search_types.ts";
-import { openRelayPath } from "./relay_path.ts";
 import { remedyWithoutRelay, searchError } from "./search_failure.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
@@ -218,11 +210,11 @@ class PathSearch {
   #perform(action: PathSearchAction): void {
     switch (action.kind) {
       case "answer":
-        return this.#tasks.run(() => this.#answerAlone());
+        return this.#run(() => this.#answerAlone());
       case "prepare":
-        return this.#tasks.run(() => this.#prepare());
+        return this.#run(() => this.#prepare());
       case "punch":
-        return this.#tasks.run(() => this.#punch());
+        return this.#run(() => this.#punch());
       case "stop tcp":
         return this.#tcpEnd.abort(action.reason);
       case "yield udp":
@@ -230,12 +222,9 @@ class PathSearch {
       case "stop udp":
         return this.#udp?.stop();
       case "end udp":
-        return this.#tasks.run(async () => {
-          await this.#udp?.end();
-          this.#dispatch({ kind: "udp over" });
-        });
+        return this.#run(() => this.#endUdp());
       case "open relay":
-        return this.#tasks.run(() => this.#openRelay());
+        return this.#run(() => this.#openRelay());
       case "stop relay":
         return this.#relayEnd.abort(action.reason);
       case "move":
@@ -245,6 +234,11 @@ class PathSearch {
       case "finish":
         return this.#finish(action);
     }
+  }
+
+  /** Runs a job that ends with an event. */
+  #run(job: () => Promise<PathSearchEvent>): void {
+    this.#tasks.run(async () => this.#dispatch(await job()));
   }
 
   /** On abort, the connection itself completes a move under way. */
@@ -267,15 +261,15 @@ class PathSearch {
     return [...this.#directAttempts, ...this.#udp?.attempts ?? [], ...relayed];
   }
 
-  async #answerAlone(): Promise<void> {
+  async #answerAlone(): Promise<PathSearchEvent> {
     try {
       await this.#answer();
+      return { kind: "answered" };
     } catch (error) {
       const [base] = await Promise.allSettled([this.#base]);
       if (base.status === "fulfilled") await base.value?.[Symbol.asyncDispose]();
-      return this.#dispatch({ kind: "answer failed", error });
+      return { kind: "answer failed", error };
     }
-    this.#dispatch({ kind: "answered" });
   }
 
   async #answer(): Promise<void> {
@@ -283,13 +277,13 @@ class PathSearch {
     if (role === "controlled" && !session.isOpen) await sendEmpty(session);
   }
 
-  async #prepare(): Promise<void> {
+  async #prepare(): Promise<PathSearchEvent> {
     try {
       this.#ready = await this.#orAnswer(this.#base!);
+      return { kind: "prepared" };
     } catch (error) {
-      return this.#dispatch({ kind: "direct failed", error });
+      return { kind: "direct failed", error };
     }
-    this.#dispatch({ kind: "prepared" });
   }
 
   /** The responder's first offer is its answer. Without a base socket there is no offer: answer without one. */
@@ -302,14 +296,13 @@ class PathSearch {
     }
   }
 
-  async #punch(): Promise<void> {
+  async #punch(): Promise<PathSearchEvent> {
     const { network, punchOptions } = this.#context;
     const { session, role, signal, connection } = this.#options;
     const base = this.#ready;
     this.#ready = undefined;
-    let punched: PunchedConn;
     try {
-      punched = await punchWithin(this.#budget, {
+      const punched = await punchWithin(this.#budget, {
         ...punchOptions,
         ...connection.mtuHole.isKnown ? { pathKinds: UDP_ONLY } : {},
         network,
@@ -324,15 +317,15 @@ class PathSearch {
         until: this.#tcpEnd.signal,
         signal,
       });
+      const { kind, method, transport, punchMs, channelBinding, attempts } = punched.punch;
+      this.#addDirect(attempts);
+      const report = { kind, method, transport, punchMs, isRelayed: false };
+      const path = this.#remember({ connection: punched, channelBinding, report });
+      return { kind: "punched", path, isHoleKnown: connection.mtuHole.isKnown };
     } catch (error) {
       if (error instanceof UnreachableError) this.#addDirect(error.attempts);
-      return this.#dispatch({ kind: "direct failed", error });
+      return { kind: "direct failed", error };
     }
-    const { kind, method, transport, punchMs, channelBinding, attempts } = punched.punch;
-    this.#addDirect(attempts);
-    const report = { kind, method, transport, punchMs, isRelayed: false };
-    const path = this.#remember({ connection: punched, channelBinding, report });
-    this.#dispatch({ kind: "punched", path, isHoleKnown: connection.mtuHole.isKnown });
   }
 
   #addDirect(attempts: readonly ConnectionAttempt[]): void {
@@ -352,14 +345,17 @@ class PathSearch {
     this.#dispatch({ kind: "planned", method, successEstimate: chance });
   }
 
-  async #openRelay(): Promise<void> {
-    let path: SearchedPath;
+  async #endUdp(): Promise<PathSearchEvent> {
+    await this.#udp?.end();
+    return { kind: "udp over" };
+  }
+
+  async #openRelay(): Promise<PathSearchEvent> {
     try {
-      path = this.#remember(await this.#relayedPath());
+      return { kind: "relay found", path: this.#remember(await this.#relayedPath()) };
     } catch (error) {
-      return this.#dispatch({ kind: "relay failed", error });
+      return { kind: "relay failed", error };
     }
-    this.#dispatch({ kind: "relay found", path });
   }
 
   async #relayedPath(): Promise<UnsecuredPath> {
@@ -367,6 +363,7 @@ class PathSearch {
     const { session, role, signalingUrls } = this.#options;
     const until = AbortSignal.any([this.#options.signal, this.#relayEnd.signal]);
     const { connectionKey } = await abortable(session.ready, until);
+    const { openRelayPath } = await import("./relay_path.ts"); // few connections need it
     const startedAtMs = performance.now();
     using deadline = new Deadline(this.#timeoutMs, until);
     const { connection, channelBinding } = await openRelayPath({
@@ -468,16 +465,13 @@ class PathSearch {
     }
   }
 
-  /** Public addresses that this side's dials may come from, as far as they are known: a rendezvous relay needs none. */
+  /** What a TURN server has to let in; a rendezvous relay needs none. */
   async #externalIps(): Promise<string[]> {
     const { isProxied, rendezvousOf } = this.#context;
     const waits = !isProxied || rendezvousOf(this.#options.signalingUrls).length === 0;
     if (this.#base === undefined || !waits) return [];
     const [base] = await Promise.allSettled([this.#base]);
-    if (base.status === "rejected") return [];
-    const { profile, candidates } = base.value.description;
-    const ips = [profile.externalIp, ...candidates.map(({ address }) => address.ip)];
-    return [...new Set(ips.filter((ip) => ip !== null))].filter(isRoutable);
+    return base.status === "rejected" ? [] : base.value.externalIps;
   }
 }
 
@@ -488,12 +482,6 @@ interface UnsecuredPath {
   readonly report: Omit<PathReport, "attempts">;
   /** The connection, if it is one over UDP. */
   readonly udp?: UdpConnection;
-}
-
-/** Whether a relay on the internet can see the address. */
-function isRoutable(ip: string): boolean {
-  const scope = ipScope(ip);
-  return scope === "global" || scope === "documentation";
 }
 
 /** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */

@@ -52,7 +52,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   /** This peer's identity; 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly #signalingUrls: readonly string[];
-  readonly #tickets: Tickets;
+  readonly #secretKey: Uint8Array;
+  #madeTickets: Tickets | undefined;
   #listener: Listener | undefined;
   /** The ticket of each topic that the peer listens to. */
   #topics: ReadonlyMap<string, ListenedTicket> = new Map();
@@ -77,8 +78,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.publicKey = staticKey.publicKey.slice();
     this.#signalingUrls = (options.signaling ?? [])
       .map((each) => typeof each === "string" ? each : each.url);
-    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
-    this.#tickets = new Tickets(identity, secretKey, options.tickets);
+    this.#secretKey = secretKey.slice();
     this.#context = makeContext(options, {
       staticKey,
       udp,
@@ -113,6 +113,12 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       await peer.close();
       throw error;
     }
+  }
+
+  /** Made when they are first needed: a peer that only connects does not need them. */
+  get #tickets(): Tickets {
+    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
+    return this.#madeTickets ??= new Tickets(identity, this.#secretKey, this.#options.tickets);
   }
 
   /** What others need to reach this peer: one line of text. Anyone with it can request a connection. */
