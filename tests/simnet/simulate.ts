@@ -8,6 +8,14 @@ import { assertEquals } from "@std/assert";
 import { Internet, type InternetOptions } from "./internet.ts";
 import { SeededRandomness } from "./random.ts";
 import { VirtualTime } from "./virtual_time.ts";
+// The library loads these where they are needed, which virtual time does not wait for.
+import "../../lib/nat/inbound.ts";
+import "../../lib/nat/tcp_dialer.ts";
+import "../../lib/peer/relay_path.ts";
+import "../../lib/peer/roaming.ts";
+import "../../lib/punch/udp_punch.ts";
+import "../../lib/signal/rendezvous/relay_connection.ts";
+import "../../lib/turn/open_relay.ts";
 
 /**
  * Runs a job in a simulated internet, in virtual time and with seeded randomness, and
