@@ -5,17 +5,10 @@
  */
 
 import { assertEquals } from "@std/assert";
+import { loadLateModules } from "../../lib/peer/late_modules.ts";
 import { Internet, type InternetOptions } from "./internet.ts";
 import { SeededRandomness } from "./random.ts";
 import { VirtualTime } from "./virtual_time.ts";
-// The library loads these where they are needed, which virtual time does not wait for.
-import "../../lib/nat/inbound.ts";
-import "../../lib/nat/tcp_dialer.ts";
-import "../../lib/peer/relay_path.ts";
-import "../../lib/peer/roaming.ts";
-import "../../lib/punch/udp_punch.ts";
-import "../../lib/signal/rendezvous/relay_connection.ts";
-import "../../lib/turn/open_relay.ts";
 
 /**
  * Runs a job in a simulated internet, in virtual time and with seeded randomness, and
@@ -35,6 +28,7 @@ export async function simulate<T>(
   options: InternetOptions & { limitMs?: number } = {},
 ): Promise<T> {
   const { seed = 1, limitMs } = options;
+  await loadLateModules(); // virtual time does not wait for files
   using time = new VirtualTime();
   using _randomness = new SeededRandomness(seed);
   const internet = new Internet({ ...options, seed });
