@@ -103,7 +103,7 @@ interface PeerRow {
 /** What the lab prints as JSON, as rows. */
 // deno-lint-ignore no-explicit-any -- the data of two versions of the lab
 const READERS: Readonly<Record<string, (data: any) => [string, Row][]>> = {
-  times: (rows: readonly TimesRow[]) =>
+  times: ({ rows }: { readonly rows: readonly TimesRow[] }) =>
     rows.map(({ nat, alternateKnown, medianMs, lossyMs }) => [
       `${nat} ${alternateKnown}`,
       { runs: 1, connected: 1, figures: { medianMs, lossyMs } },
