@@ -52,7 +52,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   /** This peer's identity; 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly #signalingUrls: readonly string[];
-  readonly #tickets: Tickets;
+  readonly #secretKey: Uint8Array;
+  #madeTickets: Tickets | undefined;
   #listener: Listener | undefined;
   /** The ticket of each topic that the peer listens to. */
   #topics: ReadonlyMap<string, ListenedTicket> = new Map();
@@ -77,8 +78,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.publicKey = staticKey.publicKey.slice();
     this.#signalingUrls = (options.signaling ?? [])
       .map((each) => typeof each === "string" ? each : each.url);
-    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
-    this.#tickets = new Tickets(identity, secretKey, options.tickets);
+    this.#secretKey = secretKey.slice();
     this.#context = makeContext(options, {
       staticKey,
       udp,
@@ -107,12 +107,21 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
       peer.#context.baseSockets?.warm();
-      if (listen) await peer.#listen(signal);
+      if (listen) {
+        await peer.#listen(signal);
+        peer.#jobs.run((signal) => peer.#loadLateModules(signal));
+      }
       return peer;
     } catch (error) {
       await peer.close();
       throw error;
     }
+  }
+
+  /** Made when they are first needed: a peer that only connects does not need them. */
+  get #tickets(): Tickets {
+    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
+    return this.#madeTickets ??= new Tickets(identity, this.#secretKey, this.#options.tickets);
   }
 
   /** What others need to reach this peer: one line of text. Anyone with it can request a connection. */
@@ -313,6 +322,14 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     });
   }
 
+  /** While there are file descriptors; not at once, so that a program starts faster. */
+  async #loadLateModules(signal: AbortSignal): Promise<void> {
+    await idleDelay(LOAD_AFTER_MS, signal);
+    if (signal.aborted) return;
+    const { loadLateModules } = await import("./late_modules.ts");
+    await loadLateModules();
+  }
+
   #codePlaces(urls: readonly string[]): CodePlaces {
     const { signaling: pool, logger } = this.#context;
     return { pool, urls, logger };
@@ -443,6 +460,9 @@ const MAX_INCOMING = 1024;
 
 /** Chosen by us: short connections need none of it. */
 const FOLLOW_AFTER_MS = 250;
+
+/** Chosen by us: until then, a program that starts has better things to load. */
+const LOAD_AFTER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;

@@ -12,14 +12,8 @@ import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
 import type { Behavior, FamilyReport } from "../nat/behavior.ts";
 import { changeOutcome, type ChangeTest } from "../nat/filtering.ts";
-import {
-  encodeProbe,
-  mappingSamples,
-  type OpenProbe,
-  type Probe,
-  type ProbeSpec,
-  readReply,
-} from "../nat/probe.ts";
+import { mappingSamples, type OpenProbe, type Probe, type ProbeSpec } from "../nat/probe.ts";
+import { encodeProbe, readReply } from "../nat/probe_message.ts";
 import { assessServer, type ServerAssessment } from "../nat/servers.ts";
 import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import { openConsecutive, OwnAddresses } from "../net/local_address.ts";
