@@ -11,10 +11,10 @@ import { NetworkError, undefinedIfMalformed } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
 import type { Behavior, FamilyReport } from "../nat/behavior.ts";
-import { changeOutcome, type ChangeTest } from "../nat/filtering.ts";
+import type { ChangeOutcome, ChangeTest } from "../nat/filtering.ts";
 import { mappingSamples, type OpenProbe, type Probe, type ProbeSpec } from "../nat/probe.ts";
 import { encodeProbe, readReply } from "../nat/probe_message.ts";
-import { assessServer, type ServerAssessment } from "../nat/servers.ts";
+import { assessServer } from "../nat/servers.ts";
 import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import { openConsecutive, OwnAddresses } from "../net/local_address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
@@ -194,6 +194,9 @@ export class UdpBaseSocket implements AsyncDisposable {
       return;
     }
     this.#tasks.run(async (signal) => {
+      const { changeOutcome } = await import("../nat/filtering.ts"); // few connections wait for it
+      const outcomeOf = (test: ChangeTest) =>
+        changeOutcome(test, server, prober.probes, { nowMs: 0, timeoutMs: 0 });
       await using prober = new StunProber(network);
       const [socket] = await prober.openFresh(1);
       for (const test of CHANGE_TESTS) {
@@ -201,7 +204,7 @@ export class UdpBaseSocket implements AsyncDisposable {
       }
       while (prober.deadlineMs > performance.now()) {
         await prober.wait(prober.deadlineMs, signal);
-        const filtering = filteringOf(server, prober.probes);
+        const filtering = filteringOf(outcomeOf);
         const { profile } = this.#description;
         this.#description = { ...this.#description, profile: { ...profile, filtering } };
         if (filtering === "endpoint-independent") return;
@@ -375,11 +378,9 @@ class StunProber implements AsyncDisposable {
 }
 
 /** What the answers to a fresh socket, which has sent to the primary address alone, say about filtering. */
-function filteringOf(server: ServerAssessment, probes: readonly Probe[]): Behavior {
-  const isAnswered = (test: ChangeTest) =>
-    changeOutcome(test, server, probes, { nowMs: 0, timeoutMs: 0 }).kind === "answered";
-  if (isAnswered("change-address-and-port")) return "endpoint-independent";
-  return isAnswered("change-port") ? "address-dependent" : "unknown";
+function filteringOf(outcomeOf: (test: ChangeTest) => ChangeOutcome): Behavior {
+  if (outcomeOf("change-address-and-port").kind === "answered") return "endpoint-independent";
+  return outcomeOf("change-port").kind === "answered" ? "address-dependent" : "unknown";
 }
 
 /** A socket on a public IPv6 address of this host; `undefined` if it has none, or the port is taken there. */
