@@ -111,6 +111,8 @@ Deno.test("if no interface is answered, the dial fails by itself, and the others
   const error = await assertRejects(() => host.rescue(), NetworkError);
   assertEquals(error.reason, "refused");
   assertEquals(host.dials, [WILDCARD, WILDCARD, VPN, NIC]);
+  await assertRejects(() => host.rescue(), NetworkError);
+  assertEquals(host.dials.length, 5, "the others are left alone for a while");
   assertEquals(host.chosen, []);
 });
 
