@@ -77,8 +77,7 @@ export class InterfaceFailover {
 
   /**
    * Dials from each address of this host beside a dial that is late; the first connection counts. The interface is chosen
-   * if a new dial without a source is not answered either. If that
-   * happens often, nothing else is tried.
+   * if a new dial without a source is not answered either. Only a few dials in a minute are rescued.
    *
    * @throws what the late dial throws, if no dial succeeds
    */
