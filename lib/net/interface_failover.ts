@@ -7,6 +7,7 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
+import { TokenBucket } from "../base/rate_limiter.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { ipFamily, ipScope, type TransportAddress } from "./address.ts";
 import { networkWith } from "./local_address.ts";
@@ -29,6 +30,7 @@ export class InterfaceFailover {
   readonly network: Network;
   readonly #below: Network;
   readonly #onChosen: (ip: string) => void;
+  readonly #rate = new TokenBucket(RESCUES, performance.now());
   #chosen: { readonly ip: string; readonly untilMs: number } | undefined;
 
   /** @param onChosen called with the address of the interface that is used from now on */
@@ -75,12 +77,13 @@ export class InterfaceFailover {
 
   /**
    * Dials from each address of this host beside a dial that is late; the first connection counts. The interface is chosen
-   * if a new dial without a source is not answered either.
+   * if a new dial without a source is not answered either. Only a few dials in a minute are rescued.
    *
    * @throws what the late dial throws, if no dial succeeds
    */
   async rescue(late: LateDial): Promise<TcpConnection> {
     const { first, signal } = late;
+    if (!this.#rate.take(performance.now())) return await first;
     const ips = await sourceIps(this.#below);
     await using tasks = new TaskGroup(() => {}); // every failure is in the results
     const either = signal === undefined ? tasks.signal : AbortSignal.any([signal, tasks.signal]);
@@ -183,6 +186,9 @@ const MAX_SOURCES = 6;
 
 /** How much later a dial without a source may be answered. Chosen by us: what one packet may be held up. */
 const MIN_GRACE_MS = 100;
+
+/** Chosen by us: as many servers as are dialled at once; one that is down must not cost a few SYNs more each time. */
+const RESCUES = { burst: 4, perSecond: 1 / 15 };
 
 /** Chosen by us: VPNs and cables come and go. */
 const KEPT_MS = 600_000;

@@ -179,12 +179,14 @@ function faultOf(
   if (relay !== undefined && rate > 0 && rate < RELAY_SHARE * relay.rate) {
     return { for: "relay", why: inRates(rate, relay.rate) };
   }
+  // Otherwise the application has no more to send.
+  const isQueued = rttMs > QUEUE_SHARE * leastRttMs + QUEUE_MS;
   const isCalm = nowMs < calm.untilMs && trial !== route;
   const other = route === "tcp" ? "udp" : "tcp";
   const record = fresh(other);
   if (!isCalm && record !== undefined) {
     const share = trial === route ? TRIAL_SHARE : DIRECT_SHARE;
-    if (rate > 0 && rate < share * record.rate) {
+    if (rate > 0 && rate < share * record.rate && isQueued) {
       return { for: other, why: inRates(rate, record.rate) };
     }
     const isFar = leastRttMs < Infinity && leastRttMs > FAR_SHARE * record.rttMs + FAR_MS;
@@ -193,8 +195,8 @@ function faultOf(
       return { for: other, why: `its round trip takes ${here} ms instead of ${there}` };
     }
   }
-  const isHeldUp = rate >= MIN_RATE && rate * Math.min(leastRttMs, TYPICAL_RTT_MS) < FEW_BYTES &&
-    rttMs > QUEUE_SHARE * leastRttMs + QUEUE_MS;
+  const isHeldUp = isQueued && rate >= MIN_RATE &&
+    rate * Math.min(leastRttMs, TYPICAL_RTT_MS) < FEW_BYTES;
   const isUntried = record === undefined || record.rate === 0;
   if (route === "tcp" && hasUdp && !isCalm && isUntried && isHeldUp) {
     return { for: "udp", why: `it delivers ${rate.toFixed(0)} KB/s, and much is waiting` };

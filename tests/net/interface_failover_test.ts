@@ -111,6 +111,8 @@ Deno.test("if no interface is answered, the dial fails by itself, and the others
   const error = await assertRejects(() => host.rescue(), NetworkError);
   assertEquals(error.reason, "refused");
   assertEquals(host.dials, [WILDCARD, WILDCARD, VPN, NIC]);
+  for (let dials = 1; dials < 9; dials++) await assertRejects(() => host.rescue(), NetworkError);
+  assertEquals(host.dials.length, 9 + 4 * 3, "four dials in a minute try the others");
   assertEquals(host.chosen, []);
 });
 

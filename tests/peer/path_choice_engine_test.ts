@@ -23,6 +23,9 @@ const many = (count: number, rate: number): number[] => Array<number>(count).fil
 /** Little is under way, and answers wait for long. */
 const HELD_UP = { route: "tcp", leastRttMs: 50, rttMs: 300 } as const;
 const SWIFT = { route: "udp", leastRttMs: 50, rttMs: 60 } as const;
+/** The application has more to send. */
+const FULL = { leastRttMs: 50, rttMs: 300 } as const;
+const [FULL_TCP, FULL_UDP] = [{ route: "tcp", ...FULL }, { route: "udp", ...FULL }] as const;
 
 const STORIES: readonly (readonly [string, Story, leavesFor: readonly Route[]])[] = [
   ["a direct path that delivers as much as a relay is kept", [["relay", 500], [
@@ -59,13 +62,20 @@ const STORIES: readonly (readonly [string, Story, leavesFor: readonly Route[]])[
   ], []],
 
   ["a path by TCP that delivers less than the one by UDP did is left for it", [
-    [SWIFT, 500, 500],
-    ["tcp", 500, 300, 300],
+    [FULL_UDP, 5000, 5000],
+    [FULL_TCP, 5000, 3000, 3000],
   ], ["udp"]],
-  ["one that delivers nearly as much is kept", [[SWIFT, 500, 500], ["tcp", 500, 400, 400]], []],
+  ["one that delivers nearly as much is kept", [[FULL_UDP, 5000, 5000], [
+    FULL_TCP,
+    ...[5000, 4000, 4000],
+  ]], []],
+  ["one that has no more to deliver is kept", [[FULL_UDP, 5000, 5000], [
+    { ...FULL_TCP, rttMs: 52 },
+    ...[5000, 300, 300],
+  ]], []],
   ["a path by UDP that delivers less than the one by TCP did is left for it", [
-    ["tcp", 500, 500],
-    ["udp", 500, 300, 300],
+    [FULL_TCP, 5000, 5000],
+    [FULL_UDP, 5000, 3000, 3000],
   ], ["tcp"]],
   ["a quiet path with a much longer round trip is left", [
     [{ route: "tcp", leastRttMs: 170, rttsMs: { udp: 50 } }, 0, 1, 1],
@@ -92,18 +102,22 @@ const STORIES: readonly (readonly [string, Story, leavesFor: readonly Route[]])[
   ]], ["udp"]],
   ["or left at once if it delivers less, and not tried again within a minute", [
     [HELD_UP, ...many(3, 200)],
-    [SWIFT, 50, 50, 50],
+    [FULL_UDP, 50, 50, 50],
     [HELD_UP, ...many(25, 200)],
   ], ["udp", "tcp"]],
   ["but later it is, as networks change", [
     [HELD_UP, ...many(3, 200)],
-    [SWIFT, 50, 50, 50],
+    [FULL_UDP, 50, 50, 50],
     [HELD_UP, ...many(70, 200)],
   ], ["udp", "tcp", "udp"]],
   ["so is UDP that delivers as much and no more", [
     [HELD_UP, ...many(3, 200)],
-    [SWIFT, ...many(4, 210)],
+    [FULL_UDP, ...many(4, 210)],
   ], ["udp", "tcp"]],
+  ["UDP that has no more to deliver is kept", [
+    [HELD_UP, ...many(3, 200)],
+    [SWIFT, 4000, 10, 10, 10],
+  ], ["udp"]],
   ["a search that finds no path by UDP is not repeated for a minute", [
     [HELD_UP, ...many(30, 200)],
   ], ["udp"]],
