@@ -297,7 +297,8 @@ export class PeerConnection extends Session {
 
   /** @ignore moves to a path, which is taken over */
   async move(found: FoundPath): Promise<void> {
-    if (this.#hasPath) this.rttsMs[this.route] = this.rttMs;
+    const { rttMs } = this;
+    if (this.#hasPath && rttMs !== undefined) this.rttsMs[this.route] = rttMs;
     const attached = this.attach(found.connection);
     const { datagrams } = found;
     if (datagrams !== undefined) this.#receiveDatagrams(() => datagrams.receive());

@@ -254,12 +254,18 @@ function onPathStalled(state: DialerState, random: number, nowMs: number): Diale
 /** Another direct path is better; or the relay, until a direct path is tried again. */
 function onPathSlow(state: DialerState, other: Route, nowMs: number): DialerStep {
   const { phase, path, search, settings } = state;
-  const isFree = phase === "connected" && path === "direct" && search === null;
+  // A search for a direct path has found this one.
+  const isFree = phase === "connected" && path === "direct" &&
+    (search === null || search.wants === "direct");
   if (!isFree || !settings.improves) return stay(state);
-  if (other !== "relay") return startSearch(state, other, nowMs);
+  const reason = new DOMException("Another path is better", "AbortError");
+  const replaced: DialerAction[] = search === null ? [] : [{ kind: "end search", reason }];
   const waitMs = longerWait(state);
-  const improvement = { atMs: nowMs + waitMs, waitMs };
-  return startSearch({ ...state, improvement }, "relay", nowMs);
+  const improvement = other === "relay"
+    ? { atMs: nowMs + waitMs, waitMs }
+    : rearmed(state, search?.wants, nowMs).improvement;
+  const { state: searching, actions } = startSearch({ ...state, improvement }, other, nowMs);
+  return { state: searching, actions: [...replaced, ...actions] };
 }
 
 /** The search beside it has found nothing yet: it is of no use any more, and the other side's neither. */
