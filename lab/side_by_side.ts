@@ -6,12 +6,14 @@
  *     git worktree add --detach ../before da83d1d
  *     deno run -A lab/side_by_side.ts ../before [--rounds N] [--runs N] [SUITE]...
  *
- * SUITE is `times` (how long a NAT test takes), `punch` or `peers`; all of them by default. da83d1d is the last commit before
- * the layout, the words and the engines of today. Each round runs both checkouts, with `--runs` as the lab takes it.
+ * SUITE is `times` (how long a NAT test takes), `punch` or `peers` without its matrix; all of them by default. da83d1d is the
+ * last commit before the layout, the words and the engines of today. Each round runs both checkouts, with `--runs` as the lab
+ * takes it.
  *
  * @module
  */
 
+import { TextLineStream } from "./kernel/lines.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
 /** What one row of a suite measured. */
@@ -25,15 +27,35 @@ interface Row {
 type Rows = ReadonlyMap<string, Row>;
 
 async function measure(root: string, suite: string, runs: string): Promise<Rows> {
+  const args = ["run", "-A", "cli.ts", "lab", suite, "--runs", runs];
+  if (suite === "peers") return new Map(await printedPeerRows(root, args));
   const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "cli.ts", "lab", suite, "--runs", runs, "--json"],
+    args: [...args, "--json"],
     cwd: root,
     stderr: "inherit",
   }).output();
   const data = JSON.parse(new TextDecoder().decode(stdout))[suite];
-  const read = READERS[suite];
-  if (read === undefined) throw new TypeError(`Cannot compare ${suite}: use times, punch or peers`);
-  return new Map(read(data));
+  return new Map(READERS[suite]!(data));
+}
+
+/** The settings of `peers`, as they are printed: it ends before the matrix, which takes several minutes. */
+async function printedPeerRows(root: string, args: string[]): Promise<[string, Row][]> {
+  const child = new Deno.Command(Deno.execPath(), { args, cwd: root, stdout: "piped" }).spawn();
+  const rows: [string, Row][] = [];
+  const lines = child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
+  for await (const line of lines) {
+    console.error(line);
+    const cells = line.split("|").map((each) => each.trim());
+    const [, , setting, share, , , connectMs, firstByteMs] = cells;
+    const [connected, runs] = share?.split("/").map(Number) ?? [];
+    if (setting === undefined || runs === undefined) continue;
+    const figures = { connectMs: Number(connectMs), firstByteMs: Number(firstByteMs) };
+    rows.push([RENAMED[setting] ?? setting, { runs, connected: connected!, figures }]);
+    if (setting.startsWith(LAST_SETTING)) break;
+  }
+  child.kill("SIGINT");
+  await child.status;
+  return rows;
 }
 
 /** The rows that both have, added up; ratios above 1 mean that this checkout takes longer, or sends more. */
@@ -92,14 +114,6 @@ interface PunchCell {
   readonly syns: { readonly median: number };
 }
 
-interface PeerRow {
-  readonly setting: string;
-  readonly runs: number;
-  readonly connected: number;
-  readonly connectMs: number;
-  readonly firstByteMs: number;
-}
-
 /** What the lab prints as JSON, as rows. */
 // deno-lint-ignore no-explicit-any -- the data of two versions of the lab
 const READERS: Readonly<Record<string, (data: any) => [string, Row][]>> = {
@@ -121,11 +135,6 @@ const READERS: Readonly<Record<string, (data: any) => [string, Row][]>> = {
         },
       },
     ]),
-  peers: (rows: readonly PeerRow[]) =>
-    rows.map(({ setting, runs, connected, connectMs, firstByteMs }) => [
-      RENAMED[setting] ?? setting,
-      { runs, connected, figures: { connectMs, firstByteMs } },
-    ]),
 };
 
 /** Rows whose words have changed since. */
@@ -142,18 +151,23 @@ const RENAMED: Readonly<Record<string, string>> = {
   "nothing but TCP to the rendezvous and to port 443 gets out, on both sides":
     "only outbound TCP to the rendezvous server and to port 443 allowed, on both sides",
   "5 % of all packets lost each way, 30 ms of jitter": "5 % loss each way, 30 ms of jitter",
-  "every pair for which there is a way to punch, one run each":
-    "every pair that a punch can connect, one run each",
-  "every pair for which there is none: ports that are random, and not known either":
-    "every pair that a punch cannot connect: random, unpredictable ports on both sides",
 };
+
+/** The beginning of the last setting before the matrix, in both. */
+const LAST_SETTING = "5 %";
+
+const SUITES = ["times", "punch", "peers"];
 
 const { _: [other, ...named], rounds, runs } = parseArgs(Deno.args, {
   string: ["rounds", "runs"],
   default: { rounds: "1", runs: "2" },
 });
 if (other === undefined) throw new TypeError("Cannot compare: name another checkout");
-for (const suite of named.length > 0 ? named.map(String) : Object.keys(READERS)) {
+const unknown = named.find((name) => !SUITES.includes(`${name}`));
+if (unknown !== undefined) {
+  throw new TypeError(`Cannot compare ${unknown}: suites are ${SUITES.join(", ")}`);
+}
+for (const suite of named.length > 0 ? named.map(String) : SUITES) {
   const before: Rows[] = [];
   const now: Rows[] = [];
   for (let round = 0; round < Number(rounds); round++) {

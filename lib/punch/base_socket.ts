@@ -85,8 +85,8 @@ export class BaseSocket implements AsyncDisposable {
    */
   static async open(options: OpenBaseSocketOptions): Promise<BaseSocket> {
     const { network, family, signal } = options;
-    const ports = await freePorts(network, family);
     const dialer = options.servers.length === 0 ? undefined : await dialerFor(options);
+    const ports = await freePorts(network, family); // last: another program may take them meanwhile
     await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
     const udp = options.openUdp === undefined ? undefined : new UdpGathering(options);
     const closed = new AbortController();
