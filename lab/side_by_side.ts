@@ -53,7 +53,7 @@ async function printedPeerRows(root: string, args: string[]): Promise<[string, R
     rows.push([RENAMED[setting] ?? setting, { runs, connected: connected!, figures }]);
     if (setting.startsWith(LAST_SETTING)) break;
   }
-  child.kill("SIGINT");
+  child.kill("SIGKILL"); // the namespaces end with their process, whose input it was
   await child.status;
   return rows;
 }
