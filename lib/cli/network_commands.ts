@@ -283,7 +283,9 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       option("nats", {
         value: "URL",
         repeats: true,
-        help: "join other nodes behind the same name by this NATS server, as nats://HOST:PORT",
+        help:
+          "join other nodes behind the same name by this NATS server, as nats://HOST:PORT, or " +
+          "tls://HOST:PORT to refuse one without TLS",
       }),
       option("nats-key", {
         value: "FILE",

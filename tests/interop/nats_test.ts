@@ -1,12 +1,13 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { denoArgs } from "../../lab/kernel/lab_host.ts";
-import { RefusedError } from "../../lib/base/errors.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { systemNetwork as network } from "../../lib/net/system.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { openNatsBus } from "../../lib/signal/nats/bus.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
+import { TEST_CA, tlsFixture } from "../net/tls_fixtures.ts";
 import { freePorts } from "./free_ports.ts";
 import { NATS_SERVER, startNats } from "./nats.ts";
 import { toolTest } from "./tool_test_case.ts";
@@ -61,6 +62,66 @@ toolTest("a bus comes back after its server, with all subscriptions", NATS_SERVE
 });
 
 toolTest(
+  "a bus speaks TLS with a server that requires it, and checks the certificate",
+  NATS_SERVER,
+  async () => {
+    const [cert, key] = [tlsFixture("server.pem"), tlsFixture("server.key")];
+    await using server = await startNats({ login: ["ann", "p w"], tls: { cert, key } });
+    const open = (url: string, caCerts?: string[]) =>
+      openNatsBus({ network, urls: [url], key: KEY, caCerts });
+    // Whether the URL asks for it or not; by name and by address.
+    const login = "ann:p%20w";
+    await using one = await open(`nats://${login}@127.0.0.1:${server.port}`, [TEST_CA]);
+    await using other = await open(`tls://${login}@localhost:${server.port}`, [TEST_CA]);
+    const received: number[] = [];
+    other.subscribe("a", (message) => void received.push(message[0]!));
+    await delay(100);
+    one.publish("a", Uint8Array.of(7));
+    await waitUntil(() => received.length > 0);
+    assertEquals(received, [7]);
+
+    const refused = async (url: string, why: string, caCerts?: string[]) => {
+      const error = await assertRejects(() => open(url, caCerts), NetworkError, why);
+      assertEquals(error.reason, "tls", error.message);
+      return error.remedy ?? "";
+    };
+    const url = (port: number, ip = "127.0.0.1") => `tls://${login}@${ip}:${port}`;
+    const remedy = await refused(url(server.port), "unknown authority");
+    assertStringIncludes(remedy, "DENO_TLS_CA_STORE=system");
+    const expired = { cert: tlsFixture("expired.pem"), key };
+    await using old = await startNats({ tls: expired });
+    await refused(url(old.port, "localhost"), "has expired", [TEST_CA]);
+    await using elsewhere = await startNats({ ip: "127.0.0.2", tls: { cert, key } });
+    await refused(url(elsewhere.port, "127.0.0.2"), "127.0.0.2", [TEST_CA]);
+    await using plain = await startNats();
+    await refused(url(plain.port), "offers none", [TEST_CA]);
+  },
+);
+
+toolTest(
+  "nodes trust the authorities that DENO_CERT and DENO_TLS_CA_STORE choose",
+  NATS_SERVER,
+  async () => {
+    const [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(tlsFixture);
+    await using server = await startNats({ tls: { cert: cert!, key: key! } });
+    const keyFile = await Deno.makeTempFile({ prefix: "nats-key-" });
+    await Deno.writeTextFile(keyFile, KEY);
+    const nats = `tls://127.0.0.1:${server.port}`;
+    try {
+      await using _one = await startNode(nats, keyFile, "1/2", { env: { DENO_CERT: ca! } });
+      const env = { DENO_TLS_CA_STORE: "system", SSL_CERT_FILE: ca! };
+      await using _other = await startNode(nats, keyFile, "2/2", { env, workers: 1 });
+      const { code, text } = await failureOf(nodeArgs(nats, keyFile, "1/2", 1));
+      assertEquals(code, 1, text);
+      assertStringIncludes(text, "certificate is of an unknown authority");
+      assertStringIncludes(text, "DENO_CERT");
+    } finally {
+      await Deno.remove(keyFile);
+    }
+  },
+);
+
+toolTest(
   "peers meet through two nodes, and a node that is killed takes none of the others along",
   NATS_SERVER,
   async () => {
@@ -70,7 +131,9 @@ toolTest(
     try {
       const keyFile = `${directory}/key`;
       await Deno.writeTextFile(keyFile, KEY);
-      for (let i = 1; i <= 3; i++) nodes.push(await startNode(server.port, keyFile, `${i}/3`));
+      for (let i = 1; i <= 3; i++) {
+        nodes.push(await startNode(`nats://127.0.0.1:${server.port}`, keyFile, `${i}/3`));
+      }
       await connect(nodes[0]!.url, nodes[1]!.url);
       await using a = await openWebSocketChannel(nodes[0]!.url, "kitchen");
       await using b = await openWebSocketChannel(nodes[1]!.url, "kitchen");
@@ -94,39 +157,56 @@ toolTest(
   },
 );
 
-interface Node {
+interface Node extends AsyncDisposable {
   readonly url: string;
   kill(): Promise<void>;
 }
 
-/** A node with two threads, as a process. */
-async function startNode(nats: number, keyFile: string, node: string): Promise<Node> {
-  const [port, alternatePort, rendezvousPort] = freePorts(3);
-  const args = [
-    ...["serve", "--json", "--port", `${port}`, "--alternate-port", `${alternatePort}`],
-    ...["--rendezvous-port", `${rendezvousPort}`, "--workers", "2"],
-    ...["--nats", `nats://127.0.0.1:${nats}`, "--nats-key", keyFile, "--node", node],
-  ];
+/** A node as a process. */
+async function startNode(
+  nats: string,
+  keyFile: string,
+  node: string,
+  { workers = 2, env = {} }: { workers?: number; env?: Record<string, string> } = {},
+): Promise<Node> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: denoArgs(CLI, args, { permissions: "--allow-net" }).toSpliced(1, 0, "--allow-read"),
+    args: nodeArgs(nats, keyFile, node, workers),
+    env,
     stdout: "piped",
     stderr: "inherit",
   }).spawn();
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   const { value } = await reader.read();
   if (value === undefined) throw new Error("a node did not start");
-  return {
-    url: JSON.parse(value).rendezvous,
-    kill: async () => {
-      try {
-        child.kill("SIGKILL");
-      } catch (error) {
-        if (!(error instanceof TypeError)) throw error; // it has ended already
-      }
-      await child.status;
-      await reader.cancel();
-    },
+  const kill = async () => {
+    try {
+      child.kill("SIGKILL");
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // it has ended already
+    }
+    await child.status;
+    await reader.cancel();
   };
+  return { url: JSON.parse(value).rendezvous, kill, [Symbol.asyncDispose]: kill };
+}
+
+function nodeArgs(nats: string, keyFile: string, node: string, workers: number): string[] {
+  const [port, alternatePort, rendezvousPort] = freePorts(3);
+  const args = [
+    ...["serve", "--json", "--port", `${port}`, "--alternate-port", `${alternatePort}`],
+    ...["--rendezvous-port", `${rendezvousPort}`, "--workers", `${workers}`],
+    ...["--nats", nats, "--nats-key", keyFile, "--node", node],
+  ];
+  return denoArgs(CLI, args, { permissions: "--allow-net" }).toSpliced(1, 0, "--allow-read");
+}
+
+async function failureOf(args: string[]): Promise<{ code: number; text: string }> {
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    args,
+    stdout: "null",
+    signal: AbortSignal.timeout(20_000),
+  }).output();
+  return { code, text: new TextDecoder().decode(stderr) };
 }
 
 /** Two peers that know the rendezvous by one name, which leads each to another node. */
