@@ -157,8 +157,114 @@ toolTest(
   },
 );
 
+toolTest(
+  "pairs that come to different nodes are relayed by one of them; when it is killed, they go on with the other",
+  NATS_SERVER,
+  async () => {
+    await using nats = await startNats();
+    const keyFile = await Deno.makeTempFile({ prefix: "nodes-" });
+    await Deno.writeTextFile(keyFile, KEY);
+    const nodes: Node[] = [];
+    try {
+      const start = (node: string) =>
+        startNode(`nats://127.0.0.1:${nats.port}`, keyFile, node, { hasName: true });
+      nodes.push(...await Promise.all([start("1/2"), start("2/2")]));
+      // The pair meets at the node whose name comes first.
+      const [first, second] = nodes.toSorted((a, b) => a.url < b.url ? -1 : 1) as [Node, Node];
+      const name = new RendezvousName();
+      name.leadsTo(first);
+      await using one = await name.pair({ to: [first, second] });
+      assertEquals(one.relayPort, first.port);
+      await using other = await name.pair({ to: [second, second] });
+      assertEquals(other.relayPort, second.port);
+      await one.exchange(1);
+      await other.exchange(1);
+
+      await first.kill();
+      name.leadsTo(second);
+      for (let i = 2; i < 10; i++) await other.exchange(i); // as if nothing had happened
+      await one.exchange(2); // over the node that is left
+      assertEquals(one.relayPort, second.port);
+    } finally {
+      for (const node of nodes) await node.kill();
+      await Deno.remove(keyFile);
+    }
+  },
+);
+
+/** A name that leads to one node or another, as DNS would have it: here a port on which nothing listens. */
+class RendezvousName {
+  readonly #port = freePorts(1)[0]!;
+  #node: Node | undefined;
+
+  /** Where the name leads those that are not told otherwise. */
+  leadsTo(node: Node): void {
+    this.#node = node;
+  }
+
+  /** Two peers with nothing but relays. The name leads each of them to its own node, until that is gone. */
+  async pair({ to }: { to: readonly [Node, Node] }): Promise<Pair> {
+    const signal = AbortSignal.timeout(15_000);
+    const open = (node: Node) =>
+      Peer.open({
+        ...{ servers: [], relayOnly: true, signal },
+        signaling: [`ws://127.0.0.1:${this.#port}`],
+        network: this.#networkTo(node),
+      });
+    await using opened = new AsyncDisposableStack();
+    const listener = opened.use(await open(to[0]));
+    const dialer = opened.use(await open(to[1]));
+    const [accepted, connection] = await Promise.all([
+      listener.nextIncoming({ signal }).then((incoming) => incoming.accept({ signal })),
+      dialer.connect(listener.ticket, { signal }),
+    ]);
+    const peers = opened.move();
+    return {
+      get relayPort() {
+        return Number(connection.path!.remote!.split(":").at(-1));
+      },
+      exchange: async (value) => {
+        const buffer = new Uint8Array(1);
+        await connection.write(Uint8Array.of(value));
+        await accepted.read(buffer);
+        await accepted.write(buffer);
+        buffer[0] = 0;
+        await connection.read(buffer);
+        assertEquals(buffer[0], value);
+      },
+      [Symbol.asyncDispose]: async () => {
+        await Promise.all([connection[Symbol.asyncDispose](), accepted[Symbol.asyncDispose]()]);
+        await peers.disposeAsync();
+      },
+    };
+  }
+
+  #networkTo(node: Node): Network {
+    return {
+      ...network,
+      canReusePort: network.canReusePort,
+      connectTcp: (remote, options) => {
+        const { port } = node.isKilled ? this.#node! : node;
+        return network.connectTcp(
+          remote.port === this.#port ? { ...remote, port } : remote,
+          options,
+        );
+      },
+    };
+  }
+}
+
+interface Pair extends AsyncDisposable {
+  /** The port of the relay that carries the connection. */
+  readonly relayPort: number;
+  /** Sends a byte there and back. */
+  exchange(value: number): Promise<void>;
+}
+
 interface Node extends AsyncDisposable {
   readonly url: string;
+  readonly port: number;
+  readonly isKilled: boolean;
   kill(): Promise<void>;
 }
 
@@ -167,10 +273,15 @@ async function startNode(
   nats: string,
   keyFile: string,
   node: string,
-  { workers = 2, env = {} }: { workers?: number; env?: Record<string, string> } = {},
+  { workers = 2, env = {}, hasName = false }: {
+    workers?: number;
+    env?: Record<string, string>;
+    /** Whether it tells clients where they reach it alone. */
+    hasName?: boolean;
+  } = {},
 ): Promise<Node> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: nodeArgs(nats, keyFile, node, workers),
+    args: nodeArgs(nats, keyFile, node, workers, hasName),
     env,
     stdout: "piped",
     stderr: "inherit",
@@ -178,7 +289,9 @@ async function startNode(
   const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   const { value } = await reader.read();
   if (value === undefined) throw new Error("a node did not start");
+  let isKilled = false;
   const kill = async () => {
+    isKilled = true;
     try {
       child.kill("SIGKILL");
     } catch (error) {
@@ -187,15 +300,28 @@ async function startNode(
     await child.status;
     await reader.cancel();
   };
-  return { url: JSON.parse(value).rendezvous, kill, [Symbol.asyncDispose]: kill };
+  const url: string = JSON.parse(value).rendezvous;
+  return {
+    ...{ url, port: Number(new URL(url).port), kill, [Symbol.asyncDispose]: kill },
+    get isKilled() {
+      return isKilled;
+    },
+  };
 }
 
-function nodeArgs(nats: string, keyFile: string, node: string, workers: number): string[] {
+function nodeArgs(
+  nats: string,
+  keyFile: string,
+  node: string,
+  workers: number,
+  hasName = false,
+): string[] {
   const [port, alternatePort, rendezvousPort] = freePorts(3);
   const args = [
     ...["serve", "--json", "--port", `${port}`, "--alternate-port", `${alternatePort}`],
     ...["--rendezvous-port", `${rendezvousPort}`, "--workers", `${workers}`],
     ...["--nats", nats, "--nats-key", keyFile, "--node", node],
+    ...hasName ? ["--node-host", `127.0.0.1:${rendezvousPort}`] : [],
   ];
   return denoArgs(CLI, args, { permissions: "--allow-net" }).toSpliced(1, 0, "--allow-read");
 }
