@@ -59,7 +59,7 @@ toolTest("npx punchline, as the README has it, and TERM reaches the command", NO
   const printed = await home.run("npx punchline listen --hand --timeout 100ms 2>&1 || true", env);
   assertMatch(printed, /^On the other machine: npx punchline connect punchline:/m);
   await home.run("npm install --global --prefix ~/npm punchline", env);
-  const script = `~/npm/bin/punchline listen --hand 2>~/out & child=$!
+  const script = `mkfifo ~/in; ~/npm/bin/punchline listen --hand <>~/in 2>~/out & child=$!
     until grep -q 'On the other machine: punchline connect' ~/out; do sleep 0.1; done
     kill -TERM $child; wait $child; echo "exit $?"`;
   assertMatch(await home.run(script, env), /exit 143/);
