@@ -147,10 +147,8 @@ Deno.test("onEnd() learns how many messages led somewhere", async () => {
     ]] as const
   ) {
     const ended = Promise.withResolvers<number>();
-    async function* lines() {
-      yield* text.split("\n");
-    }
-    const transport = manualTransport({ write() {}, lines: lines(), onEnd: ended.resolve });
+    const lines = ReadableStream.from(text.split("\n"));
+    const transport = manualTransport({ write() {}, lines, onEnd: ended.resolve });
     await using _signaling = await transport.open({ network });
     assertEquals(await ended.promise, expected, text);
   }
