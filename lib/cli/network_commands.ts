@@ -277,7 +277,9 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       }),
       option("workers", {
         value: "N",
-        help: "serve the rendezvous and its relay in so many threads, which share the limits",
+        help:
+          "serve the rendezvous and its relay in so many threads, which share the limits, but for " +
+          "what a source may cost",
         fallback: "1",
       }),
       option("nats", {

@@ -235,7 +235,7 @@ function refused(reason: string): RefusedError {
 
 function withoutTls({ host }: NatsServer): NetworkError {
   return new NetworkError(`Cannot speak TLS with ${host}: the NATS server offers none`, "tls", {
-    remedy: "Configure TLS on the NATS server, or name it with nats:// to do without",
+    remedy: "Set up TLS on the NATS server, or name it with nats:// to do without",
   });
 }
 
