@@ -10,6 +10,7 @@ import { TaskGroup } from "../base/tasks.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
+import { loadLateModules } from "../peer/late_modules.ts";
 import { REJECTION_CODES } from "../peer/rejection.ts";
 import { PEER_TIMINGS } from "../peer/options.ts";
 import type { Peer } from "../peer/peer.ts";
@@ -19,7 +20,7 @@ import { type CliIo, EXIT, printError } from "./io.ts";
 import { withConfig } from "./config.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import { NetworkWatch } from "./network_watch.ts";
+import { loadExaminers, NetworkWatch } from "./network_watch.ts";
 import {
   openPeer,
   openPeerInput,
@@ -126,6 +127,8 @@ async function forwardAll(
   const idle = `Waiting for connections to 127.0.0.1:${port}`;
   events.waitFor(idle);
   await using forwarding = new TaskGroup((error) => printError(error, io));
+  // A flood of the port may leave no file descriptor to load them with.
+  forwarding.run(() => Promise.all([loadLateModules(), loadExaminers()]));
   let notAllowed: NetworkError | undefined;
   try {
     for (;;) {

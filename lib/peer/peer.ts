@@ -107,7 +107,10 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
       peer.#context.baseSockets?.warm();
-      if (listen) await peer.#listen(signal);
+      if (listen) {
+        await peer.#listen(signal);
+        peer.#jobs.run((signal) => peer.#loadLateModules(signal));
+      }
       return peer;
     } catch (error) {
       await peer.close();
@@ -313,6 +316,14 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     });
   }
 
+  /** While there are file descriptors; not at once, so that a program starts faster. */
+  async #loadLateModules(signal: AbortSignal): Promise<void> {
+    await idleDelay(LOAD_AFTER_MS, signal);
+    if (signal.aborted) return;
+    const { loadLateModules } = await import("./late_modules.ts");
+    await loadLateModules();
+  }
+
   #codePlaces(urls: readonly string[]): CodePlaces {
     const { signaling: pool, logger } = this.#context;
     return { pool, urls, logger };
@@ -443,6 +454,9 @@ const MAX_INCOMING = 1024;
 
 /** Chosen by us: short connections need none of it. */
 const FOLLOW_AFTER_MS = 250;
+
+/** Chosen by us: until then, a program that starts has better things to load. */
+const LOAD_AFTER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;
