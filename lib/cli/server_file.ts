@@ -57,7 +57,7 @@ export class ServerFile implements ServerRecord {
   async keep(servers: ReadonlyMap<string, KnownServer>): Promise<void> {
     const learned = new Map<string, FiledServer>();
     for (const [url, { works, rttMs, failedAtMs }] of servers) {
-      if (works === undefined || url.startsWith("lan:")) continue;
+      if (works === undefined || !SERVER.test(url)) continue;
       const atMs = Math.round(Date.now() - (works ? 0 : performance.now() - failedAtMs!));
       const measured = rttMs === undefined ? {} : { rttMs: Math.round(rttMs) };
       learned.set(nameOf(url), { works, ...measured, atMs });
@@ -131,6 +131,9 @@ function recordOf(value: unknown): Readonly<Record<string, unknown>> {
 function isNumberIn(value: unknown, min: number, max: number): value is number {
   return typeof value === "number" && value >= min && value <= max;
 }
+
+/** The LAN, and people who copy messages, are no servers. */
+const SERVER = /^(?:ws|mqtt)/i;
 
 /** 16 bytes in Base64url. */
 const NAME = /^[\w-]{22}$/;

@@ -58,6 +58,7 @@ Deno.test("a failure is recalled with its age, and nothing is written that says 
       ["wss://meet.example/0123456789abcdef", { works: true, rttMs: 18.4 }],
       ["mqtts://broker.example", { works: false, failedAtMs: performance.now() - 60_000 }],
       ["lan:", { works: true }],
+      ["hand:", { works: true }],
     ];
     await (await ServerFile.open(path)).keep(new Map(learned));
     const text = await Deno.readTextFile(path);
