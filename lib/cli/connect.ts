@@ -81,7 +81,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     const ticket = await ticketOf(target, peer, events, io);
     if (target.kind === "code") await urls.ask(ticket, { asks, failsEarly });
     if (port !== undefined) return await forwardAll(peer, ticket, port, events, io);
-    await using connection = await peer.connect(ticket, { signal: io.signal });
+    const connecting = peer.connect(ticket, { signal: io.signal });
+    await using connection = await (prompt?.unlessOver(connecting) ?? connecting);
     io.signal.addEventListener("abort", () => connection.reset(), { once: true });
     reportConnected(connection, events);
     try {

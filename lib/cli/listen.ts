@@ -78,9 +78,9 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
   if (isTyped) showTypedBelow(io);
-  return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
-    : await forwardAll(peer, port, events, io);
+  if (port !== undefined) return await forwardAll(peer, port, events, io);
+  const serving = serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code });
+  return await (prompt?.unlessOver(serving) ?? serving);
 }
 
 /**
