@@ -19,7 +19,7 @@ import {
 import { type ForwardedFrame, type PathOwner, SessionPath } from "./path.ts";
 import type { ReceiveStream } from "./receive_stream.ts";
 import type { Outgoing, SendStream } from "./send_stream.ts";
-import type { SessionTimings } from "./timings.ts";
+import type { SessionTimings } from "./options.ts";
 
 /** What a {@linkcode PathMigration} needs from its session. Only `onFrame` may throw, if the frame is malformed. */
 export interface PathMigrationOptions {
@@ -165,6 +165,10 @@ export class PathMigration implements PathOwner {
 
   #onHello(path: SessionPath, hello: HelloFrame): void {
     const { version, pathNumber } = hello;
+    if (version !== SESSION_VERSION && this.#options.role === "controlled") {
+      // Before the path is closed, so that both sides can say which of them is older.
+      path.send({ kind: "hello", version: SESSION_VERSION, pathNumber, received: 0, limit: 0 });
+    }
     this.#handle({ kind: "hello", id: path.id, version, pathNumber }, { hello });
   }
 

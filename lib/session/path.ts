@@ -13,7 +13,7 @@ import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type ControlFrame, encodeSessionFrame, SessionFrameReader } from "./frame.ts";
 import type { Outgoing } from "./send_stream.ts";
-import type { SessionTimings } from "./timings.ts";
+import type { SessionTimings } from "./options.ts";
 
 /** What a path needs from its owner. `onFrame` and `onData` may throw a `MalformedMessageError`, nothing else may throw. */
 export interface PathOwner {

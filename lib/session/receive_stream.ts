@@ -12,24 +12,37 @@ import { INITIAL_LIMIT } from "./frame.ts";
 export class ReceiveStream {
   readonly #maxWindowBytes: number;
   readonly #window: Window;
+  readonly #leastBytes: number;
+  readonly #onBytes: ((data: Uint8Array) => void) | undefined;
   readonly #unread = new ByteQueue();
   #reading: WaitingRead | undefined;
   #received = 0;
   #read = 0;
   #length: number | undefined;
   /** The last acknowledgement sent. */
-  #sent = { received: 0, limit: INITIAL_LIMIT };
+  #sent: { received: number; limit: number };
+  /** How far ahead of the reader the last limit was. */
+  #granted: number;
   #failure: { readonly reason: unknown } | undefined;
   #isDiscarding = false;
   #hasDiscarded = false;
 
   /**
+   * Opens a stream.
+   *
    * @param maxWindowBytes how much is kept for a reader that is slower than the sender, at most
    * @param window where the memory for more than the least comes from
    */
-  constructor(maxWindowBytes: number, window: Window = UNLIMITED_WINDOWS.open()) {
+  constructor(
+    maxWindowBytes: number,
+    window: Window = UNLIMITED_WINDOWS.open(),
+    { leastBytes = INITIAL_LIMIT, onBytes }: ReceiveStreamOptions = {},
+  ) {
     this.#maxWindowBytes = maxWindowBytes;
     this.#window = window;
+    this.#leastBytes = this.#granted = leastBytes;
+    this.#sent = { received: 0, limit: leastBytes };
+    this.#onBytes = onBytes;
   }
 
   /** How much has arrived, in order; the end of the stream counts as one more byte. */
@@ -56,11 +69,33 @@ export class ReceiveStream {
       allowed >= acknowledgeBytes && !this.#isDiscarding;
   }
 
+  /** Whether data waits to be read. */
+  get hasUnread(): boolean {
+    return this.#unread.length > 0;
+  }
+
+  /** Whether to raise the limit: a quarter of what was granted is used, and the reader has kept up with some of it. */
+  get isLimitDue(): boolean {
+    if (this.#isOver || this.#sent.limit - this.#received > this.#granted * 0.75) return false;
+    return this.#read + this.#windowBytes - this.#sent.limit >= this.#leastBytes / 4;
+  }
+
+  /** When to send the next acknowledgement: within this time, 0 for at once. */
+  acknowledgeWithinMs(
+    timings: { readonly acknowledgeAfterMs: number; readonly acknowledgeSoonMs: number },
+  ): number {
+    if (this.isFinished || this.isAcknowledgementUrgent) return 0;
+    // A sender without memory to spare has only the least window.
+    const isMuch = this.received - this.#sent.received >= INITIAL_LIMIT / 2;
+    return isMuch ? timings.acknowledgeSoonMs : timings.acknowledgeAfterMs;
+  }
+
   /** What to acknowledge now; it counts as sent. */
   acknowledgement(): { received: number; limit: number } {
     const allowed = this.#isDiscarding ? 0 : this.#read + this.#windowBytes;
     const limit = Math.max(this.#sent.limit, allowed);
     this.#sent = { received: this.received, limit };
+    this.#granted = limit - this.#read;
     this.#updateWindow();
     return this.#sent;
   }
@@ -101,6 +136,10 @@ export class ReceiveStream {
     if (end <= this.#received) return;
     let fresh = data.subarray(this.#received - offset);
     this.#received = end;
+    if (this.#onBytes !== undefined) {
+      this.#read = end;
+      return this.#onBytes(fresh);
+    }
     if (this.#isDiscarding) {
       this.#hasDiscarded = true;
       return;
@@ -152,7 +191,7 @@ export class ReceiveStream {
 
   /** How far the other side may be ahead of the reader. */
   get #windowBytes(): number {
-    return Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
+    return Math.min(this.#maxWindowBytes, this.#leastBytes + this.#window.mayHold());
   }
 
   /** Whether no more will arrive. */
@@ -163,8 +202,16 @@ export class ReceiveStream {
   /** What the other side may still fill counts as held, whether it does or not. */
   #updateWindow(): void {
     const mayFill = this.#isOver ? this.#unread.length : this.#sent.limit - this.#read;
-    this.#window.hold(mayFill - INITIAL_LIMIT);
+    this.#window.hold(mayFill - this.#leastBytes);
   }
+}
+
+/** How a {@linkcode ReceiveStream} differs from that of a session. */
+export interface ReceiveStreamOptions {
+  /** How much the other side may send before it is told a limit, and what the window has in any case. Default: 64 KiB. */
+  readonly leastBytes?: number;
+  /** Takes what arrives, instead of a reader. It may throw a `MalformedMessageError`. */
+  readonly onBytes?: (data: Uint8Array) => void;
 }
 
 /** Where the windows of a session come from. */
@@ -322,8 +369,10 @@ class ByteQueue {
   #lastChunk(length: number): Chunk {
     const last = this.#chunks.at(-1);
     if (last !== undefined && last.end < last.bytes.length) return last;
-    const isSmall = length <= SMALL_CHUNK_LENGTH && last === undefined;
-    const least = isSmall ? SMALL_CHUNK_LENGTH : CHUNK_LENGTH;
+    const doubled = Math.max(length, 2 * (last?.bytes.length ?? 0));
+    const least = doubled <= SMALL_CHUNK_LENGTH
+      ? SMALL_CHUNK_LENGTH
+      : Math.min(CHUNK_LENGTH, 2 ** Math.ceil(Math.log2(doubled)));
     const bytes = (this.#spare?.length ?? 0) >= least ? this.#spare! : new Uint8Array(least);
     this.#spare = undefined;
     const chunk = { bytes, start: 0, end: 0 };

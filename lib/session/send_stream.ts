@@ -45,14 +45,28 @@ export class SendStream {
   readonly #waiting: WaitingWrite[] = [];
   #spare: Uint8Array[] = [];
   #failure: { readonly reason: unknown } | undefined;
+  readonly #onRoom: (() => void) | undefined;
 
   /**
    * @param maxWindowBytes how much may be in flight, even if the other side allows more
    * @param window where the memory for more than the least comes from
+   * @param onRoom called whenever there may be more room; it may write
    */
-  constructor(maxWindowBytes: number, window: Window = UNLIMITED_WINDOWS.open()) {
+  constructor(
+    maxWindowBytes: number,
+    window: Window = UNLIMITED_WINDOWS.open(),
+    onRoom?: () => void,
+  ) {
     this.#maxWindowBytes = maxWindowBytes;
     this.#window = window;
+    this.#onRoom = onRoom;
+  }
+
+  /** How many bytes a write takes at once. */
+  get room(): number {
+    const windowBytes = Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
+    const allowed = Math.min(this.#limit, this.#acknowledged + windowBytes) - this.#end;
+    return Math.max(0, Math.min(allowed, MAX_UNTAKEN - (this.#end - this.#position)));
   }
 
   /** Whether data was sent that the other side has not acknowledged. */
@@ -89,6 +103,18 @@ export class SendStream {
     const rest = this.#waiting.length === 0 ? this.#append(data) : data;
     if (rest.length === 0) return undefined;
     return new Promise<void>((resolve, reject) => this.#waiting.push({ rest, resolve, reject }));
+  }
+
+  /** Takes all of the data, for which there was {@linkcode SendStream.room} before the first of several calls. */
+  append(data: Uint8Array): void {
+    for (let rest = data; rest.length > 0;) {
+      const block = this.#lastBlock(rest.length);
+      const part = rest.subarray(0, block.room);
+      block.append(part);
+      this.#end += part.length;
+      rest = rest.subarray(part.length);
+    }
+    if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
   }
 
   /** Ends the stream after everything written before. Resolves once the end was sent. */
@@ -177,25 +203,11 @@ export class SendStream {
     return { bytes, onWritten: () => ending.resolve() };
   }
 
-  get #room(): number {
-    const windowBytes = Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
-    const allowed = Math.min(this.#limit, this.#acknowledged + windowBytes) - this.#end;
-    return Math.max(0, Math.min(allowed, MAX_UNTAKEN - (this.#end - this.#position)));
-  }
-
   /** Takes as much as there is room for, and returns the rest. */
   #append(data: Uint8Array): Uint8Array {
-    let rest = data.subarray(0, this.#room);
-    const left = data.subarray(rest.length);
-    while (rest.length > 0) {
-      const block = this.#lastBlock(rest.length);
-      const part = rest.subarray(0, block.room);
-      block.append(part);
-      this.#end += part.length;
-      rest = rest.subarray(part.length);
-    }
-    if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
-    return left;
+    const part = data.subarray(0, this.room);
+    this.append(part);
+    return data.subarray(part.length);
   }
 
   #appendWaiting(): void {
@@ -205,6 +217,7 @@ export class SendStream {
       this.#waiting.shift();
       first.resolve();
     }
+    this.#onRoom?.();
   }
 
   /** The last block if it has room, otherwise a new one. */
