@@ -117,7 +117,9 @@ export class ReceiveStream {
     if (length > 0) return Promise.resolve(length);
     if (this.isFinished) return Promise.resolve(null);
     if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
-    return new Promise((resolve, reject) => this.#reading = { buffer, resolve, reject });
+    return new Promise((resolve, reject) => {
+      this.#reading = { buffer, filled: 0, resolve, reject };
+    });
   }
 
   /**
@@ -146,14 +148,14 @@ export class ReceiveStream {
     }
     const reading = this.#reading;
     if (reading !== undefined) {
-      const part = fresh.subarray(0, reading.buffer.length);
-      reading.buffer.set(part);
+      const part = fresh.subarray(0, reading.buffer.length - reading.filled);
+      reading.buffer.set(part, reading.filled);
       this.#read += part.length;
-      this.#reading = undefined;
-      reading.resolve(part.length);
+      if (reading.filled === 0) queueMicrotask(() => this.#endRead()); // with what else arrives until then
+      reading.filled += part.length;
       fresh = fresh.subarray(part.length);
     }
-    this.#unread.push(fresh);
+    if (fresh.length > 0) this.#unread.push(fresh);
   }
 
   /**
@@ -167,8 +169,7 @@ export class ReceiveStream {
     }
     this.#length = length;
     this.#updateWindow();
-    this.#reading?.resolve(null);
-    this.#reading = undefined;
+    this.#endRead();
   }
 
   /** Discards what has arrived and will arrive. Reads fail with the reason. */
@@ -185,8 +186,17 @@ export class ReceiveStream {
   fail(reason: unknown): void {
     this.#failure ??= { reason };
     this.#updateWindow();
-    this.#reading?.reject(this.#failure.reason);
+    this.#endRead();
+  }
+
+  /** The waiting read returns what it has, or the reason why nothing more will arrive. */
+  #endRead(): void {
+    const reading = this.#reading;
+    if (reading === undefined) return;
     this.#reading = undefined;
+    if (reading.filled > 0) reading.resolve(reading.filled);
+    else if (this.isFinished) reading.resolve(null);
+    else reading.reject(this.#failure!.reason);
   }
 
   /** How far the other side may be ahead of the reader. */
@@ -313,6 +323,7 @@ export const UNLIMITED_WINDOWS: WindowSource = { open: () => UNLIMITED_WINDOW };
 
 interface WaitingRead {
   readonly buffer: Uint8Array;
+  filled: number;
   resolve(length: number | null): void;
   reject(reason: unknown): void;
 }
