@@ -79,10 +79,6 @@ export interface SessionLog {
   rttMs(): number | undefined;
   /** Ends the stream after what was appended. */
   end(): void;
-  /** As `Session.reset()`. */
-  reset(code?: number): void;
-  /** Whether the session keeps the program running. */
-  ref(isReferenced: boolean): void;
 }
 
 /** The timeouts and intervals of a session, in milliseconds. */

@@ -148,9 +148,7 @@ export class Session implements DenoConn, AsyncDisposable {
       },
       rttMs,
       end: () => void this.#sending.end(),
-      ref: (isReferenced) => this.#isReferenced = isReferenced,
       addresses: this,
-      reset: (code) => this.reset(code),
     });
   }
 
