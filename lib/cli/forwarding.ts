@@ -13,11 +13,13 @@ import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import { forward, FORWARD_CODES, type ForwardEvent, serveForwards } from "../peer/forward.ts";
+import { loadLateModules } from "../peer/late_modules.ts";
 import type { Peer } from "../peer/peer.ts";
 import { REJECTION_CODES } from "../peer/rejection.ts";
 import type { Arguments } from "./arguments.ts";
 import { readInteger } from "./arguments.ts";
 import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { loadExaminers } from "./network_watch.ts";
 import { type ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import { readSocksRequest, replyToSocks, SOCKS_REPLIES } from "./socks.ts";
 import { isNotAllowed } from "./ticket_urls.ts";
@@ -140,6 +142,8 @@ export async function forwardPorts(
   }
   const ended = Promise.withResolvers<never>();
   const tasks = stack.use(new TaskGroup((error) => printError(error, io)));
+  // A flood of the port may leave no file descriptor to load them with.
+  tasks.run(() => Promise.all([loadLateModules(), loadExaminers()]));
   const shared = new SharedConnection((signal) => peer.connect(ticket, { signal }), tasks, {
     onConnected: (connection) => {
       reportConnected(connection, events);

@@ -109,7 +109,10 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
       peer.#context.baseSockets?.warm();
-      if (listen) await peer.#listen(signal);
+      if (listen) {
+        await peer.#listen(signal);
+        peer.#jobs.run((signal) => peer.#loadLateModules(signal));
+      }
       return peer;
     } catch (error) {
       await peer.close();
@@ -266,16 +269,6 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * connection is closed; when it throws, the connection is reset and `onError` is told. Neither that nor a visitor that
    * vanishes ends anything else.
    *
-   * @example
-   * ```ts ignore
-   * const server = peer.serve(async (connection) => {
-   *   for await (const stream of connection.streams) {
-   *     stream.readable.pipeTo(stream.writable).catch(() => {}); // echo
-   *   }
-   * }, { onError: (error) => console.error(error) });
-   * await server.finished;
-   * ```
-   *
    * @throws {TypeError} if the peer does not listen, is served already, or its incoming connections are read otherwise
    */
   serve(handler: ConnectionHandler, options: ServeOptions = {}): ConnectionServer {
@@ -356,6 +349,14 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       this.#roaming ??= new Roaming(this.#context, this.#connections.all);
       await this.#roaming.follow(connection, signal);
     });
+  }
+
+  /** While there are file descriptors; not at once, so that a program starts faster. */
+  async #loadLateModules(signal: AbortSignal): Promise<void> {
+    await idleDelay(LOAD_AFTER_MS, signal);
+    if (signal.aborted) return;
+    const { loadLateModules } = await import("./late_modules.ts");
+    await loadLateModules();
   }
 
   #codePlaces(urls: readonly string[]): CodePlaces {
@@ -488,6 +489,9 @@ const MAX_INCOMING = 1024;
 
 /** Chosen by us: short connections need none of it. */
 const FOLLOW_AFTER_MS = 250;
+
+/** Chosen by us: until then, a program that starts has better things to load. */
+const LOAD_AFTER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;
