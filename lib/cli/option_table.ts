@@ -93,6 +93,13 @@ export const JSON_OPTION: Option = {
   help: "print results and events as JSON, for programs",
 };
 
+/** For those who want to see more. */
+export const VERBOSE_OPTION: Option = {
+  name: "verbose",
+  group: "Output",
+  help: "print a line for each forwarded connection",
+};
+
 /** Shows the ticket on the screen of another device's camera. */
 export const QR_OPTION: Option = {
   name: "qr",
