@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError, PunchlineError, RefusedError } from "../base/errors.ts";
+import { NetworkError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
@@ -23,16 +23,9 @@ import {
   type ForwardRequest,
   forwardTextLength,
 } from "./forward_message.ts";
-
-/** The codes with which forwarded streams are reset. Those from 0xff00 are this library's. */
-export const FORWARD_CODES = {
-  /** The other side does not offer that target. */
-  notOffered: 0xff03,
-  /** The other side offers the target, and cannot connect to it. */
-  unreachable: 0xff04,
-  /** The connection at the other end of the stream broke. */
-  broken: 0xff05,
-} as const;
+import { explained, FORWARD_CODES, type ForwardEvent, NotOfferedError } from "./forward_outcome.ts";
+import type { DatagramCarrier, UdpFront, UdpService } from "./forward_udp.ts";
+import { abortable } from "@std/async/abortable";
 
 /** What {@linkcode forward} asks for. */
 export interface ForwardOptions {
@@ -58,6 +51,8 @@ export interface ForwardTarget {
 export interface ServeForwardsOptions {
   /** The first is what the other side gets that names none. */
   readonly targets?: readonly (number | ForwardTarget)[];
+  /** UDP ports on 127.0.0.1, likewise. Their datagrams are those of the connection, which nothing else may read then. */
+  readonly udp?: readonly number[];
   /**
    * Hosts that the other side may reach, such as `example.org:443` or `*:80`. Neither `*` nor a name leads to loopback,
    * private or link-local addresses: these must be named themselves. Default: none.
@@ -69,18 +64,6 @@ export interface ServeForwardsOptions {
   readonly signal?: AbortSignal;
   /** Called for each stream that is forwarded, and with what went wrong. */
   readonly onEvent?: (event: ForwardEvent) => void;
-}
-
-/** What happens to a forwarded stream. */
-export interface ForwardEvent {
-  /** `"opened"`: it is connected to its target. `"closed"`: it has ended. `"failed"`: it was refused, or it broke. */
-  readonly event: "opened" | "closed" | "failed";
-  /** The target as the other side calls it. */
-  readonly target: string;
-  /** Why it failed. */
-  readonly error?: unknown;
-  /** Which end broke. */
-  readonly broken?: "peer" | "local";
 }
 
 /**
@@ -140,10 +123,10 @@ export async function forward(
  * peer.serve((connection) => serveForwards(connection, { targets: [22, 8080] }));
  * ```
  *
- * @throws {TypeError} if a host in `allow` is invalid
+ * @throws {TypeError} if a host in `allow` is invalid, or the connection carries no datagrams and `udp` is not empty
  */
 export async function serveForwards(
-  connection: Pick<PeerConnection, "streams">,
+  connection: Pick<PeerConnection, "streams"> & Partial<DatagramCarrier>,
   options: ServeForwardsOptions = {},
 ): Promise<void> {
   const { network = systemNetwork, signal, onEvent = () => {} } = options;
@@ -153,18 +136,72 @@ export async function serveForwards(
   const onAbort = () => void streams.stop(signal!.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
+    const udp = await serveUdp(connection, options.udp ?? [], network);
+    if (udp !== undefined) streams.run((stopped) => udp.receive(stopped));
     for await (const stream of connection.streams) {
       if (signal?.aborted) return;
-      streams.run((stopped) => answer(stream, { targets, rules, network, onEvent, stopped }));
+      streams.run((stopped) => answer(stream, { targets, rules, udp, network, onEvent, stopped }));
     }
   } finally {
     signal?.removeEventListener("abort", onAbort);
   }
 }
 
+/**
+ * Forwards the datagrams of local UDP sockets, and the answers to each of their clients, until the connection ends. Nothing
+ * else may read the datagrams of the connection.
+ *
+ * @example
+ * ```ts ignore
+ * await forwardUdp(connection, [{ socket, target: "53" }]);
+ * ```
+ *
+ * @param options.onEvent called for each flow that is opened, closed or refused
+ * @throws {NetworkError} if a socket breaks
+ * @throws the signal's reason on abort
+ */
+export async function forwardUdp(
+  connection: Pick<PeerConnection, "openStream" | "finished"> & DatagramCarrier,
+  fronts: readonly UdpFront[],
+  options: { readonly signal?: AbortSignal; readonly onEvent?: (event: ForwardEvent) => void } = {},
+): Promise<void> {
+  const { signal, onEvent } = options;
+  const { UdpForwarder } = await import("./forward_udp.ts");
+  await using forwarder = new UdpForwarder(connection, onEvent);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  connection.finished.then(resolve, () => resolve());
+  await using receiving = new TaskGroup(reject);
+  for (const front of fronts) {
+    receiving.run(async (signal) => {
+      for (;;) forwarder.forward(front, await front.socket.receive({ signal }));
+    });
+  }
+  await (signal === undefined ? promise : abortable(promise, signal));
+}
+
+/** Loaded only where UDP is offered. */
+async function serveUdp(
+  connection: Partial<DatagramCarrier>,
+  ports: readonly number[],
+  network: Network,
+): Promise<UdpService | undefined> {
+  if (ports.length === 0) return undefined;
+  if (!hasDatagrams(connection)) {
+    throw new TypeError("Cannot forward UDP: the connection carries no datagrams");
+  }
+  const { UdpService } = await import("./forward_udp.ts");
+  return new UdpService(connection, network, ports);
+}
+
+function hasDatagrams(connection: Partial<DatagramCarrier>): connection is DatagramCarrier {
+  return connection.sendDatagram !== undefined && connection.datagrams !== undefined;
+}
+
 interface Offer {
   readonly targets: readonly ForwardTarget[];
   readonly rules: readonly Rule[];
+  /** Where UDP is offered. */
+  readonly udp: UdpService | undefined;
   readonly network: Network;
   readonly onEvent: (event: ForwardEvent) => void;
   readonly stopped: AbortSignal;
@@ -177,7 +214,12 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
   let target = "";
   try {
     const request = await readRequest(stream);
-    target = request.kind === "target" ? request.name : `${request.host}:${request.port}`;
+    target = nameOf(request);
+    if (request.kind === "udp") {
+      if (offer.udp === undefined) throw new NotOfferedError(target);
+      await offer.udp.serve(stream, request.name, () => onEvent({ event: "opened", target }));
+      return onEvent({ event: "closed", target });
+    }
     const local = await connect(request, offer);
     if (request.kind === "dial") await stream.write(Uint8Array.of(0));
     onEvent({ event: "opened", target });
@@ -192,6 +234,12 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
   } finally {
     stopped.removeEventListener("abort", onStopped);
   }
+}
+
+/** What the other side calls it, for people. */
+function nameOf(request: ForwardRequest): string {
+  if (request.kind === "dial") return `${request.host}:${request.port}`;
+  return request.kind === "udp" ? `UDP ${request.name}`.trimEnd() : request.name;
 }
 
 async function readRequest(stream: SessionStream): Promise<ForwardRequest> {
@@ -217,7 +265,7 @@ async function readExactly(stream: SessionStream, length: number): Promise<Uint8
 }
 
 async function connect(
-  request: ForwardRequest,
+  request: Exclude<ForwardRequest, { kind: "udp" }>,
   { targets, rules, network, stopped }: Offer,
 ): Promise<ByteStream> {
   using deadline = new Deadline(CONNECT_MS, stopped);
@@ -353,45 +401,10 @@ async function copy({ from, to, onBroken, names: [source, target] }: {
   }
 }
 
-/** The other side has asked for what is not offered. */
-class NotOfferedError extends PunchlineError {
-  constructor(target: string) {
-    super(`Cannot forward to ${target === "" ? "anything" : target}: it is not offered`, {
-      remedy: "Ask for what is offered, or start `listen` with `--tcp` or `--allow-to` for it",
-    });
-  }
-}
-
 function broken(which: "peer" | "local"): NetworkError {
   const end = which === "peer" ? "the other side" : "this side";
   return new NetworkError(`Cannot forward: the connection of ${end} broke`, "reset");
 }
-
-/** Why the other side has reset the stream, if it said so. */
-function explained(cause: unknown, { resetCode }: SessionStream): unknown {
-  const known = REFUSALS.find(({ code }) => code === resetCode);
-  if (known === undefined) return cause;
-  const { message, code, remedy } = known;
-  return new RefusedError(`Cannot forward: ${message}`, code, { cause, remedy });
-}
-
-const REFUSALS = [
-  {
-    code: FORWARD_CODES.notOffered,
-    message: "the peer does not offer that",
-    remedy: "Ask for a port or a host that the other side's `listen` names",
-  },
-  {
-    code: FORWARD_CODES.unreachable,
-    message: "the peer cannot connect to its own service",
-    remedy: "Check that the service runs at the other side",
-  },
-  {
-    code: FORWARD_CODES.broken,
-    message: "the service at the other side broke the connection off",
-    remedy: "Check what the service at the other side says",
-  },
-];
 
 /** Chosen by us: the request is in the first record of its stream. */
 const REQUEST_MS = 10_000;
