@@ -9,7 +9,7 @@ import { UnreachableError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
-import { systemNetwork } from "../net/system.ts";
+import type { TcpConnection } from "../net/network.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
@@ -17,6 +17,7 @@ import { type Accept, acceptOrReport } from "./accept_first.ts";
 import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
+import { FORWARD_PROTOCOL, readOffers } from "./forward_options.ts";
 import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
@@ -40,12 +41,11 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const given = await withConfig(readCommand("listen", args));
   const { flags, values, lists } = given;
   readCodeExpiry(values);
-  const forwarding = await import("./forwarding.ts");
-  const offers = forwarding.readOffers(given);
-  const port = offers?.ports[0];
+  const offers = readOffers(given);
+  const forwards = ["tcp", "unix", "udp", "allow-to"].find((each) => lists.get(each)!.length > 0);
   const timeoutMs = readTimeout(values);
-  if (offers !== undefined && timeoutMs !== undefined) {
-    throw new UsageError("--timeout cannot be combined with --tcp");
+  if (forwards !== undefined && timeoutMs !== undefined) {
+    throw new UsageError(`--timeout cannot be combined with --${forwards}`);
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, {
@@ -54,7 +54,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   });
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, {
-    port: offers === undefined ? undefined : port ?? 0,
+    forwards,
     stdin: input.stdin,
   });
   const options = await readPeerOptions(given, input, prompt);
@@ -87,18 +87,19 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     if (isTyped) showTypedBelow(io);
     return await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code });
   }
+  const { connectDefault, serveForwardsOf } = await import("./forwarding.ts");
   return await forwardAll(peer, events, io, async (connection, signal) => {
     if (connection.protocol === "") {
-      if (port === undefined) connection.reset(RESET_CODES.serviceUnreachable);
-      else await forwardTo(port, connection, events, io, signal);
+      const connecting = connectDefault(offers, signal);
+      if (connecting === undefined) connection.reset(RESET_CODES.serviceUnreachable);
+      else await forwardTo(connecting, connection, events, io, signal);
       return;
     }
     reportConnected(connection, events);
-    const isVerbose = flags.has("verbose");
-    await forwarding.serveForwardsOf(connection, offers, { events, isVerbose, signal });
+    await serveForwardsOf(connection, offers, { events, isVerbose: flags.has("verbose"), signal });
     events.closed();
     events.waitFor(WAITING);
-  }, ["", forwarding.FORWARD_PROTOCOL]);
+  }, ["", FORWARD_PROTOCOL]);
 }
 
 /**
@@ -201,7 +202,7 @@ async function forwardAll(
 }
 
 async function forwardTo(
-  port: number,
+  connecting: Promise<TcpConnection>,
   connection: PeerConnection,
   events: ConnectionEvents,
   io: CliIo,
@@ -209,8 +210,7 @@ async function forwardTo(
 ): Promise<void> {
   reportConnected(connection, events);
   try {
-    const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal });
-    await forward(connection, toDenoConn(local), signal);
+    await forward(connection, toDenoConn(await connecting), signal);
     events.closed(endOfForwarding(connection, { isService: true }));
     events.waitFor(WAITING);
   } catch (error) {

@@ -84,12 +84,13 @@ export class UdpForwarder {
     this.#tasks.run(() => this.#run(key, target, flow));
   }
 
-  async #run(key: string, target: string, flow: UdpFlow): Promise<void> {
+  async #run(key: string, name: string, flow: UdpFlow): Promise<void> {
+    const target = `UDP ${name}`.trimEnd();
     let wasRefused = false;
     try {
       const stream = await this.#connection.openStream();
       try {
-        const request = encodeForwardRequest({ kind: "udp", name: target });
+        const request = encodeForwardRequest({ kind: "udp", name });
         flow.start(stream, request, { isReady: false });
         await flow.awaitReady();
         this.#onEvent({ event: "opened", target });
@@ -155,7 +156,9 @@ export class UdpService {
     });
     if (this.#table.note({ kind: "sent", key }) === "dropped") {
       stream.reset(FORWARD_CODES.tooMany);
-      throw new NetworkError("Cannot forward: the other side has too many UDP flows", "other");
+      throw new NetworkError("Cannot forward: the other side has too many UDP flows", "other", {
+        remedy: "Wait until some of them are idle",
+      });
     }
     this.#flows.set(key, flow);
     try {
