@@ -112,9 +112,8 @@ export {
   type PeerProgress,
   type PeerTimings,
   type RelayServer,
-  STRATEGIES,
-  type Strategy,
 } from "./options.ts";
+export { STRATEGIES, type Strategy } from "../punch/path_kinds.ts";
 export type { PathReport } from "./path_search.ts";
 export { Peer } from "./peer.ts";
 export {

@@ -12,8 +12,7 @@ import { type DenoConn, type NetAddress, toDenoConn, toNetAddress } from "../net
 import type { TcpConnection } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { checkResetCode, encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
-import { MessageChannel } from "./message_channel.ts";
-import { PathMigration } from "./migration.ts";
+import { MessageChannel, PathMigration } from "./migration.ts";
 import type { ForwardedFrame, SessionPath } from "./path.ts";
 import { ReceiveStream, UNLIMITED_WINDOWS } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
