@@ -22,6 +22,7 @@ import {
   makeContext,
   type PeerContext,
 } from "./context.ts";
+import type { DialHooks } from "./crossing_requests.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
@@ -217,7 +218,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
-   * Connects to the owner of a ticket.
+   * Connects to the owner of a ticket. If that peer connects to this one at the same time, both get the same connection.
    *
    * @param ticket or a code, as for {@linkcode Peer.redeemCode}; it is spent by this call, whether there is a path or not
    * @throws {MalformedMessageError} if the ticket or the code is invalid
@@ -235,9 +236,12 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
-    const reconnects = reconnect;
-    const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
-    this.#follow(connection);
+    const dial = (hooks: DialHooks) =>
+      dialPeer(this.#context, target, { protocol, reconnects: reconnect, ...hooks });
+    const asked = { remoteKey: target.publicKey, protocol };
+    const connection =
+      await (this.#listener?.crossing.connect(asked, dial, signal) ?? dial({ signal }));
+    if (!this.#connections.all.has(connection)) this.#follow(connection); // it was not accepted
     return connection;
   }
 
