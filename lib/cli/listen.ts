@@ -5,7 +5,7 @@
  * @module
  */
 
-import { UnreachableError } from "../base/errors.ts";
+import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
@@ -18,7 +18,7 @@ import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { FORWARD_PROTOCOL, readOffers } from "./forward_options.ts";
-import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
+import { type CliIo, EXIT, failureOf, printError, printFailure, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import { NetworkWatch } from "./network_watch.ts";
@@ -228,7 +228,11 @@ async function accept(
   const report = (error: Error) => {
     if (error instanceof UnreachableError) {
       reportFailure(error, events, io, { demandsDirect: false });
-    } else events.print(error.message);
+    } else {
+      events.print(error.message);
+      // Which side to update, if they speak different versions.
+      if (error instanceof MalformedMessageError) events.print(failureOf(error).remedy ?? "");
+    }
   };
   events.waitFor("A peer was found, connecting");
   const connection = await acceptOrReport(incoming, report, { signal });
