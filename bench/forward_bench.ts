@@ -78,8 +78,24 @@ async function echoes(port: number): Promise<{ p50: number; p99: number }> {
   };
 }
 
-async function compare(): Promise<void> {
-  await using stack = new AsyncDisposableStack();
+/** Whatever the job leaves to the stack is ended with it, after an error, and before a signal ends this process. */
+async function cleaningUp(job: (stack: AsyncDisposableStack) => Promise<void>): Promise<void> {
+  const stack = new AsyncDisposableStack();
+  let ending: Promise<void> | undefined;
+  const end = () => ending ??= stack.disposeAsync();
+  const onSignal = () => end().finally(() => Deno.exit(130));
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, onSignal);
+    stack.defer(() => Deno.removeSignalListener(signal, onSignal));
+  }
+  try {
+    await job(stack);
+  } finally {
+    await end();
+  }
+}
+
+async function compare(stack: AsyncDisposableStack): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "punchline-forward-bench-" });
   stack.defer(() => Deno.remove(folder, { recursive: true }));
   const host = "127.0.0.1";
@@ -171,7 +187,7 @@ async function startSsh(
 }
 
 /** The same figures over a path that delays everything, with the library's own calls. */
-async function measureFar(rttMs: number): Promise<void> {
+async function measureFar(rttMs: number, stack: AsyncDisposableStack): Promise<void> {
   const [path, otherPath] = testPathPair({ delayMs: rttMs / 2 });
   const one = new StreamSession({ role: "controlling" });
   const other = new StreamSession({ role: "controlled" });
@@ -188,6 +204,7 @@ async function measureFar(rttMs: number): Promise<void> {
       "services",
     ],
   ]);
+  stack.defer(() => services.end());
   const ports = (await services.prints(/^(\d+ \d+)\n/)).split(" ").map(Number);
   serveForwards(other, { targets: ports }).catch(console.error);
   const fronts = ports.map((port) => {
@@ -200,8 +217,6 @@ async function measureFar(rttMs: number): Promise<void> {
     return front.addr.port;
   });
   await runClient(fronts[0]!, fronts[1]!);
-  await services.end();
-  Deno.exit();
 }
 
 /** A process, and what it prints. */
@@ -258,5 +273,8 @@ const [mode, ...rest] = given._.map(String);
 
 if (mode === "services") await runServices();
 else if (mode === "client") await runClient(Number(rest[0]), Number(rest[1]));
-else if (given.rtt !== undefined) await measureFar(Number(given.rtt));
-else await compare();
+else {
+  const rttMs = given.rtt;
+  await cleaningUp(rttMs === undefined ? compare : (stack) => measureFar(Number(rttMs), stack));
+  Deno.exit(); // some connections are still closing
+}

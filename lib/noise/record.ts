@@ -320,6 +320,12 @@ export class RecordWriter {
       rest = rest.subarray(MAX_PLAINTEXT_LENGTH);
     }
     while (rest.length > 0 && this.#buffered < MAX_PLAINTEXT_LENGTH) {
+      const isWhole = this.#buffered === 0 && rest.length >= MAX_PLAINTEXT_LENGTH;
+      if (isWhole && this.#state === "gathering" && this.#hasRoom) {
+        this.#seal(rest.subarray(0, MAX_PLAINTEXT_LENGTH)); // without a copy
+        rest = rest.subarray(MAX_PLAINTEXT_LENGTH);
+        continue;
+      }
       const part = rest.subarray(0, MAX_PLAINTEXT_LENGTH - this.#buffered);
       this.#buffer.reserve(this.#buffered + part.length).set(part, this.#buffered);
       this.#buffered += part.length;
@@ -341,11 +347,12 @@ export class RecordWriter {
       await writeAll(this.#stream, this.#batch.bytes.subarray(0, this.#batched));
       if (this.#failure !== undefined) return;
       if (this.#isEnded) return this.#ending!.resolve();
+      const isBulk = this.#batched >= MAX_RECORD_LENGTH; // more is likely to follow
       this.#batched = 0;
       this.#state = "gathering";
       if (this.#buffered === MAX_PLAINTEXT_LENGTH) this.#gather();
       this.#admitWaiting();
-      if (this.#isIncomplete) await this.#yieldToWriter();
+      if (isBulk || this.#batched + this.#buffered > 0) await this.#yieldToWriter();
       if (this.#failure !== undefined) return;
       this.#gather();
       if (this.#ending !== undefined && this.#hasRoom) this.#seal(NOTHING); // the buffer is empty now
@@ -359,16 +366,11 @@ export class RecordWriter {
    * a run of 64 KiB writes would otherwise become long and tiny records in turn, and each would wake the other side.
    */
   async #yieldToWriter(): Promise<void> {
-    for (let i = 0; i < YIELD_MICROTASKS && this.#isIncomplete; i++) {
+    for (let i = 0; i < YIELD_MICROTASKS && this.#hasRoom; i++) {
       const before = this.#batched;
       await undefined;
       if (this.#batched > before) i = 0;
     }
-  }
-
-  /** Whether there is something to send, and room for more. */
-  get #isIncomplete(): boolean {
-    return this.#hasRoom && this.#batched + this.#buffered > 0;
   }
 
   /** Whether the batch has room for another record of any length. */

@@ -214,8 +214,8 @@ export const MAX_STREAM_FRAME_LENGTH = 13;
 /** The length of a DATA frame without its data. */
 export const STREAM_DATA_HEADER_LENGTH = 7;
 
-/** How many bytes a DATA frame carries at most. */
-export const MAX_STREAM_DATA_LENGTH = 65_535;
+/** How many bytes a DATA frame carries at most: what most programs write at once. */
+export const MAX_STREAM_DATA_LENGTH = 65_536;
 
 /** A frame. The data follows a DATA frame, and is not part of it. */
 export type StreamFrame =
@@ -235,7 +235,7 @@ export function encodeStreamFrame(frame: StreamFrame): Uint8Array<ArrayBuffer> {
   const view = new DataView(bytes.buffer);
   bytes[0] = STREAM_TYPES[frame.kind];
   view.setUint32(1, frame.id);
-  if (frame.kind === "data") view.setUint16(5, frame.length);
+  if (frame.kind === "data") view.setUint16(5, frame.length - 1);
   else if (frame.kind === "reset") view.setUint16(5, frame.code);
   else if (frame.kind === "window") {
     view.setUint32(5, Math.floor(frame.limit / 2 ** 32));
@@ -251,8 +251,8 @@ export function writeStreamDataHeader(target: Uint8Array, id: number, length: nu
   target[2] = id >>> 16;
   target[3] = id >>> 8;
   target[4] = id;
-  target[5] = length >> 8;
-  target[6] = length;
+  target[5] = (length - 1) >> 8;
+  target[6] = length - 1;
 }
 
 /**
@@ -317,10 +317,8 @@ export class StreamFrameReader {
   #takeDataHeader(bytes: Uint8Array): Uint8Array | undefined {
     if (this.#partial !== undefined || bytes.length < STREAM_DATA_HEADER_LENGTH) return undefined;
     if (bytes[0] !== STREAM_TYPES.data) return undefined;
-    const length = bytes[5]! << 8 | bytes[6]!;
-    if (length === 0) return undefined; // an error
     this.#dataId = (bytes[1]! << 24 | bytes[2]! << 16 | bytes[3]! << 8 | bytes[4]!) >>> 0;
-    this.#dataLeft = length;
+    this.#dataLeft = (bytes[5]! << 8 | bytes[6]!) + 1;
     return bytes.subarray(STREAM_DATA_HEADER_LENGTH);
   }
 
@@ -401,11 +399,8 @@ function decodeStreamFields(kind: StreamFrame["kind"], view: DataView): StreamFr
       return { kind, id };
     case "reset":
       return { kind, id, code: view.getUint16(5) };
-    case "data": {
-      const length = view.getUint16(5);
-      if (length === 0) throw malformed(STREAM_WHAT, "DATA has 0 bytes");
-      return { kind, id, length };
-    }
+    case "data":
+      return { kind, id, length: view.getUint16(5) + 1 };
     case "window": {
       const limit = view.getUint32(5) * 2 ** 32 + view.getUint32(9);
       if (!Number.isSafeInteger(limit)) throw malformed(STREAM_WHAT, "limit is not below 2^53");

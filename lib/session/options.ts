@@ -17,7 +17,10 @@ export interface SessionOptions {
   readonly timings?: Partial<SessionTimings>;
   /** How long the session waits for another path after it has lost one. Default: 0, the session fails with its path. */
   readonly timeoutMs?: number;
-  /** The most data to keep in each direction, not acknowledged or not read: at least 64 KiB. Default: 4 MiB. */
+  /**
+   * The most data to keep in each direction, not acknowledged or not read: at least 64 KiB. Default: 32 MiB, of which
+   * 4 MiB are used until the path has shown to need more.
+   */
   readonly windowBytes?: number;
   /** Where the memory comes from that is kept beyond 64 KiB in each direction. Default: there is always enough. */
   readonly windows?: WindowSource;
@@ -68,16 +71,14 @@ export interface SessionLog {
   readonly addresses: { readonly local: TransportAddress; readonly remote: TransportAddress };
   /** How many bytes may be appended now. */
   room(): number;
-  /** Appends bytes, for which there must be room. */
-  append(bytes: Uint8Array): void;
+  /** Appends bytes, for which there must be room; `more` are appended next. */
+  append(bytes: Uint8Array, more?: number): void;
   /** Sends what was appended. */
   flush(): void;
+  /** The shortest round trip of the current path. */
+  rttMs(): number | undefined;
   /** Ends the stream after what was appended. */
   end(): void;
-  /** As `Session.reset()`. */
-  reset(code?: number): void;
-  /** Whether the session keeps the program running. */
-  ref(isReferenced: boolean): void;
 }
 
 /** The timeouts and intervals of a session, in milliseconds. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { concat } from "../base/bytes.ts";
 import { type MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
@@ -14,7 +15,7 @@ import type { SignalChannel } from "../signal/channel.ts";
 import { checkResetCode, encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
 import { MessageChannel, PathMigration } from "./migration.ts";
 import type { ForwardedFrame, SessionPath } from "./path.ts";
-import { ReceiveStream, UNLIMITED_WINDOWS } from "./receive_stream.ts";
+import { MAX_WINDOW_BYTES, ReceiveStream, UNLIMITED_WINDOWS } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
 import {
   DEFAULT_SESSION_TIMINGS,
@@ -101,7 +102,7 @@ export class Session implements DenoConn, AsyncDisposable {
    * @throws {RangeError} if `windowBytes` is less than 64 KiB
    */
   constructor(options: SessionOptions, layer?: SessionLayer) {
-    const { role, timings, timeoutMs = 0, windowBytes = WINDOW_BYTES, onEvent } = options;
+    const { role, timings, timeoutMs = 0, windowBytes = MAX_WINDOW_BYTES, onEvent } = options;
     const { windows = UNLIMITED_WINDOWS } = options;
     if (!(windowBytes >= INITIAL_LIMIT)) {
       throw new RangeError(
@@ -113,12 +114,12 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#onEvent = onEvent ?? (() => {});
     this.#reasonOf = options.reasonOf ?? (() => undefined);
     this.#layer = layer;
-    this.#sending = new SendStream(windowBytes, windows.open(), layer && (() => layer.onRoom()));
-    this.#receiving = layer === undefined
-      ? new ReceiveStream(windowBytes, windows.open())
-      : new ReceiveStream(windowBytes, UNLIMITED_WINDOWS.open(), {
-        onBytes: (data) => layer.onBytes(data),
-      });
+    const rttMs = () => this.#paths.current?.keepAlive.leastRttMs;
+    const onRoom = layer && (() => layer.onRoom());
+    this.#sending = new SendStream(windowBytes, windows.open(), { onRoom, rttMs });
+    const onBytes = layer && ((data: Uint8Array) => layer.onBytes(data));
+    const received = layer === undefined ? windows : UNLIMITED_WINDOWS; // a layer keeps what it needs
+    this.#receiving = new ReceiveStream(windowBytes, received.open(), { onBytes, rttMs });
     this.#messages = new MessageChannel({
       onMessage: () => this.#pump(),
       rttMs: () => this.rttMs,
@@ -140,12 +141,14 @@ export class Session implements DenoConn, AsyncDisposable {
     this.finished = this.#finished.promise;
     layer?.open({
       room: () => this.#sending.room,
-      append: (bytes) => this.#sending.append(bytes),
-      flush: () => this.#pump(),
+      append: (bytes, more) => this.#sending.append(bytes, more),
+      flush: () => {
+        this.#isAcknowledgementDue ||= this.#receiving.isAcknowledgementUseful;
+        this.#pump();
+      },
+      rttMs,
       end: () => void this.#sending.end(),
-      ref: (isReferenced) => this.#isReferenced = isReferenced,
       addresses: this,
-      reset: (code) => this.reset(code),
     });
   }
 
@@ -359,15 +362,17 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   #next(): Outgoing | undefined {
-    if (this.#isAcknowledgementDue) {
-      this.#isAcknowledgementDue = false;
-      return { bytes: encodeSessionFrame({ kind: "ack", ...this.#receiving.acknowledgement() }) };
-    }
-    const message = this.#messages.next();
+    const ack = this.#isAcknowledgementDue ? this.#receiving.acknowledgement() : undefined;
+    this.#isAcknowledgementDue = false;
+    const message = ack === undefined ? this.#messages.next() : undefined;
     if (message !== undefined) return { bytes: encodeSessionFrame({ kind: "message", message }) };
-    const outgoing = this.#sending.next();
+    const outgoing = this.#sending.next({ isShort: ack !== undefined });
     if (outgoing !== undefined) this.#paths.current?.keepAlive.onAnswerDue();
-    return outgoing;
+    if (ack === undefined) return outgoing;
+    const bytes = encodeSessionFrame({ kind: "ack", ...ack });
+    return outgoing === undefined
+      ? { bytes }
+      : { ...outgoing, bytes: concat(bytes, outgoing.bytes) };
   }
 
   #acknowledge(): void {
@@ -487,6 +492,3 @@ function closed(): NetworkError {
 }
 
 const NOWHERE: TransportAddress = { ip: "0.0.0.0", port: 0 };
-
-/** Chosen by us: 40 MiB/s over a round trip of 100 ms. */
-const WINDOW_BYTES = 4_194_304;

@@ -270,7 +270,7 @@ export class SessionStream implements DenoConn {
       const bytes = write.rest.subarray(0, Math.min(maxBytes, this.#limit - this.#sentBytes));
       if (bytes.length === 0) return false;
       writeStreamDataHeader(header, id, bytes.length);
-      log.append(header);
+      log.append(header, bytes.length);
       log.append(bytes);
       this.#sentBytes += bytes.length;
       write.rest = write.rest.subarray(bytes.length);

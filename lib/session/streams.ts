@@ -23,7 +23,12 @@ import {
   wasOpened,
 } from "./stream_engine.ts";
 import type { SessionLayer, SessionLog, SessionOptions } from "./options.ts";
-import { ReceiveStream, UNLIMITED_WINDOWS, type WindowSource } from "./receive_stream.ts";
+import {
+  MAX_WINDOW_BYTES,
+  ReceiveStream,
+  UNLIMITED_WINDOWS,
+  type WindowSource,
+} from "./receive_stream.ts";
 import { Session } from "./session.ts";
 import { SessionStream, type StreamOwner } from "./stream.ts";
 import {
@@ -136,7 +141,7 @@ export class StreamSession extends Session {
 
 /** The options of a {@linkcode Multiplexer}. */
 export interface MultiplexerOptions {
-  /** The most data to keep for the reader of a stream. Default: 4 MiB. */
+  /** The most data to keep for the reader of a stream. Default: 32 MiB, as of a session. */
   readonly windowBytes?: number;
   /** Where the memory comes from that is kept beyond the least of each stream. Default: there is always enough. */
   readonly windows?: WindowSource;
@@ -180,7 +185,7 @@ class Multiplexer implements SessionLayer, StreamOwner {
   hasDiscarded = false;
 
   constructor(options: StreamSessionOptions) {
-    const { role, windowBytes = WINDOW_BYTES, windows = UNLIMITED_WINDOWS } = options;
+    const { role, windowBytes = MAX_WINDOW_BYTES, windows = UNLIMITED_WINDOWS } = options;
     const { maxStreams = MAX_STREAMS, idleMs = IDLE_MS } = options;
     this.#windowBytes = windowBytes;
     this.#windows = windows;
@@ -335,7 +340,8 @@ class Multiplexer implements SessionLayer, StreamOwner {
 
   #makeStream(id: number, isOpening: boolean): SessionStream {
     const leastBytes = id === FIRST_STREAM ? INITIAL_LIMIT : STREAM_LIMIT;
-    const receiving = new ReceiveStream(this.#windowBytes, this.#windows.open(), { leastBytes });
+    const options = { leastBytes, rttMs: () => this.#log.rttMs() };
+    const receiving = new ReceiveStream(this.#windowBytes, this.#windows.open(), options);
     const stream = new SessionStream(id, this, { receiving, limit: leastBytes, isOpening });
     this.#streams.set(id, stream);
     return stream;
@@ -476,9 +482,6 @@ function tooMany({ maxStreams }: MultiplexerLimits): NetworkError {
   const message = `Cannot open a stream: ${maxStreams} are open already`;
   return new NetworkError(message, "other", { remedy: "Close streams that are no longer used" });
 }
-
-/** Chosen by us: as of a session. */
-const WINDOW_BYTES = 4_194_304;
 
 /** Chosen by us: a request, or the first flight of TCP, and little for 1,024 streams at once: 16 MiB. */
 const STREAM_LIMIT = 16_384;

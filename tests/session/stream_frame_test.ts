@@ -11,7 +11,8 @@ import {
 
 const GOLDEN: readonly [StreamFrame, string][] = [
   [{ kind: "open", id: 1 }, "0100000001"],
-  [{ kind: "data", id: 0x01020304, length: 258 }, "02010203040102"],
+  [{ kind: "data", id: 0x01020304, length: 258 }, "02010203040101"],
+  [{ kind: "data", id: 1, length: 65_536 }, "0200000001ffff"],
   [{ kind: "window", id: 2, limit: 2 ** 40 + 1 }, "03000000020000010000000001"],
   [{ kind: "end", id: 0 }, "0400000000"],
   [{ kind: "reset", id: 3, code: 0xff02 }, "0500000003ff02"],
@@ -32,7 +33,6 @@ for (
   const [what, hex] of [
     ["an unknown type", "0000000001"],
     ["an unknown type", "06"],
-    ["DATA of 0 bytes", "02000000010000"],
     ["a limit of 2^53", "03000000010020000000000000"],
   ] as const
 ) {
