@@ -13,7 +13,7 @@ import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
 import { connectUnix, listenUnix } from "../net/system/unix.ts";
 import type { PeerConnection } from "../peer/connection.ts";
-import { forward, serveForwards } from "../peer/forward.ts";
+import { FIRST_COPY_BYTES, forward, serveForwards } from "../peer/forward.ts";
 import { FORWARD_CODES, type ForwardEvent } from "../peer/forward_outcome.ts";
 import type { UdpForwarder, UdpFront } from "../peer/forward_udp.ts";
 import type { Peer } from "../peer/peer.ts";
@@ -153,7 +153,10 @@ async function openFront(front: Front, waiting: WaitingConnections, io: CliIo): 
     note(shortage);
     waiting.note(shortage);
   };
-  const listener = await systemNetwork.listenTcp(front, { onShortage });
+  const listener = await systemNetwork.listenTcp(front, {
+    onShortage,
+    firstReadBytes: FIRST_COPY_BYTES,
+  });
   return {
     front,
     accept: (signal) => listener.accept({ signal }),

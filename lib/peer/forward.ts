@@ -5,10 +5,10 @@
  * @module
  */
 
+import { concat } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
-import { writeAll } from "../base/reader.ts";
 import { TaskGroup } from "../base/tasks.ts";
-import { Deadline } from "../base/timers.ts";
+import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
 import { type ByteStream, resetStream } from "../net/deno_conn.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
@@ -133,17 +133,29 @@ export async function serveForwards(
   const rules = (options.allow ?? []).map(parseRule);
   const targets = (options.targets ?? []).map((each) => toTarget(each, network));
   await using streams = new TaskGroup((error) => onEvent({ event: "failed", target: "", error }));
-  const onAbort = () => void streams.stop(signal!.reason);
+  const open = new Set<SessionStream>();
+  const resetAll = () => {
+    for (const stream of open) stream.reset();
+  };
+  const onAbort = () => {
+    streams.stop(signal!.reason);
+    resetAll();
+  };
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
     const udp = await serveUdp(connection, options.udp ?? [], network);
     if (udp !== undefined) streams.run((stopped) => udp.receive(stopped));
     for await (const stream of connection.streams) {
       if (signal?.aborted) return;
-      streams.run((stopped) => answer(stream, { targets, rules, udp, network, onEvent, stopped }));
+      open.add(stream);
+      streams.run(async (stopped) => {
+        await answer(stream, { targets, rules, udp, network, onEvent, stopped });
+        open.delete(stream);
+      });
     }
   } finally {
     signal?.removeEventListener("abort", onAbort);
+    resetAll();
   }
 }
 
@@ -209,8 +221,6 @@ interface Offer {
 
 async function answer(stream: SessionStream, offer: Offer): Promise<void> {
   const { onEvent, stopped } = offer;
-  const onStopped = () => stream.reset();
-  stopped.addEventListener("abort", onStopped, { once: true });
   let target = "";
   try {
     const request = await readRequest(stream);
@@ -231,8 +241,6 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
       error instanceof NotOfferedError ? FORWARD_CODES.notOffered : FORWARD_CODES.unreachable,
     );
     if (!stopped.aborted) onEvent({ event: "failed", target, error });
-  } finally {
-    stopped.removeEventListener("abort", onStopped);
   }
 }
 
@@ -243,15 +251,15 @@ function nameOf(request: ForwardRequest): string {
 }
 
 async function readRequest(stream: SessionStream): Promise<ForwardRequest> {
-  using deadline = new Deadline(REQUEST_MS);
-  const onLate = () => stream.reset();
-  deadline.signal.addEventListener("abort", onLate, { once: true });
-  const header = await readExactly(stream, FORWARD_HEADER_LENGTH);
-  const text = await readExactly(stream, forwardTextLength(header));
-  const bytes = new Uint8Array(header.length + text.length);
-  bytes.set(header);
-  bytes.set(text, header.length);
-  return decodeForwardRequest(bytes);
+  const timer = new ResettableTimer(() => stream.reset());
+  timer.set(REQUEST_MS);
+  try {
+    const header = await readExactly(stream, FORWARD_HEADER_LENGTH);
+    const text = await readExactly(stream, forwardTextLength(header));
+    return decodeForwardRequest(concat(header, text));
+  } finally {
+    timer.clear();
+  }
 }
 
 async function readExactly(stream: SessionStream, length: number): Promise<Uint8Array> {
@@ -281,7 +289,11 @@ function toTarget(target: number | ForwardTarget, network: Network): ForwardTarg
   if (typeof target !== "number") return target;
   return {
     name: `${target}`,
-    connect: (signal) => network.connectTcp({ ip: "127.0.0.1", port: target }, { signal }),
+    connect: (signal) =>
+      network.connectTcp({ ip: "127.0.0.1", port: target }, {
+        signal,
+        firstReadBytes: FIRST_COPY_BYTES,
+      }),
   };
 }
 
@@ -319,7 +331,10 @@ async function dial(
   for (const address of addresses) {
     if (!isNamed(address) && await isInside(address, network, signal)) continue;
     try {
-      return await network.connectTcp({ ip: address, port }, { signal });
+      return await network.connectTcp({ ip: address, port }, {
+        signal,
+        firstReadBytes: FIRST_COPY_BYTES,
+      });
     } catch (error) {
       signal.throwIfAborted();
       failure = error;
@@ -381,23 +396,30 @@ async function join(
   return which;
 }
 
-/** Without `pipeTo`, which costs a chunk and several promises for each read. */
+/**
+ * Without `pipeTo`, which costs a chunk and several promises for each read. The buffer grows with what is read: a hundred
+ * short connections at once would leave 26 MB to the garbage collector.
+ */
 async function copy({ from, to, onBroken, names: [source, target] }: {
   readonly from: ByteStream;
   readonly to: ByteStream;
   readonly onBroken: (which: "peer" | "local") => void;
   readonly names: readonly ["peer" | "local", "peer" | "local"];
 }): Promise<void> {
-  const buffer = new Uint8Array(COPY_BYTES);
-  for (;;) {
-    const length = await from.read(buffer).catch(() => undefined); // whatever broke it
-    if (length === undefined) return onBroken(source);
-    try {
+  let buffer = new Uint8Array(FIRST_COPY_BYTES);
+  let breaks = source;
+  try {
+    for (;;) {
+      breaks = source;
+      const length = await from.read(buffer);
+      breaks = target;
       if (length === null) return await to.closeWrite();
-      await writeAll(to, buffer.subarray(0, length));
-    } catch {
-      return onBroken(target);
+      let written = await to.write(buffer.subarray(0, length));
+      while (written < length) written += await to.write(buffer.subarray(written, length));
+      if (length === buffer.length && length < COPY_BYTES) buffer = new Uint8Array(COPY_BYTES);
     }
+  } catch {
+    onBroken(breaks);
   }
 }
 
@@ -411,6 +433,9 @@ const REQUEST_MS = 10_000;
 
 /** Chosen by us: as long as a system tries to connect before most people give up. */
 const CONNECT_MS = 20_000;
+
+/** Chosen by us: a request, and most answers. */
+export const FIRST_COPY_BYTES = 16_384;
 
 /** Chosen by us: as much as one read of a socket returns. */
 const COPY_BYTES = 65_536;
