@@ -16,10 +16,12 @@ import type { PeerConnection } from "../peer/connection.ts";
 import { FIRST_COPY_BYTES, forward, serveForwards } from "../peer/forward.ts";
 import { FORWARD_CODES, type ForwardEvent } from "../peer/forward_outcome.ts";
 import type { UdpForwarder, UdpFront } from "../peer/forward_udp.ts";
+import { loadLateModules } from "../peer/late_modules.ts";
 import type { Peer } from "../peer/peer.ts";
 import { REJECTION_CODES } from "../peer/rejection.ts";
 import { type Front, frontName, type Offers } from "./forward_options.ts";
 import { type CliIo, EXIT, printError } from "./io.ts";
+import { loadExaminers } from "./network_watch.ts";
 import { type ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import { SharedConnection } from "./shared_connection.ts";
 import { isNotAllowed } from "./ticket_urls.ts";
@@ -79,6 +81,8 @@ export async function forwardFronts(
   }
   const ended = Promise.withResolvers<never>();
   const tasks = stack.use(new TaskGroup((error) => printError(error, io)));
+  // A flood of the port may leave no file descriptor to load them with.
+  tasks.run(() => Promise.all([loadLateModules(), loadExaminers(), loadSocks()]));
   const shared = new SharedConnection((signal) => peer.connect(ticket, { signal }), tasks, {
     onConnected: (connection) => {
       reportConnected(connection, events);
@@ -115,6 +119,10 @@ export async function forwardFronts(
   shared.reset();
   await datagrams?.[Symbol.asyncDispose]();
   return EXIT.interrupted;
+}
+
+async function loadSocks() {
+  return await import("./socks.ts");
 }
 
 interface ForwardingOptions {
@@ -186,10 +194,8 @@ async function forwardOne(
       );
     }
     report({ event: "opened", target }, options, "client");
-    if (front.kind === "socks") {
-      const { forwardSocks } = await import("./socks.ts");
-      await forwardSocks(local, connection, signal);
-    } else await forward(connection, local, { target: front.target, signal });
+    if (front.kind === "socks") await (await loadSocks()).forwardSocks(local, connection, signal);
+    else await forward(connection, local, { target: front.target, signal });
     report({ event: "closed", target }, options, "client");
   } catch (error) {
     local.reset();

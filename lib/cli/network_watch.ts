@@ -21,6 +21,13 @@ interface WatchOptions {
   readonly isProxied?: boolean;
 }
 
+/** Loads what examines a network; few commands need it. A command whose port may be flooded loads it before. */
+export async function loadExaminers() {
+  const { gatherEvidence } = await import("../nat/examination.ts");
+  const { explainNetwork } = await import("../nat/findings.ts");
+  return { gatherEvidence, explainNetwork };
+}
+
 /** Reports at most once, and nothing once a server was reached. */
 export class NetworkWatch implements AsyncDisposable {
   readonly #events: ConnectionEvents;
@@ -115,8 +122,7 @@ export class NetworkWatch implements AsyncDisposable {
   }
 
   async #examine(signal: AbortSignal): Promise<void> {
-    const { gatherEvidence } = await import("../nat/examination.ts");
-    const { explainNetwork } = await import("../nat/findings.ts");
+    const { gatherEvidence, explainNetwork } = await loadExaminers();
     const servers = [...this.#servers.values()].filter(({ error }) => !isForbidden(error));
     if (servers.length === 0) return;
     const evidence = await gatherEvidence({

@@ -32,12 +32,20 @@ type Dial = (hooks: DialHooks) => Promise<PeerConnection>;
 /** What a peer dials, and the requests that cross it. */
 export class CrossingRequests {
   readonly #ownKey: Uint8Array;
+  readonly #protocol: string;
   readonly #show: (incoming: IncomingConnection) => boolean;
   readonly #dials = new Set<CrossedDial>();
 
-  /** @param show shows a request to the application, which decides about it; returns whether there was room */
-  constructor(ownKey: Uint8Array, show: (incoming: IncomingConnection) => boolean) {
+  /**
+   * @param options.protocol what this side asks for
+   * @param options.show shows a request to the application, which decides about it; returns whether there was room
+   */
+  constructor(
+    ownKey: Uint8Array,
+    { protocol, show }: Pick<CrossedDialOptions, "protocol" | "show">,
+  ) {
     this.#ownKey = ownKey;
+    this.#protocol = protocol;
     this.#show = show;
   }
 
@@ -47,12 +55,17 @@ export class CrossingRequests {
    * @throws as `dial`, and {@linkcode IncomingConnection.accept}
    */
   async connect(
-    { remoteKey, protocol }: Pick<IncomingConnection, "remoteKey" | "protocol">,
+    remoteKey: Uint8Array,
     dial: Dial,
     signal: AbortSignal | undefined,
   ): Promise<PeerConnection> {
     const isOwnKeyLower = isLess(this.#ownKey, remoteKey);
-    const crossed = new CrossedDial({ remoteKey, protocol, isOwnKeyLower, show: this.#show });
+    const crossed = new CrossedDial({
+      remoteKey,
+      protocol: this.#protocol,
+      isOwnKeyLower,
+      show: this.#show,
+    });
     this.#dials.add(crossed);
     try {
       return await crossed.connect(dial, signal);

@@ -61,10 +61,9 @@ export class Listener {
 
   constructor(context: PeerContext, options: ListenerOptions) {
     this.#context = context;
-    const crossing = this.crossing = new CrossingRequests(
-      context.staticKey.publicKey.slice(),
-      options.show,
-    );
+    const { protocol = "", show } = options;
+    const ownKey = context.staticKey.publicKey.slice();
+    const crossing = this.crossing = new CrossingRequests(ownKey, { protocol, show });
     this.#options = {
       ...options,
       show: (incoming) => crossing.take(incoming),

@@ -110,7 +110,10 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
       peer.#context.baseSockets?.warm();
-      if (listen) await peer.#listen(signal);
+      if (listen) {
+        await peer.#listen(signal);
+        peer.#jobs.run((signal) => peer.#loadLateModules(signal));
+      }
       return peer;
     } catch (error) {
       await peer.close();
@@ -204,12 +207,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { redeemTicket } = await import("./codes.ts");
     const { closed, timings } = this.#context;
     closed.throwIfAborted();
-    const urls = this.#signalingUrls.length > 0
-      ? this.#signalingUrls
-      : defaultSignaling(this.#options);
+    const named = this.#signalingUrls;
+    const urls = named.length > 0 ? named : defaultSignaling(this.#options);
     const signal = options.signal ? AbortSignal.any([closed, options.signal]) : closed;
-    const timeoutMs = timings.answerMs;
-    return await redeemTicket(this.#codePlaces(urls), code, { timeoutMs, signal });
+    const places = this.#codePlaces(urls);
+    return await redeemTicket(places, code, { timeoutMs: timings.answerMs, signal });
   }
 
   /** This peer's public key as text. */
@@ -238,9 +240,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { protocol = "", reconnect = true } = this.#options;
     const dial = (hooks: DialHooks) =>
       dialPeer(this.#context, target, { protocol, reconnects: reconnect, ...hooks });
-    const asked = { remoteKey: target.publicKey, protocol };
-    const connection =
-      await (this.#listener?.crossing.connect(asked, dial, signal) ?? dial({ signal }));
+    const connecting = this.#listener?.crossing.connect(target.publicKey, dial, signal);
+    const connection = await (connecting ?? dial({ signal }));
     if (!this.#connections.all.has(connection)) this.#follow(connection); // it was not accepted
     return connection;
   }
@@ -269,16 +270,6 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * Accepts every peer that wants to connect, and hands each connection to the handler. When the handler returns, its
    * connection is closed; when it throws, the connection is reset and `onError` is told. Neither that nor a visitor that
    * vanishes ends anything else.
-   *
-   * @example
-   * ```ts ignore
-   * const server = peer.serve(async (connection) => {
-   *   for await (const stream of connection.streams) {
-   *     stream.readable.pipeTo(stream.writable).catch(() => {}); // echo
-   *   }
-   * }, { onError: (error) => console.error(error) });
-   * await server.finished;
-   * ```
    *
    * @throws {TypeError} if the peer does not listen, is served already, or its incoming connections are read otherwise
    */
@@ -360,6 +351,14 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       this.#roaming ??= new Roaming(this.#context, this.#connections.all);
       await this.#roaming.follow(connection, signal);
     });
+  }
+
+  /** While there are file descriptors; not at once, so that a program starts faster. */
+  async #loadLateModules(signal: AbortSignal): Promise<void> {
+    await idleDelay(LOAD_AFTER_MS, signal);
+    if (signal.aborted) return;
+    const { loadLateModules } = await import("./late_modules.ts");
+    await loadLateModules();
   }
 
   #codePlaces(urls: readonly string[]): CodePlaces {
@@ -492,6 +491,9 @@ const MAX_INCOMING = 1024;
 
 /** Chosen by us: short connections need none of it. */
 const FOLLOW_AFTER_MS = 250;
+
+/** Chosen by us: until then, a program that starts has better things to load. */
+const LOAD_AFTER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;
