@@ -345,7 +345,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   #follow(connection: PeerConnection): void {
     this.#connections.add(connection);
     this.#jobs.run(async (signal) => {
-      await idleDelay(FOLLOW_AFTER_MS, signal);
+      await idleDelay(LATER_MS, signal);
       if (signal.aborted || !this.#connections.all.has(connection)) return;
       const { Roaming } = await import("./roaming.ts");
       this.#roaming ??= new Roaming(this.#context, this.#connections.all);
@@ -355,7 +355,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   /** While there are file descriptors; not at once, so that a program starts faster. */
   async #loadLateModules(signal: AbortSignal): Promise<void> {
-    await idleDelay(LOAD_AFTER_MS, signal);
+    await idleDelay(LATER_MS, signal);
     if (signal.aborted) return;
     const { loadLateModules } = await import("./late_modules.ts");
     await loadLateModules();
@@ -489,11 +489,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 /** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
 const MAX_INCOMING = 1024;
 
-/** Chosen by us: short connections need none of it. */
-const FOLLOW_AFTER_MS = 250;
-
-/** Chosen by us: until then, a program that starts has better things to load. */
-const LOAD_AFTER_MS = 250;
+/** Chosen by us: until then, a program that starts has better things to load, and short connections never roam. */
+const LATER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;
