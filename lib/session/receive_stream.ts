@@ -213,7 +213,7 @@ export class ReceiveStream {
     if (this.#onBytes !== undefined) return this.#maxWindowBytes; // nothing is kept
     const { factor } = this.#growth;
     const wanted = Math.min(this.#maxWindowBytes, factor * FIRST_WINDOW_BYTES);
-    return Math.min(wanted, this.#leastBytes + this.#window.mayHold(factor));
+    return Math.min(wanted, this.#leastBytes + this.#window.mayHold(factor > 1));
   }
 
   /** Whether no more will arrive. */
@@ -279,9 +279,9 @@ export interface Window {
   /**
    * How many bytes it may hold now, beyond the least that it has in any case.
    *
-   * @param factor how many times as much as another window, because the reader and the path need it. Default: 1
+   * @param isGrown whether the reader and the path have shown to need more than the first window
    */
-  mayHold(factor?: number): number;
+  mayHold(isGrown?: boolean): number;
   /** Notes how many it holds; 0 gives all of them back. */
   hold(bytes: number): void;
 }
@@ -358,8 +358,8 @@ class BudgetWindow implements Window {
     this.#grown = grown;
   }
 
-  mayHold(factor = 1): number {
-    this.#isGrown ||= factor > 1;
+  mayHold(isGrown = false): number {
+    this.#isGrown ||= isGrown;
     if (!this.#isGrown) return this.#firstBytes;
     const free = Math.min(...this.#grown.free(this.#owner)) + this.#heldGrown;
     return Math.min(this.#firstBytes, FIRST_WINDOW_BYTES) + Math.floor(free * SHARE_OF_GROWN);

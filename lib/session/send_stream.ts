@@ -225,7 +225,7 @@ export class SendStream {
   get #windowBytes(): number {
     const { factor } = this.#growth;
     const wanted = Math.min(this.#maxWindowBytes, factor * FIRST_WINDOW_BYTES);
-    return Math.min(wanted, INITIAL_LIMIT + this.#window.mayHold(factor));
+    return Math.min(wanted, INITIAL_LIMIT + this.#window.mayHold(factor > 1));
   }
 
   /** Takes as much as there is room for, and returns the rest. */

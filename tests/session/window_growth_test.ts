@@ -62,7 +62,7 @@ Deno.test("what a window has grown by is not taken from others", () => {
   const budget = new WindowBudget(LIMITS);
   const sizes = Array.from({ length: 1000 }, () => {
     const window = budget.of("one").open();
-    for (let i = 0; i < 10; i++) window.hold(Math.min(MAX_WINDOW_BYTES, window.mayHold(FACTOR)));
+    for (let i = 0; i < 10; i++) window.hold(Math.min(MAX_WINDOW_BYTES, window.mayHold(true)));
     return budget.heldBytes;
   });
   assert(sizes[0]! >= 16 * MIB, `the first one holds ${sizes[0]}`);
@@ -75,7 +75,7 @@ Deno.test("a grown window leaves as much to the next as one that has not grown",
     const budget = new WindowBudget(LIMITS);
     const window = budget.of("one").open();
     for (let i = 0; i < 10; i++) {
-      window.hold(Math.min(factor * FIRST_WINDOW_BYTES, window.mayHold(factor)));
+      window.hold(Math.min(factor * FIRST_WINDOW_BYTES, window.mayHold(factor > 1)));
     }
     return budget.of("one").open().mayHold();
   });
