@@ -80,7 +80,8 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
       const isVerbose = flags.has("verbose");
       return await forwardFronts(peer, ticket, fronts, { events, isVerbose, io });
     }
-    await using connection = await peer.connect(ticket, { signal: io.signal });
+    const connecting = peer.connect(ticket, { signal: io.signal });
+    await using connection = await (prompt?.unlessOver(connecting) ?? connecting);
     io.signal.addEventListener("abort", () => connection.reset(), { once: true });
     reportConnected(connection, events);
     try {

@@ -85,7 +85,8 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   events.waitFor(WAITING, timeoutMs);
   if (offers === undefined) {
     if (isTyped) showTypedBelow(io);
-    return await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code });
+    const serving = serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code });
+    return await (prompt?.unlessOver(serving) ?? serving);
   }
   const { connectDefault, serveForwardsOf } = await import("./forwarding.ts");
   return await forwardAll(peer, events, io, async (connection, signal) => {

@@ -150,7 +150,7 @@ export function makeContext(
       throw error;
     });
     return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
-  });
+  }, options.serverRecord);
   return {
     udp: undefined,
     ...own,

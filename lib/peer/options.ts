@@ -15,6 +15,7 @@ import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
 import { parseTurnUri } from "../turn/open_relay.ts";
+import type { ServerRecord } from "./pools.ts";
 import type { TicketSource } from "./tickets.ts";
 
 /** How to open a peer. */
@@ -38,6 +39,8 @@ export interface PeerOptions {
   readonly listen?: boolean;
   /** @ignore the tickets in the list beside a key file, for the command line */
   readonly tickets?: TicketSource;
+  /** @ignore what earlier runs have learned of signaling servers, for the command line */
+  readonly serverRecord?: ServerRecord;
   /** The public keys that may connect, or a function that decides. Default: everyone with the ticket. */
   readonly allow?: readonly Uint8Array[] | ((remoteKey: Uint8Array) => boolean | Promise<boolean>);
   /** The application's protocol, such as `"chat/1"`: requested when connecting, and required of others. Default: any. */
