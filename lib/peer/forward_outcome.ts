@@ -35,7 +35,7 @@ export const FORWARD_CODES = {
 export class NotOfferedError extends PunchlineError {
   constructor(target: string) {
     super(`Cannot forward to ${target === "" ? "anything" : target}: it is not offered`, {
-      remedy: "Ask for what is offered, or start `listen` with `--tcp` or `--allow-to` for it",
+      remedy: "Ask for what is offered, or start `listen` with an option for it",
     });
   }
 }

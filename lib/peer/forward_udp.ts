@@ -239,6 +239,7 @@ class UdpFlow {
   #writing: Promise<void> | undefined;
   /** Whether the other side knows the flow. */
   isReady = false;
+  /** Whether this side has ended it. */
   isClosed = false;
 
   constructor(carrier: FlowCarrier, onDatagram: (data: Uint8Array) => void) {
@@ -268,13 +269,14 @@ class UdpFlow {
 
   /** Sends one datagram; drops it if too many wait. */
   send(data: Uint8Array): void {
+    if (this.isClosed) return;
     const stream = this.#stream;
     if (stream !== undefined && this.isReady && this.#carrier.fits(data.length)) {
       this.#carrier.send(stream.id, data).catch(() => this.close()); // the connection has ended
       return;
     }
     const length = LENGTH_BYTES + data.length;
-    if (this.isClosed || this.#queuedBytes + length > MAX_QUEUED_BYTES) return;
+    if (this.#queuedBytes + length > MAX_QUEUED_BYTES) return;
     this.#queuedBytes += length;
     this.#queue.push(concat(Uint8Array.of(data.length >> 8, data.length & 0xff), data));
     if (stream !== undefined) this.#write();
