@@ -8,7 +8,7 @@ import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
 import { messageOf, NetworkError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
-import { TaskGroup } from "../base/tasks.ts";
+import { once, TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
@@ -22,6 +22,7 @@ import {
   makeContext,
   type PeerContext,
 } from "./context.ts";
+import type { DialHooks } from "./crossing_requests.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
@@ -29,6 +30,7 @@ import type { CodeOffer, CodePlaces } from "./codes.ts";
 import type { CodeOptions, ConnectOptions, PeerOptions } from "./options.ts";
 import { TopicSubscriptions } from "./pools.ts";
 import type { Roaming } from "./roaming.ts";
+import { type ConnectionHandler, ConnectionServer, type ServeOptions } from "./server.ts";
 import { decodeTicket, looksLikeCode } from "./ticket.ts";
 import { type ListenedTicket, type TicketOptions, Tickets } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
@@ -42,18 +44,15 @@ import { abortable } from "@std/async/abortable";
  *
  * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
  * console.log(peer.ticket); // give it to the other side
- * for await (const incoming of peer) {
- *   using conn = await incoming.accept();
- *   await conn.readable.pipeTo(conn.writable);
- * }
+ * const server = peer.serve((conn) => conn.readable.pipeTo(conn.writable));
+ * await server.finished;
  * ```
  */
 export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> {
   /** This peer's identity; 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly #signalingUrls: readonly string[];
-  readonly #secretKey: Uint8Array;
-  #madeTickets: Tickets | undefined;
+  readonly #tickets: () => Tickets;
   #listener: Listener | undefined;
   /** The ticket of each topic that the peer listens to. */
   #topics: ReadonlyMap<string, ListenedTicket> = new Map();
@@ -66,6 +65,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   readonly #codes = new Set<CodeOffer>();
   #roaming: Roaming | undefined;
+  #server: ConnectionServer | undefined;
+  /** How many wait for incoming connections. */
+  #readers = 0;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -78,7 +80,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.publicKey = staticKey.publicKey.slice();
     this.#signalingUrls = (options.signaling ?? [])
       .map((each) => typeof each === "string" ? each : each.url);
-    this.#secretKey = secretKey.slice();
+    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
+    const ownKey = secretKey.slice(); // kept, since a peer that only connects needs no tickets
+    this.#tickets = once(() => new Tickets(identity, ownKey, options.tickets));
     this.#context = makeContext(options, {
       staticKey,
       udp,
@@ -118,15 +122,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 
-  /** Made when they are first needed: a peer that only connects does not need them. */
-  get #tickets(): Tickets {
-    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
-    return this.#madeTickets ??= new Tickets(identity, this.#secretKey, this.#options.tickets);
-  }
-
   /** What others need to reach this peer: one line of text. Anyone with it can request a connection. */
   get ticket(): string {
-    return this.#tickets.own;
+    return this.#tickets().own;
   }
 
   /**
@@ -146,7 +144,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   createTicket(options: TicketOptions = {}): string {
     this.#jobs.signal.throwIfAborted();
     if (!this.#isListening) throw new TypeError("Cannot issue a ticket: the peer does not listen");
-    return this.#tickets.create(options);
+    return this.#tickets().create(options);
   }
 
   /**
@@ -157,7 +155,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * @throws {MalformedMessageError} if the text is not a ticket
    */
   revokeTicket(ticket: string): boolean {
-    return this.#tickets.revoke(decodeTicket(ticket));
+    return this.#tickets().revoke(decodeTicket(ticket));
   }
 
   /**
@@ -210,12 +208,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { redeemTicket } = await import("./codes.ts");
     const { closed, timings } = this.#context;
     closed.throwIfAborted();
-    const urls = this.#signalingUrls.length > 0
-      ? this.#signalingUrls
-      : defaultSignaling(this.#options);
+    const named = this.#signalingUrls;
+    const urls = named.length > 0 ? named : defaultSignaling(this.#options);
     const signal = options.signal ? AbortSignal.any([closed, options.signal]) : closed;
-    const timeoutMs = timings.answerMs;
-    return await redeemTicket(this.#codePlaces(urls), code, { timeoutMs, signal });
+    const places = this.#codePlaces(urls);
+    return await redeemTicket(places, code, { timeoutMs: timings.answerMs, signal });
   }
 
   /** This peer's public key as text. */
@@ -224,7 +221,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
-   * Connects to the owner of a ticket.
+   * Connects to the owner of a ticket. If that peer connects to this one at the same time, both get the same connection.
    *
    * @param ticket or a code, as for {@linkcode Peer.redeemCode}; it is spent by this call, whether there is a path or not
    * @throws {MalformedMessageError} if the ticket or the code is invalid
@@ -242,9 +239,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
-    const reconnects = reconnect;
-    const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
-    this.#follow(connection);
+    const dial = (hooks: DialHooks) =>
+      dialPeer(this.#context, target, { protocol, reconnects: reconnect, ...hooks });
+    const connecting = this.#listener?.crossing.connect(target.publicKey, dial, signal);
+    const connection = await (connecting ?? dial({ signal }));
+    if (!this.#connections.all.has(connection)) this.#follow(connection); // it was not accepted
     return connection;
   }
 
@@ -269,21 +268,54 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
+   * Accepts every peer that wants to connect, and hands each connection to the handler. When the handler returns, its
+   * connection is closed; when it throws, the connection is reset and `onError` is told. Neither that nor a visitor that
+   * vanishes ends anything else.
+   *
+   * @throws {TypeError} if the peer does not listen, is served already, or its incoming connections are read otherwise
+   */
+  serve(handler: ConnectionHandler, options: ServeOptions = {}): ConnectionServer {
+    if (!this.#isListening) throw new TypeError("Cannot serve: the peer does not listen");
+    if (this.#server !== undefined) throw new TypeError("Cannot serve: the peer is served already");
+    if (this.#readers > 0) {
+      throw new TypeError("Cannot serve: the incoming connections of the peer are read already");
+    }
+    const { closed, logger } = this.#context;
+    const source = {
+      nextIncoming: (signal: AbortSignal) => this.#incoming.next(signal),
+      closed,
+      onFinished: () => this.#server = undefined,
+    };
+    const onError = (error: unknown) => logger?.warn(`serve: ${messageOf(error)}`);
+    return this.#server = new ConnectionServer(source, handler, { onError, ...options });
+  }
+
+  /**
    * Waits for the next request for a connection.
    *
+   * @throws {TypeError} if the peer is served by {@linkcode Peer.serve}
    * @throws {NetworkError} `closed` once the peer is closed
    * @throws the signal's reason on abort
    */
-  nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
-    return this.#incoming.next(options.signal);
+  async nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
+    if (this.#server !== undefined) throw new TypeError("Cannot wait for a peer: serve() does");
+    this.#readers++;
+    try {
+      return await this.#incoming.next(options.signal);
+    } finally {
+      this.#readers--;
+    }
   }
 
-  /** Requests for connections, until the peer is closed. */
+  /** Requests for connections, until the peer is closed. Each has to be accepted, which may fail. */
   async *[Symbol.asyncIterator](): AsyncGenerator<IncomingConnection> {
+    this.#readers++;
     try {
       for (;;) yield await this.nextIncoming();
     } catch (error) {
       if (error !== this.#jobs.signal.reason) throw error;
+    } finally {
+      this.#readers--;
     }
   }
 
@@ -314,7 +346,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   #follow(connection: PeerConnection): void {
     this.#connections.add(connection);
     this.#jobs.run(async (signal) => {
-      await idleDelay(FOLLOW_AFTER_MS, signal);
+      await idleDelay(LATER_MS, signal);
       if (signal.aborted || !this.#connections.all.has(connection)) return;
       const { Roaming } = await import("./roaming.ts");
       this.#roaming ??= new Roaming(this.#context, this.#connections.all);
@@ -324,7 +356,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   /** While there are file descriptors; not at once, so that a program starts faster. */
   async #loadLateModules(signal: AbortSignal): Promise<void> {
-    await idleDelay(LOAD_AFTER_MS, signal);
+    await idleDelay(LATER_MS, signal);
     if (signal.aborted) return;
     const { loadLateModules } = await import("./late_modules.ts");
     await loadLateModules();
@@ -341,7 +373,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const either = signal === undefined ? closed : AbortSignal.any([closed, signal]);
     const { allow, protocol, reconnect = true, tickets } = this.#options;
     this.#isListening = true;
-    this.#tickets.onChange = () => this.#onTickets();
+    this.#tickets().onChange = () => this.#onTickets();
     if (tickets !== undefined) {
       this.#jobs.run((signal) => tickets.follow(signal, () => this.#onTicketSource()));
     }
@@ -426,7 +458,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   #onTicketSource(): void {
     const { ticket } = this;
-    this.#tickets.refresh();
+    this.#tickets().refresh();
     if (this.ticket === ticket) return;
     this.#context.logger?.warn(`this peer's own ticket was revoked; the new one is ${this.ticket}`);
   }
@@ -446,7 +478,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   async #renewTopics(subscriptions: TopicSubscriptions, signal: AbortSignal): Promise<void> {
-    const topics = this.#topics = this.#listener!.topicsOf(this.#tickets.listened);
+    const topics = this.#topics = this.#listener!.topicsOf(this.#tickets().listened);
     for (const why of await subscriptions.renew([...topics.keys()], signal)) {
       this.#context.logger?.warn(
         `connect: a topic was refused, so some peers may not get through: ${why}`,
@@ -458,11 +490,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 /** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
 const MAX_INCOMING = 1024;
 
-/** Chosen by us: short connections need none of it. */
-const FOLLOW_AFTER_MS = 250;
-
-/** Chosen by us: until then, a program that starts has better things to load. */
-const LOAD_AFTER_MS = 250;
+/** Chosen by us: until then, a program that starts has better things to load, and short connections never roam. */
+const LATER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;
