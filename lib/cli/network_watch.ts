@@ -8,6 +8,8 @@
 import { MalformedMessageError, NetworkError, RefusedError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
+import type { gatherEvidence } from "../nat/examination.ts";
+import type { explainNetwork } from "../nat/findings.ts";
 import type { Finding } from "../nat/behavior.ts";
 import { ipScope, isIp, whyNotPublic } from "../net/address.ts";
 import { isOwnAddress, type NamedHost } from "../net/local_address.ts";
@@ -21,8 +23,14 @@ interface WatchOptions {
   readonly isProxied?: boolean;
 }
 
+/** What examines a network. */
+export interface Examiners {
+  readonly gatherEvidence: typeof gatherEvidence;
+  readonly explainNetwork: typeof explainNetwork;
+}
+
 /** Loads what examines a network; few commands need it. A command whose port may be flooded loads it before. */
-export async function loadExaminers() {
+export async function loadExaminers(): Promise<Examiners> {
   const { gatherEvidence } = await import("../nat/examination.ts");
   const { explainNetwork } = await import("../nat/findings.ts");
   return { gatherEvidence, explainNetwork };
