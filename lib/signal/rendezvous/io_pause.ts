@@ -1,0 +1,33 @@
+/**
+ * Pauses in which the events of all sockets come in, while some sockets alone could keep a program busy.
+ *
+ * Deno 2.9 asks the system for events only when it has nothing left to do, or in every 61st turn of its event loop
+ * (`event_interval` of Tokio). If each turn begins the next one, as sockets of `node:net` do that are paused and resumed, and
+ * takes a long time, all other sockets wait for up to 61 turns: with a hundred busy ones that was seconds.
+ *
+ * @module
+ */
+
+/** One for all who may keep the program busy together. */
+export class IoPause {
+  #endedMs = performance.now();
+  #pause: Promise<void> | undefined;
+
+  /** A pause to wait for, if one is going on, or it is time for one. */
+  ifDue(): Promise<void> | undefined {
+    if (this.#pause === undefined && performance.now() - this.#endedMs < BUSY_MS) return undefined;
+    return this.#pause ??= this.#run();
+  }
+
+  async #run(): Promise<void> {
+    for (let turn = 0; turn < TURNS; turn++) await new Promise((resolve) => setTimeout(resolve, 0));
+    this.#endedMs = performance.now();
+    this.#pause = undefined;
+  }
+}
+
+/** Chosen by us: what a socket may wait at most. A pause takes a few milliseconds. */
+const BUSY_MS = 50;
+
+/** In the first turn, sockets read what they have room for. In the second one they may take longer than the timer of the third. */
+const TURNS = 3;
