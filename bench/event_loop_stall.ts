@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console
 /**
  * How long Deno lets a socket wait while other work keeps its event loop busy, without a line of this library: the reason for
- * `lib/signal/rendezvous/io_pause.ts`, and for `DENO_TOKIO_EVENT_INTERVAL` in `deploy/`.
+ * `lib/signal/rendezvous/io_pause.ts`.
  *
  *     deno run -A bench/event_loop_stall.ts [turnMs]
  *     DENO_TOKIO_EVENT_INTERVAL=1 deno run -A bench/event_loop_stall.ts
