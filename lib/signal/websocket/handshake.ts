@@ -214,7 +214,7 @@ function invalid(problem: string): MalformedMessageError {
 }
 
 /** What our server says about a path that it does not have. A client asks for one only if the access key is wrong. */
-export const UNKNOWN_PATH = "Not a room: 1 to 64 letters, digits and - . _ ~";
+const UNKNOWN_PATH = "Not a room: 1 to 64 letters, digits and - . _ ~";
 
 /** What to do about an answer that our servers do not give. */
 export const CHECK_URL =

@@ -23,20 +23,10 @@ export interface Endpoint {
   readonly tcp?: TcpListener;
 }
 
-/** Answers of a UDP socket where datagrams arrive. Until the addresses of all sockets are known, it has none. */
-export class DirectAnswers implements DatagramAnswerer {
-  readonly #counters: StunServerCounters;
-  /** As {@linkcode DatagramAnswerer.answer}. */
-  answer: DatagramAnswerer["answer"] = () => undefined;
-
-  constructor(counters: StunServerCounters) {
-    this.#counters = counters;
-  }
-
-  onAnswered(isSent: boolean): void {
-    if (isSent) this.#counters.udpAnswers++;
-    else this.#counters.udpSendFailures++;
-  }
+/** Answers of a UDP socket where datagrams arrive. */
+export interface DirectAnswers {
+  /** As {@linkcode DatagramAnswerer.answer}; nothing until the addresses of all sockets are known. */
+  answer: DatagramAnswerer["answer"];
 }
 
 /** Events since the server started. */
@@ -130,6 +120,20 @@ export function newCounters(): StunServerCounters {
   };
 }
 
+class CountedAnswers implements DatagramAnswerer, DirectAnswers {
+  readonly #counters: StunServerCounters;
+  answer: DatagramAnswerer["answer"] = () => undefined;
+
+  constructor(counters: StunServerCounters) {
+    this.#counters = counters;
+  }
+
+  onAnswered(isSent: boolean): void {
+    if (isSent) this.#counters.udpAnswers++;
+    else this.#counters.udpSendFailures++;
+  }
+}
+
 /** Binds the same port on every address. */
 async function bindColumn(
   network: Network,
@@ -159,7 +163,7 @@ async function tryColumn(
   for (const ip of ips) {
     // The port that the system chose for the first socket must be free for the others.
     const local = { ip, port: column[0]?.address.port ?? port };
-    const direct = new DirectAnswers(counters);
+    const direct = new CountedAnswers(counters);
     const udp = bound.use(await network.bindUdp(local, { accepts, answerer: direct }));
     const onShortage = logger && shortageLogger(udp.local, logger);
     const isShared = sharesTcp && column.length === 0;
