@@ -14,7 +14,7 @@ import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
-import { readCommand, readInteger } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
 import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
@@ -40,9 +40,11 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const given = await withConfig(readCommand("listen", args));
   const { flags, values, lists } = given;
   readCodeExpiry(values);
-  const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
+  const forwarding = await import("./forwarding.ts");
+  const offers = forwarding.readOffers(given);
+  const port = offers?.ports[0];
   const timeoutMs = readTimeout(values);
-  if (port !== undefined && timeoutMs !== undefined) {
+  if (offers !== undefined && timeoutMs !== undefined) {
     throw new UsageError("--timeout cannot be combined with --tcp");
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
@@ -51,9 +53,12 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     isRelayOnly: rulesOutDirect(given),
   });
   const input = openPeerInput(io);
-  const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
+  const prompt = openManualPrompt(given, io, events, {
+    port: offers === undefined ? undefined : port ?? 0,
+    stdin: input.stdin,
+  });
   const options = await readPeerOptions(given, input, prompt);
-  const isTyped = port === undefined && !flags.has("qr"); // a QR code needs the row
+  const isTyped = offers === undefined && !flags.has("qr"); // a QR code needs the row
   if (isTyped) readTypedAhead(io, input.stdin);
   events.waitFor("Opening ways to meet");
   await using watch = new NetworkWatch(events, options.signaling, {
@@ -65,7 +70,8 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
       ...options,
       onProgress: watch.onProgress,
       tickets,
-      protocol: "", // what `connect` asks for: a `recv` would wait for files
+      // What `connect` asks for: a `recv` would wait for files. Forwarding has a protocol of its own.
+      protocol: offers === undefined ? "" : undefined,
       allow: allow.length > 0 ? allow : undefined,
     })
   );
@@ -77,10 +83,23 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
-  if (isTyped) showTypedBelow(io);
-  return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
-    : await forwardAll(peer, port, events, io);
+  if (offers === undefined) {
+    if (isTyped) showTypedBelow(io);
+    const serving = serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code });
+    return await (prompt?.unlessOver(serving) ?? serving);
+  }
+  return await forwardAll(peer, events, io, async (connection, signal) => {
+    if (connection.protocol === "") {
+      if (port === undefined) connection.reset(RESET_CODES.serviceUnreachable);
+      else await forwardTo(port, connection, events, io, signal);
+      return;
+    }
+    reportConnected(connection, events);
+    const isVerbose = flags.has("verbose");
+    await forwarding.serveForwardsOf(connection, offers, { events, isVerbose, signal });
+    events.closed();
+    events.waitFor(WAITING);
+  }, ["", forwarding.FORWARD_PROTOCOL]);
 }
 
 /**
@@ -148,20 +167,32 @@ async function waitForFirst(
   }
 }
 
-/** Forwards every connection to the local port, until it is interrupted. */
+/** Hands every connection to `serve`, until it is interrupted. */
 async function forwardAll(
   peer: Peer,
-  port: number,
   events: ConnectionEvents,
   io: CliIo,
+  serve: (connection: PeerConnection, signal: AbortSignal) => Promise<void>,
+  protocols: readonly string[],
 ): Promise<number> {
   await using forwarding = new TaskGroup((error) => printError(error, io));
   try {
     for (;;) {
       const incoming = await peer.nextIncoming({ signal: io.signal });
+      if (!protocols.includes(incoming.protocol)) {
+        incoming.refuse();
+        continue;
+      }
       forwarding.run(async (signal) => {
         await using connection = await accept(incoming, events, io, signal);
-        if (connection !== undefined) await forwardTo(port, connection, events, io, signal);
+        if (connection === undefined) return;
+        const onAbort = () => connection.reset();
+        signal.addEventListener("abort", onAbort, { once: true });
+        try {
+          await serve(connection, signal);
+        } finally {
+          signal.removeEventListener("abort", onAbort);
+        }
       });
     }
   } catch (error) {

@@ -29,6 +29,7 @@ import type { CodeOffer, CodePlaces } from "./codes.ts";
 import type { CodeOptions, ConnectOptions, PeerOptions } from "./options.ts";
 import { TopicSubscriptions } from "./pools.ts";
 import type { Roaming } from "./roaming.ts";
+import { type ConnectionHandler, ConnectionServer, type ServeOptions } from "./server.ts";
 import { decodeTicket, looksLikeCode } from "./ticket.ts";
 import { type ListenedTicket, type TicketOptions, Tickets } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
@@ -42,10 +43,8 @@ import { abortable } from "@std/async/abortable";
  *
  * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
  * console.log(peer.ticket); // give it to the other side
- * for await (const incoming of peer) {
- *   using conn = await incoming.accept();
- *   await conn.readable.pipeTo(conn.writable);
- * }
+ * const server = peer.serve((conn) => conn.readable.pipeTo(conn.writable));
+ * await server.finished;
  * ```
  */
 export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> {
@@ -65,6 +64,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   readonly #codes = new Set<CodeOffer>();
   #roaming: Roaming | undefined;
+  #server: ConnectionServer | undefined;
+  /** How many wait for incoming connections. */
+  #readers = 0;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -107,7 +109,10 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
       peer.#context.baseSockets?.warm();
-      if (listen) await peer.#listen(signal);
+      if (listen) {
+        await peer.#listen(signal);
+        peer.#jobs.run((signal) => peer.#loadLateModules(signal));
+      }
       return peer;
     } catch (error) {
       await peer.close();
@@ -260,21 +265,54 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
+   * Accepts every peer that wants to connect, and hands each connection to the handler. When the handler returns, its
+   * connection is closed; when it throws, the connection is reset and `onError` is told. Neither that nor a visitor that
+   * vanishes ends anything else.
+   *
+   * @throws {TypeError} if the peer does not listen, is served already, or its incoming connections are read otherwise
+   */
+  serve(handler: ConnectionHandler, options: ServeOptions = {}): ConnectionServer {
+    if (!this.#isListening) throw new TypeError("Cannot serve: the peer does not listen");
+    if (this.#server !== undefined) throw new TypeError("Cannot serve: the peer is served already");
+    if (this.#readers > 0) {
+      throw new TypeError("Cannot serve: the incoming connections of the peer are read already");
+    }
+    const { closed, logger } = this.#context;
+    const source = {
+      nextIncoming: (signal: AbortSignal) => this.#incoming.next(signal),
+      closed,
+      onFinished: () => this.#server = undefined,
+    };
+    const onError = (error: unknown) => logger?.warn(`serve: ${messageOf(error)}`);
+    return this.#server = new ConnectionServer(source, handler, { onError, ...options });
+  }
+
+  /**
    * Waits for the next request for a connection.
    *
+   * @throws {TypeError} if the peer is served by {@linkcode Peer.serve}
    * @throws {NetworkError} `closed` once the peer is closed
    * @throws the signal's reason on abort
    */
-  nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
-    return this.#incoming.next(options.signal);
+  async nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
+    if (this.#server !== undefined) throw new TypeError("Cannot wait for a peer: serve() does");
+    this.#readers++;
+    try {
+      return await this.#incoming.next(options.signal);
+    } finally {
+      this.#readers--;
+    }
   }
 
-  /** Requests for connections, until the peer is closed. */
+  /** Requests for connections, until the peer is closed. Each has to be accepted, which may fail. */
   async *[Symbol.asyncIterator](): AsyncGenerator<IncomingConnection> {
+    this.#readers++;
     try {
       for (;;) yield await this.nextIncoming();
     } catch (error) {
       if (error !== this.#jobs.signal.reason) throw error;
+    } finally {
+      this.#readers--;
     }
   }
 
@@ -311,6 +349,14 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       this.#roaming ??= new Roaming(this.#context, this.#connections.all);
       await this.#roaming.follow(connection, signal);
     });
+  }
+
+  /** While there are file descriptors; not at once, so that a program starts faster. */
+  async #loadLateModules(signal: AbortSignal): Promise<void> {
+    await idleDelay(LOAD_AFTER_MS, signal);
+    if (signal.aborted) return;
+    const { loadLateModules } = await import("./late_modules.ts");
+    await loadLateModules();
   }
 
   #codePlaces(urls: readonly string[]): CodePlaces {
@@ -443,6 +489,9 @@ const MAX_INCOMING = 1024;
 
 /** Chosen by us: short connections need none of it. */
 const FOLLOW_AFTER_MS = 250;
+
+/** Chosen by us: until then, a program that starts has better things to load. */
+const LOAD_AFTER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;

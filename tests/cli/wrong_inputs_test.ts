@@ -306,6 +306,14 @@ const WRONG: readonly Wrong[] = [
     ["connect", TICKET, "--hand"],
     "--hand cannot be used with this ticket, which names signaling servers",
   ],
+  [["connect", TICKET, "--bind", "0.0.0.0"], "--bind needs --tcp or --socks"],
+  [
+    ["connect", TICKET, "--tcp", "80", "--bind", "eth0"],
+    "--bind takes an IP address, not eth0",
+  ],
+  [["connect", TICKET, "--tcp", "80:"], "--tcp takes LOCAL[:REMOTE], not 80:"],
+  [["connect", TICKET, "--tcp", "80", "--socks", "80"], "port 80 is named twice"],
+  [["listen", "--allow-to", "a.example"], "--allow-to takes HOST:PORT or *:PORT, not a.example"],
   [
     ["connect", TICKET, "--tcp", "70000"],
     "--tcp takes a whole number from 1 to 65535, not 70000",

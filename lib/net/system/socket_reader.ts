@@ -18,6 +18,8 @@ export class SocketReader {
   #buffer = new Uint8Array(MIN_BUFFER_BYTES);
   #unread: Uint8Array = NOTHING;
   #maxReadBytes = 0;
+  /** How many reads one after the other have needed no more than the smallest buffer. */
+  #smallReads = 0;
   #waiting: Waiting | undefined;
   #socket: net.Socket | undefined;
   #isAtEnd = false;
@@ -77,6 +79,7 @@ export class SocketReader {
   /** Takes what the socket has read; `false` pauses the socket. */
   #accept(data: Uint8Array): boolean {
     if (data.length === this.#buffer.length) this.#growBuffer();
+    else this.#shrinkBuffer(data.length);
     this.#unread = data;
     this.#settle(({ resolve, buffer }) => resolve(this.#copyTo(buffer)));
     return this.#unread.length === 0;
@@ -110,6 +113,16 @@ export class SocketReader {
     const wanted = Math.min(this.#buffer.length, this.#maxReadBytes) * BUFFER_GROWTH;
     const length = Math.min(wanted, MAX_BUFFER_BYTES);
     if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
+    this.#smallReads = 0;
+  }
+
+  /** A connection that was busy and carries keep-alives now needs little. */
+  #shrinkBuffer(length: number): void {
+    const isSmall = length <= MIN_BUFFER_BYTES && this.#buffer.length > MIN_BUFFER_BYTES;
+    this.#smallReads = isSmall ? this.#smallReads + 1 : 0;
+    if (this.#smallReads < SMALL_READS) return;
+    this.#buffer = new Uint8Array(MIN_BUFFER_BYTES);
+    this.#smallReads = 0;
   }
 }
 
@@ -146,6 +159,9 @@ const NOTHING = new Uint8Array(0);
 
 /** Chosen by us: small, because each of ten thousand clients of a server has one, and most of them are idle. */
 const MIN_BUFFER_BYTES = 512;
+
+/** Chosen by us: a transfer rarely has so many in a row, and a connection that is idle has them within 20 s. */
+const SMALL_READS = 4;
 
 /** Chosen by us: a read that fills the buffer makes the next one larger by this factor. */
 const BUFFER_GROWTH = 8;
