@@ -11,6 +11,7 @@ import { PEER_TIMINGS } from "../peer/options.ts";
 import { readCommand } from "./arguments.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { withConfig } from "./config.ts";
+import { FORWARD_PROTOCOL, readFronts } from "./forward_options.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
 import { NetworkWatch } from "./network_watch.ts";
@@ -32,28 +33,27 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   const { flags, values } = given;
   const input = openPeerInput(io);
   const target = await readTarget(given, input);
-  const forwarding = await import("./forwarding.ts");
-  const ports = forwarding.readLocalPorts(given);
-  const port = ports[0]?.port;
+  const fronts = readFronts(given);
+  const forwards = fronts[0]?.kind;
   const events = new ConnectionEvents(io, {
     asJson: flags.has("json"),
     isRelayOnly: rulesOutDirect(given),
   });
   const prompt = openManualPrompt(given, io, events, {
     ticket: target.kind === "ticket" ? target.ticket : undefined,
-    port,
+    forwards,
     stdin: input.stdin,
   });
   const options = await readPeerOptions(given, input, prompt);
   const timings = readConnectTimings(values);
   const urls = new TicketUrls(input, events, options);
   const asks = flags.has("json") ? "never" : "always"; // stderr is for events
-  const failsEarly = port !== undefined;
+  const failsEarly = forwards !== undefined;
   if (target.kind === "ticket") {
     urls.agree(target.servers);
     await urls.ask(target.ticket, { asks, failsEarly });
   }
-  if (port === undefined) readTypedAhead(io, input.stdin);
+  if (forwards === undefined) readTypedAhead(io, input.stdin);
   await using watch = new NetworkWatch(events, options.signaling, {
     isProxied: options.proxy !== undefined,
   });
@@ -62,11 +62,11 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
     ...timings,
     onProgress: watch.onProgress,
     listen: false,
-    protocol: port === undefined ? "" : forwarding.FORWARD_PROTOCOL,
+    protocol: forwards === undefined ? "" : FORWARD_PROTOCOL,
     allowUrl: urls.allow,
     network: urls.network,
   });
-  if (port === undefined) {
+  if (forwards === undefined) {
     const { text, timeoutMs } = prompt?.waiting ??
       { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
     events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
@@ -75,9 +75,10 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   try {
     const ticket = await ticketOf(target, peer, events, io);
     if (target.kind === "code") await urls.ask(ticket, { asks, failsEarly });
-    if (port !== undefined) {
+    if (forwards !== undefined) {
+      const { forwardFronts } = await import("./forwarding.ts");
       const isVerbose = flags.has("verbose");
-      return await forwarding.forwardPorts(peer, ticket, ports, { events, isVerbose, io });
+      return await forwardFronts(peer, ticket, fronts, { events, isVerbose, io });
     }
     const connecting = peer.connect(ticket, { signal: io.signal });
     await using connection = await (prompt?.unlessOver(connecting) ?? connecting);

@@ -190,6 +190,17 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
         repeats: true,
         help: "offer this port of this machine; the first is what a peer gets that names none",
       }),
+      option("unix", {
+        value: "PATH",
+        repeats: true,
+        completes: "file",
+        help: "offer the Unix socket at this path, as --tcp does a port",
+      }),
+      option("udp", {
+        value: "PORT",
+        repeats: true,
+        help: "offer this UDP port of this machine, to `connect --udp`",
+      }),
       option("allow-to", {
         value: "HOST:PORT",
         repeats: true,
@@ -224,13 +235,26 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
         help: "forward each connection to this port of this machine to the port REMOTE that the " +
           "peer offers, or to its first",
       }),
+      option("unix", {
+        value: "PATH[:REMOTE]",
+        repeats: true,
+        completes: "file",
+        help: "the same from a Unix socket at this path, to which only you can connect",
+      }),
+      option("udp", {
+        value: "LOCAL[:REMOTE]",
+        repeats: true,
+        help:
+          "forward datagrams to this UDP port of this machine to the UDP port REMOTE that the " +
+          "peer offers, or to its first",
+      }),
       option("socks", {
         value: "PORT",
         help: "serve SOCKS5 on this port of this machine, for the hosts that the peer allows",
       }),
       option("bind", {
         value: "IP",
-        help: "listen for --tcp and --socks on this address, where others can connect to as well",
+        help: "listen for --tcp, --udp and --socks on this address, which others may reach as well",
         fallback: "127.0.0.1",
       }),
       VERBOSE_OPTION,

@@ -7,143 +7,82 @@
 
 import { messageOf, RefusedError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
-import { formatTransportAddress, isIp, parseIp } from "../net/address.ts";
-import type { Shortage, TcpConnection, TcpListener } from "../net/network.ts";
+import { formatTransportAddress } from "../net/address.ts";
+import type { Shortage, TcpConnection, UdpSocket } from "../net/network.ts";
 import { shortageLogger } from "../net/shortage.ts";
 import { systemNetwork } from "../net/system.ts";
+import { connectUnix, listenUnix } from "../net/system/unix.ts";
 import type { PeerConnection } from "../peer/connection.ts";
-import { forward, FORWARD_CODES, type ForwardEvent, serveForwards } from "../peer/forward.ts";
+import { FIRST_COPY_BYTES, forward, serveForwards } from "../peer/forward.ts";
+import { FORWARD_CODES, type ForwardEvent } from "../peer/forward_outcome.ts";
+import type { UdpForwarder, UdpFront } from "../peer/forward_udp.ts";
 import { loadLateModules } from "../peer/late_modules.ts";
 import type { Peer } from "../peer/peer.ts";
 import { REJECTION_CODES } from "../peer/rejection.ts";
-import type { Arguments } from "./arguments.ts";
-import { readInteger } from "./arguments.ts";
-import { type CliIo, EXIT, printError, UsageError } from "./io.ts";
+import { type Front, frontName, type Offers } from "./forward_options.ts";
+import { type CliIo, EXIT, printError } from "./io.ts";
 import { loadExaminers } from "./network_watch.ts";
 import { type ConnectionEvents, reportConnected, reportFailure } from "./peer_events.ts";
-import { readSocksRequest, replyToSocks, SOCKS_REPLIES } from "./socks.ts";
+import { SharedConnection } from "./shared_connection.ts";
 import { isNotAllowed } from "./ticket_urls.ts";
 import { ReadAhead, WaitingConnections } from "./waiting_connections.ts";
 import { abortable } from "@std/async/abortable";
 
-/** The protocol that `connect` asks for if it forwards. */
-export const FORWARD_PROTOCOL = "forward";
-
-/** What `listen` offers. */
-export interface Offers {
-  readonly ports: readonly number[];
-  readonly allow: readonly string[];
-}
-
-/** A local port of `connect`. */
-export interface LocalPort {
-  /** The address to listen on. */
-  readonly ip: string;
-  readonly port: number;
-  /** What the other side calls the target; `undefined` for its first. */
-  readonly target: string | undefined;
-  readonly isSocks: boolean;
-}
-
-/**
- * What `listen` offers, as the command line says.
- *
- * @throws {UsageError} if a port or a host is invalid
- */
-export function readOffers({ lists }: Pick<Arguments, "lists">): Offers | undefined {
-  const ports = lists.get("tcp")!.map((text) => readInteger("tcp", text, PORTS)!);
-  const allow = lists.get("allow-to")!;
-  for (const text of allow) {
-    if (/^(?:\*|[\w.-]+|\[[\da-f:.]+\]):[1-9]\d{0,4}$/i.test(text)) continue;
-    throw new UsageError(`--allow-to takes HOST:PORT or *:PORT, not ${text}`);
-  }
-  return ports.length + allow.length === 0 ? undefined : { ports, allow };
-}
-
-/**
- * The local ports of `connect`, as the command line says.
- *
- * @throws {UsageError} if one is invalid, or named twice
- */
-export function readLocalPorts(
-  { lists, values }: Pick<Arguments, "lists" | "values">,
-): LocalPort[] {
-  const bind = values.get("bind") ?? LOOPBACK;
-  if (!isIp(bind)) throw new UsageError(`--bind takes an IP address, not ${bind}`);
-  const ip = parseIp(bind);
-  const forwarded = lists.get("tcp")!.map((text): LocalPort => {
-    const [local, ...rest] = text.split(":");
-    const port = readInteger("tcp", local!, PORTS)!;
-    const target = rest.length === 0 ? undefined : rest.join(":");
-    if (target === "") throw new UsageError(`--tcp takes LOCAL[:REMOTE], not ${text}`);
-    return { ip, port, target, isSocks: false };
-  });
-  const socks = readInteger("socks", values.get("socks"), PORTS);
-  const ports = socks === undefined
-    ? forwarded
-    : [...forwarded, { ip, port: socks, target: undefined, isSocks: true }];
-  const twice = ports.find(({ port }, index) =>
-    ports.findIndex((each) => each.port === port) < index
-  );
-  if (values.has("bind") && ports.length === 0) {
-    throw new UsageError("--bind needs --tcp or --socks");
-  }
-  if (twice !== undefined) throw new UsageError(`port ${twice.port} is named twice`);
-  return ports;
-}
-
 /** Serves one connection of a peer that forwards, until it ends. */
 export async function serveForwardsOf(
   connection: PeerConnection,
-  { ports, allow }: Offers,
-  { events, isVerbose, signal }: {
-    readonly events: ConnectionEvents;
-    readonly isVerbose: boolean;
-    readonly signal: AbortSignal;
-  },
+  { tcp, unix, udp, allow }: Offers,
+  options: Omit<ForwardingOptions, "io"> & { readonly signal: AbortSignal },
 ): Promise<void> {
+  const { signal } = options;
   using _hold = connection.hold();
-  const onEvent = (event: ForwardEvent) => report(event, events, { isVerbose, isService: true });
-  await serveForwards(connection, { targets: ports, allow, signal, onEvent });
+  const onEvent = (event: ForwardEvent) => report(event, options, "service");
+  const paths = unix.map((path) => ({
+    name: path,
+    connect: (signal: AbortSignal) => connectUnix(path, signal),
+  }));
+  await serveForwards(connection, { targets: [...tcp, ...paths], udp, allow, signal, onEvent });
 }
 
-/** Forwards each connection to the local ports over a stream of its own, until it is interrupted. */
-export async function forwardPorts(
+/** Connects to the first target that `listen` offers, for a peer that asks for no forwarding; `undefined` without any. */
+export function connectDefault(
+  { tcp: [port], unix: [path] }: Offers,
+  signal: AbortSignal,
+): Promise<TcpConnection> | undefined {
+  if (port !== undefined) return systemNetwork.connectTcp({ ip: LOOPBACK, port }, { signal });
+  return path === undefined ? undefined : connectUnix(path, signal);
+}
+
+/** Forwards each connection to the fronts over a stream of its own, and each UDP flow, until it is interrupted. */
+export async function forwardFronts(
   peer: Peer,
   ticket: string,
-  ports: readonly LocalPort[],
-  { events, isVerbose, io }: {
-    readonly events: ConnectionEvents;
-    readonly isVerbose: boolean;
-    readonly io: CliIo;
-  },
+  fronts: readonly Front[],
+  options: ForwardingOptions,
 ): Promise<number> {
+  const { events, io } = options;
   await using stack = new AsyncDisposableStack();
   const waiting = new WaitingConnections(MAX_AT_ONCE);
-  const idle = `Waiting for connections to ${ports.map(formatTransportAddress).join(", ")}`;
-  const listeners: TcpListener[] = [];
-  for (const address of ports) {
-    const note = shortageLogger(address, { warn: (text) => io.err(`punchline: ${text}`) });
-    const onShortage = (shortage: Shortage) => {
-      note(shortage);
-      waiting.note(shortage);
-    };
-    listeners.push(stack.use(await systemNetwork.listenTcp(address, { onShortage })));
+  const idle = `Waiting for connections to ${fronts.map(frontName).join(", ")}`;
+  const opened: OpenFront[] = [];
+  for (const front of fronts) opened.push(stack.use(await openFront(front, waiting, io)));
+  for (const front of fronts) {
+    events.emit({
+      event: "listening",
+      local: front.kind === "unix" ? front.path : formatTransportAddress(front),
+    });
+    events.print(`Forwarding ${frontName(front)} to the peer`);
   }
-  for (const address of ports) {
-    const local = formatTransportAddress(address);
-    events.emit({ event: "listening", local });
-    events.print(`Forwarding ${local}${address.isSocks ? " (SOCKS5)" : ""} to the peer`);
-  }
-  if (ports[0]!.ip !== LOOPBACK) {
+  const exposed = fronts.find((front) => front.kind !== "unix" && front.ip !== LOOPBACK);
+  if (exposed?.kind !== "unix" && exposed !== undefined) {
     events.print(
-      `Warning: anyone who can connect to ${ports[0]!.ip} uses your connection to the peer`,
+      `Warning: anyone who can connect to ${exposed.ip} uses your connection to the peer`,
     );
   }
   const ended = Promise.withResolvers<never>();
   const tasks = stack.use(new TaskGroup((error) => printError(error, io)));
   // A flood of the port may leave no file descriptor to load them with.
-  tasks.run(() => Promise.all([loadLateModules(), loadExaminers()]));
+  tasks.run(() => Promise.all([loadLateModules(), loadExaminers(), loadSocks()]));
   const shared = new SharedConnection((signal) => peer.connect(ticket, { signal }), tasks, {
     onConnected: (connection) => {
       reportConnected(connection, events);
@@ -159,13 +98,16 @@ export async function forwardPorts(
     },
   });
   shared.get().catch(() => {}); // what connects first then need not wait; it is reported
-  for (const [index, listener] of listeners.entries()) {
+  const datagrams = fronts.some(({ kind }) => kind === "udp")
+    ? new UdpFronts((await import("../peer/forward_udp.ts")).UdpForwarder, shared, options)
+    : undefined;
+  for (const { front, accept, socket } of opened) {
+    const { target = "" } = front;
     tasks.run(async (signal) => {
+      if (socket !== undefined) return await datagrams!.forward({ socket, target }, signal);
       for (;;) {
-        const local = await listener.accept({ signal });
-        tasks.run((signal) =>
-          forwardOne(local, ports[index]!, { shared, waiting, events, isVerbose, signal })
-        );
+        const local = await accept!(signal);
+        tasks.run((signal) => forwardOne(local, front, { shared, waiting, signal }, options));
       }
     });
   }
@@ -175,21 +117,72 @@ export async function forwardPorts(
     if (!io.signal.aborted) throw error;
   }
   shared.reset();
+  await datagrams?.[Symbol.asyncDispose]();
   return EXIT.interrupted;
+}
+
+async function loadSocks() {
+  return await import("./socks.ts");
+}
+
+interface ForwardingOptions {
+  readonly events: ConnectionEvents;
+  readonly isVerbose: boolean;
+  readonly io: CliIo;
+}
+
+/** A front that is open: it accepts connections, or receives datagrams. */
+interface OpenFront extends Disposable {
+  readonly front: Front;
+  readonly accept?: (signal: AbortSignal) => Promise<TcpConnection>;
+  readonly socket?: UdpSocket;
+}
+
+async function openFront(front: Front, waiting: WaitingConnections, io: CliIo): Promise<OpenFront> {
+  if (front.kind === "udp") {
+    const socket = await systemNetwork.bindUdp(front);
+    return { front, socket, [Symbol.dispose]: () => socket.close() };
+  }
+  if (front.kind === "unix") {
+    const listener = await listenUnix(front.path);
+    const accept = async (signal: AbortSignal) => {
+      const onAbort = () => listener.close();
+      signal.addEventListener("abort", onAbort, { once: true });
+      try {
+        return await listener.accept();
+      } finally {
+        signal.removeEventListener("abort", onAbort);
+      }
+    };
+    return { front, accept, [Symbol.dispose]: () => listener.close() };
+  }
+  const note = shortageLogger(front, { warn: (text) => io.err(`punchline: ${text}`) });
+  const onShortage = (shortage: Shortage) => {
+    note(shortage);
+    waiting.note(shortage);
+  };
+  const listener = await systemNetwork.listenTcp(front, {
+    onShortage,
+    firstReadBytes: FIRST_COPY_BYTES,
+  });
+  return {
+    front,
+    accept: (signal) => listener.accept({ signal }),
+    [Symbol.dispose]: () => listener.close(),
+  };
 }
 
 async function forwardOne(
   accepted: TcpConnection,
-  { port, target, isSocks }: LocalPort,
-  { shared, waiting, events, isVerbose, signal }: {
+  front: Front,
+  { shared, waiting, signal }: {
     readonly shared: SharedConnection;
     readonly waiting: WaitingConnections;
-    readonly events: ConnectionEvents;
-    readonly isVerbose: boolean;
     readonly signal: AbortSignal;
   },
+  options: ForwardingOptions,
 ): Promise<void> {
-  const name = target ?? `${port}`;
+  const target = front.target ?? (front.kind === "unix" ? front.path : `${front.port}`);
   let [local, connection] = [accepted, shared.connection];
   try {
     if (connection === undefined) {
@@ -200,161 +193,73 @@ async function forwardOne(
         (givenUp) => abortable(shared.get(), AbortSignal.any([signal, givenUp])),
       );
     }
-    if (isVerbose) {
-      report({ event: "opened", target: name }, events, { isVerbose, isService: false });
-    }
-    if (isSocks) await forwardSocks(local, connection, signal);
-    else await forward(connection, local, { target, signal });
-    report({ event: "closed", target: name }, events, { isVerbose, isService: false });
+    report({ event: "opened", target }, options, "client");
+    if (front.kind === "socks") await (await loadSocks()).forwardSocks(local, connection, signal);
+    else await forward(connection, local, { target: front.target, signal });
+    report({ event: "closed", target }, options, "client");
   } catch (error) {
     local.reset();
     if (signal.aborted || shared.hasFailedWith(error)) return;
-    report({ event: "failed", target: name, error }, events, { isVerbose, isService: false });
+    report({ event: "failed", target, error }, options, "client");
   }
 }
 
-async function forwardSocks(
-  local: TcpConnection,
-  connection: PeerConnection,
-  signal: AbortSignal,
-): Promise<void> {
-  const dial = await readSocksRequest(local);
-  let isDialled = false;
-  const onDialled = () => {
-    isDialled = true;
-    return replyToSocks(local, SOCKS_REPLIES.succeeded);
-  };
-  const kept = new KeptOpen(local);
-  try {
-    await forward(connection, kept, { dial, onDialled, signal });
-  } catch (error) {
-    if (!isDialled && !signal.aborted) {
-      const isRefused = error instanceof RefusedError && error.code === FORWARD_CODES.notOffered;
-      await replyToSocks(local, isRefused ? SOCKS_REPLIES.notAllowed : SOCKS_REPLIES.refused);
-      await local.closeWrite();
-    }
-    throw error;
-  }
-}
-
-/** One connection to the peer for all who ask, made again for the next one after it has ended. */
-class SharedConnection {
-  readonly #connect: (signal: AbortSignal) => Promise<PeerConnection>;
-  readonly #tasks: TaskGroup;
-  readonly #on: SharedConnectionEvents;
-  #current: Promise<PeerConnection> | undefined;
+/** The datagrams of all fronts, over whatever connection there is. */
+class UdpFronts {
+  readonly #Forwarder: typeof UdpForwarder;
+  readonly #shared: SharedConnection;
+  readonly #options: ForwardingOptions;
   #connection: PeerConnection | undefined;
-  #lastFailure: unknown;
+  #forwarder: UdpForwarder | undefined;
 
   constructor(
-    connect: (signal: AbortSignal) => Promise<PeerConnection>,
-    tasks: TaskGroup,
-    on: SharedConnectionEvents,
+    Forwarder: typeof UdpForwarder,
+    shared: SharedConnection,
+    options: ForwardingOptions,
   ) {
-    this.#connect = connect;
-    this.#tasks = tasks;
-    this.#on = on;
+    this.#Forwarder = Forwarder;
+    this.#shared = shared;
+    this.#options = options;
   }
 
-  /** The connection, if there is one already. */
-  get connection(): PeerConnection | undefined {
-    return this.#connection;
-  }
-
-  get(): Promise<PeerConnection> {
-    return this.#current ??= this.#open();
-  }
-
-  /** Whether this was reported already, as why there is no connection. */
-  hasFailedWith(error: unknown): boolean {
-    return error === this.#lastFailure;
-  }
-
-  reset(): void {
-    this.#connection?.reset();
-  }
-
-  #open(): Promise<PeerConnection> {
-    const { promise, resolve, reject } = Promise.withResolvers<PeerConnection>();
-    this.#tasks.run(async (signal) => {
+  /** Forwards what arrives at a front until the signal is aborted. */
+  async forward(front: UdpFront, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const datagram = await front.socket.receive({ signal });
       try {
-        const connection = await this.#connect(signal);
-        const hold = connection.hold();
-        this.#connection = connection;
-        this.#on.onConnected(connection);
-        resolve(connection);
-        const reason = await connection.finished.then(() => undefined, messageOf);
-        hold[Symbol.dispose]();
-        this.#current = this.#connection = undefined;
-        if (!signal.aborted) this.#on.onEnded(reason);
+        const connection = this.#shared.connection ?? await abortable(this.#shared.get(), signal);
+        this.#over(connection).forward(front, datagram);
       } catch (error) {
-        this.#current = undefined;
-        this.#lastFailure = error;
-        reject(error);
-        if (!signal.aborted) this.#on.onFailed(error);
+        if (!this.#shared.hasFailedWith(error)) throw error; // else it was reported: UDP may lose it
       }
-    });
-    return promise;
-  }
-}
-
-interface SharedConnectionEvents {
-  readonly onConnected: (connection: PeerConnection) => void;
-  readonly onFailed: (error: unknown) => void;
-  /** With the reason, unless both sides have ended it. */
-  readonly onEnded: (reason: string | undefined) => void;
-}
-
-/** A client that is answered before its connection is closed. */
-class KeptOpen implements TcpConnection {
-  readonly #inner: TcpConnection;
-  readonly local;
-  readonly remote;
-  #isUsed = false;
-
-  constructor(inner: TcpConnection) {
-    this.#inner = inner;
-    this.local = inner.local;
-    this.remote = inner.remote;
+    }
   }
 
-  read(buffer: Uint8Array): Promise<number | null> {
-    this.#isUsed = true;
-    return this.#inner.read(buffer);
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#forwarder?.[Symbol.asyncDispose]();
   }
 
-  write(data: Uint8Array): Promise<number> {
-    return this.#inner.write(data);
-  }
-
-  closeWrite(): Promise<void> {
-    return this.#inner.closeWrite();
-  }
-
-  close(): void {
-    this.#inner.close();
-  }
-
-  reset(): void {
-    if (this.#isUsed) this.#inner.reset();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
+  #over(connection: PeerConnection): UdpForwarder {
+    if (this.#forwarder !== undefined && this.#connection === connection) return this.#forwarder;
+    this.#connection = connection; // the flows of another one have ended with it
+    return this.#forwarder = new this.#Forwarder(
+      connection,
+      (event) => report(event, this.#options, "client"),
+    );
   }
 }
 
 function report(
   { event, target, error, broken }: ForwardEvent,
-  events: ConnectionEvents,
-  { isVerbose, isService }: { readonly isVerbose: boolean; readonly isService: boolean },
+  { events, isVerbose }: Omit<ForwardingOptions, "io">,
+  side: "client" | "service",
 ): void {
-  const name = target === "" ? "the first port" : target;
+  const name = target === "" ? "the first port" : target === "UDP" ? "the first UDP port" : target;
   if (event !== "failed") {
     if (isVerbose) events.print(event === "opened" ? `Opened ${name}` : `Closed ${name}`);
     return;
   }
-  if (isService) {
+  if (side === "service") {
     if (broken === undefined) events.print(messageOf(error));
     else if (broken === "peer") {
       events.print("Closed: the client at the other side broke the connection off");
@@ -374,8 +279,6 @@ function withRemedy(error: unknown): unknown {
 }
 
 const LOOPBACK = "127.0.0.1";
-
-const PORTS = { min: 1, max: 65_535 };
 
 /** Chosen by us: as many as the peer accepts streams. */
 const MAX_AT_ONCE = 1024;

@@ -5,11 +5,11 @@
  * @module
  */
 
-import { UnreachableError } from "../base/errors.ts";
+import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
-import { systemNetwork } from "../net/system.ts";
+import type { TcpConnection } from "../net/network.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
@@ -17,7 +17,8 @@ import { type Accept, acceptOrReport } from "./accept_first.ts";
 import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
-import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
+import { FORWARD_PROTOCOL, readOffers } from "./forward_options.ts";
+import { type CliIo, EXIT, failureOf, printError, printFailure, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import { NetworkWatch } from "./network_watch.ts";
@@ -40,12 +41,11 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const given = await withConfig(readCommand("listen", args));
   const { flags, values, lists } = given;
   readCodeExpiry(values);
-  const forwarding = await import("./forwarding.ts");
-  const offers = forwarding.readOffers(given);
-  const port = offers?.ports[0];
+  const offers = readOffers(given);
+  const forwards = ["tcp", "unix", "udp", "allow-to"].find((each) => lists.get(each)!.length > 0);
   const timeoutMs = readTimeout(values);
-  if (offers !== undefined && timeoutMs !== undefined) {
-    throw new UsageError("--timeout cannot be combined with --tcp");
+  if (forwards !== undefined && timeoutMs !== undefined) {
+    throw new UsageError(`--timeout cannot be combined with --${forwards}`);
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, {
@@ -54,7 +54,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   });
   const input = openPeerInput(io);
   const prompt = openManualPrompt(given, io, events, {
-    port: offers === undefined ? undefined : port ?? 0,
+    forwards,
     stdin: input.stdin,
   });
   const options = await readPeerOptions(given, input, prompt);
@@ -88,18 +88,19 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     const serving = serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code });
     return await (prompt?.unlessOver(serving) ?? serving);
   }
+  const { connectDefault, serveForwardsOf } = await import("./forwarding.ts");
   return await forwardAll(peer, events, io, async (connection, signal) => {
     if (connection.protocol === "") {
-      if (port === undefined) connection.reset(RESET_CODES.serviceUnreachable);
-      else await forwardTo(port, connection, events, io, signal);
+      const connecting = connectDefault(offers, signal);
+      if (connecting === undefined) connection.reset(RESET_CODES.serviceUnreachable);
+      else await forwardTo(connecting, connection, events, io, signal);
       return;
     }
     reportConnected(connection, events);
-    const isVerbose = flags.has("verbose");
-    await forwarding.serveForwardsOf(connection, offers, { events, isVerbose, signal });
+    await serveForwardsOf(connection, offers, { events, isVerbose: flags.has("verbose"), signal });
     events.closed();
     events.waitFor(WAITING);
-  }, ["", forwarding.FORWARD_PROTOCOL]);
+  }, ["", FORWARD_PROTOCOL]);
 }
 
 /**
@@ -202,7 +203,7 @@ async function forwardAll(
 }
 
 async function forwardTo(
-  port: number,
+  connecting: Promise<TcpConnection>,
   connection: PeerConnection,
   events: ConnectionEvents,
   io: CliIo,
@@ -210,8 +211,7 @@ async function forwardTo(
 ): Promise<void> {
   reportConnected(connection, events);
   try {
-    const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal });
-    await forward(connection, toDenoConn(local), signal);
+    await forward(connection, toDenoConn(await connecting), signal);
     events.closed(endOfForwarding(connection, { isService: true }));
     events.waitFor(WAITING);
   } catch (error) {
@@ -229,7 +229,11 @@ async function accept(
   const report = (error: Error) => {
     if (error instanceof UnreachableError) {
       reportFailure(error, events, io, { demandsDirect: false });
-    } else events.print(error.message);
+    } else {
+      events.print(error.message);
+      // Which side to update, if they speak different versions.
+      if (error instanceof MalformedMessageError) events.print(failureOf(error).remedy ?? "");
+    }
   };
   events.waitFor("A peer was found, connecting");
   const connection = await acceptOrReport(incoming, report, { signal });

@@ -20,7 +20,7 @@ import type { StdinLines } from "./stdin_lines.ts";
  * Opens the prompt if signaling is manual.
  *
  * @param options.ticket the peer to reach, if any; its ticket says whether signaling is manual
- * @param options.port the port to forward, if any
+ * @param options.forwards the option that asks for forwarding, if any
  * @param options.stdin where the messages are pasted
  * @throws {UsageError} if the options contradict each other
  */
@@ -28,9 +28,9 @@ export function openManualPrompt(
   { flags }: Pick<Arguments, "flags">,
   io: CliIo,
   events: ConnectionEvents,
-  { ticket, port, stdin }: {
+  { ticket, forwards, stdin }: {
     readonly ticket?: string;
-    readonly port?: number;
+    readonly forwards?: string;
     readonly stdin: StdinLines;
   },
 ): ManualPrompt | undefined {
@@ -41,9 +41,9 @@ export function openManualPrompt(
   if (isRequested && !isManual) {
     throw new UsageError("--hand cannot be used with this ticket, which names signaling servers");
   }
-  if (isManual && port !== undefined) {
+  if (isManual && forwards !== undefined) {
     throw new UsageError(
-      "--tcp cannot be used with manual signaling: each connection would need messages of its own",
+      `--${forwards} cannot be used with manual signaling: each connection would need messages of its own`,
     );
   }
   const asQr = flags.has("qr") && !flags.has("json");

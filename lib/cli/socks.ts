@@ -4,9 +4,12 @@
  * @module
  */
 
-import { malformed } from "../base/errors.ts";
+import { malformed, RefusedError } from "../base/errors.ts";
 import { formatIp } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
+import type { PeerConnection } from "../peer/connection.ts";
+import { forward } from "../peer/forward.ts";
+import { FORWARD_CODES } from "../peer/forward_outcome.ts";
 
 /** What a client asks for. */
 export interface SocksRequest {
@@ -14,9 +17,6 @@ export interface SocksRequest {
   readonly host: string;
   readonly port: number;
 }
-
-/** The replies of RFC 1928 §6 that are given here. */
-export const SOCKS_REPLIES = { succeeded: 0, notAllowed: 2, refused: 5, badCommand: 7 } as const;
 
 /**
  * Reads what a client wants to connect to.
@@ -46,11 +46,40 @@ export async function readSocksRequest(
 }
 
 /** Tells the client how it went. */
-export async function replyToSocks(
+async function replyToSocks(
   client: Pick<TcpConnection, "write">,
   reply: number,
 ): Promise<void> {
   await client.write(Uint8Array.of(5, reply, 0, IPV4, 0, 0, 0, 0, 0, 0));
+}
+
+/**
+ * Forwards a client's connection to the host that it asks for.
+ *
+ * @throws as {@linkcode forward}, and {@linkcode readSocksRequest}; the client is told
+ */
+export async function forwardSocks(
+  local: TcpConnection,
+  connection: PeerConnection,
+  signal: AbortSignal,
+): Promise<void> {
+  const dial = await readSocksRequest(local);
+  let isDialled = false;
+  const onDialled = () => {
+    isDialled = true;
+    return replyToSocks(local, SOCKS_REPLIES.succeeded);
+  };
+  const kept = new KeptOpen(local);
+  try {
+    await forward(connection, kept, { dial, onDialled, signal });
+  } catch (error) {
+    if (!isDialled && !signal.aborted) {
+      const isRefused = error instanceof RefusedError && error.code === FORWARD_CODES.notOffered;
+      await replyToSocks(local, isRefused ? SOCKS_REPLIES.notAllowed : SOCKS_REPLIES.refused);
+      await local.closeWrite();
+    }
+    throw error;
+  }
 }
 
 async function readHost(client: Pick<TcpConnection, "read">, kind: number): Promise<string> {
@@ -76,9 +105,51 @@ async function readBytes(
   return bytes;
 }
 
+/** A client that is answered before its connection is closed. */
+class KeptOpen implements TcpConnection {
+  readonly #inner: TcpConnection;
+  readonly local;
+  readonly remote;
+  #isUsed = false;
+
+  constructor(inner: TcpConnection) {
+    this.#inner = inner;
+    this.local = inner.local;
+    this.remote = inner.remote;
+  }
+
+  read(buffer: Uint8Array): Promise<number | null> {
+    this.#isUsed = true;
+    return this.#inner.read(buffer);
+  }
+
+  write(data: Uint8Array): Promise<number> {
+    return this.#inner.write(data);
+  }
+
+  closeWrite(): Promise<void> {
+    return this.#inner.closeWrite();
+  }
+
+  close(): void {
+    this.#inner.close();
+  }
+
+  reset(): void {
+    if (this.#isUsed) this.#inner.reset();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
 const WHAT = "SOCKS request";
 const NO_AUTHENTICATION = 0;
 const CONNECT = 1;
 const IPV4 = 1;
 const NAME = 3;
 const IPV6 = 4;
+
+/** The replies of RFC 1928 §6 that are given here. */
+const SOCKS_REPLIES = { succeeded: 0, notAllowed: 2, refused: 5, badCommand: 7 } as const;

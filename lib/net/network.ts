@@ -93,10 +93,26 @@ export interface BindUdpOptions {
    */
   readonly accepts?: (data: Uint8Array) => boolean;
   /**
+   * Answers datagrams before they are copied and queued, for a server that many ask the same. A network may ignore it: whoever
+   * receives has to know all answers.
+   */
+  readonly answerer?: DatagramAnswerer;
+  /**
    * The longest datagram that will be received; of longer ones, the rest is lost. A small limit saves memory and time for
    * each datagram. Default: 65,535.
    */
   readonly maxDatagramBytes?: number;
+}
+
+/** Answers datagrams where they arrive; see {@linkcode BindUdpOptions.answerer}. */
+export interface DatagramAnswerer {
+  /**
+   * What to send back to where a datagram came from, or `undefined` to receive it as usual. Both the datagram and the answer
+   * may be overwritten once they have been used.
+   */
+  answer(data: Uint8Array, from: TransportAddress): Uint8Array | undefined;
+  /** Called after each answer; `isSent` is `false` if the system has refused it. */
+  onAnswered(isSent: boolean): void;
 }
 
 /**
@@ -158,12 +174,16 @@ export interface ConnectTcpOptions {
    * (SO_REUSEPORT). No effect if {@linkcode Network.canReusePort} is `false`. Default: `false`.
    */
   readonly reusePort?: boolean;
+  /** How much the first read takes at most, in bytes; later ones take more. A network may ignore it. Default: 512. */
+  readonly firstReadBytes?: number;
   /** Cancels the dial. */
   readonly signal?: AbortSignal;
 }
 
 /** How to listen for TCP connections. */
 export interface ListenTcpOptions {
+  /** As {@linkcode ConnectTcpOptions.firstReadBytes}, of each connection. */
+  readonly firstReadBytes?: number;
   /** As {@linkcode ConnectTcpOptions.reusePort}. If two listeners share a port, either may get a connection. */
   readonly reusePort?: boolean;
   /** Called when nothing can be accepted because this process has too many open files, and when that is over. */

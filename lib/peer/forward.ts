@@ -5,10 +5,10 @@
  * @module
  */
 
-import { NetworkError, PunchlineError, RefusedError } from "../base/errors.ts";
-import { writeAll } from "../base/reader.ts";
+import { concat } from "../base/bytes.ts";
+import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
-import { Deadline } from "../base/timers.ts";
+import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
 import { type ByteStream, resetStream } from "../net/deno_conn.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
@@ -23,16 +23,9 @@ import {
   type ForwardRequest,
   forwardTextLength,
 } from "./forward_message.ts";
-
-/** The codes with which forwarded streams are reset. Those from 0xff00 are this library's. */
-export const FORWARD_CODES = {
-  /** The other side does not offer that target. */
-  notOffered: 0xff03,
-  /** The other side offers the target, and cannot connect to it. */
-  unreachable: 0xff04,
-  /** The connection at the other end of the stream broke. */
-  broken: 0xff05,
-} as const;
+import { explained, FORWARD_CODES, type ForwardEvent, NotOfferedError } from "./forward_outcome.ts";
+import type { DatagramCarrier, UdpFront, UdpService } from "./forward_udp.ts";
+import { abortable } from "@std/async/abortable";
 
 /** What {@linkcode forward} asks for. */
 export interface ForwardOptions {
@@ -58,6 +51,8 @@ export interface ForwardTarget {
 export interface ServeForwardsOptions {
   /** The first is what the other side gets that names none. */
   readonly targets?: readonly (number | ForwardTarget)[];
+  /** UDP ports on 127.0.0.1, likewise. Their datagrams are those of the connection, which nothing else may read then. */
+  readonly udp?: readonly number[];
   /**
    * Hosts that the other side may reach, such as `example.org:443` or `*:80`. Neither `*` nor a name leads to loopback,
    * private or link-local addresses: these must be named themselves. Default: none.
@@ -69,18 +64,6 @@ export interface ServeForwardsOptions {
   readonly signal?: AbortSignal;
   /** Called for each stream that is forwarded, and with what went wrong. */
   readonly onEvent?: (event: ForwardEvent) => void;
-}
-
-/** What happens to a forwarded stream. */
-export interface ForwardEvent {
-  /** `"opened"`: it is connected to its target. `"closed"`: it has ended. `"failed"`: it was refused, or it broke. */
-  readonly event: "opened" | "closed" | "failed";
-  /** The target as the other side calls it. */
-  readonly target: string;
-  /** Why it failed. */
-  readonly error?: unknown;
-  /** Which end broke. */
-  readonly broken?: "peer" | "local";
 }
 
 /**
@@ -140,31 +123,97 @@ export async function forward(
  * peer.serve((connection) => serveForwards(connection, { targets: [22, 8080] }));
  * ```
  *
- * @throws {TypeError} if a host in `allow` is invalid
+ * @throws {TypeError} if a host in `allow` is invalid, or the connection carries no datagrams and `udp` is not empty
  */
 export async function serveForwards(
-  connection: Pick<PeerConnection, "streams">,
+  connection: Pick<PeerConnection, "streams"> & Partial<DatagramCarrier>,
   options: ServeForwardsOptions = {},
 ): Promise<void> {
   const { network = systemNetwork, signal, onEvent = () => {} } = options;
   const rules = (options.allow ?? []).map(parseRule);
   const targets = (options.targets ?? []).map((each) => toTarget(each, network));
   await using streams = new TaskGroup((error) => onEvent({ event: "failed", target: "", error }));
-  const onAbort = () => void streams.stop(signal!.reason);
+  const open = new Set<SessionStream>();
+  const resetAll = () => {
+    for (const stream of open) stream.reset();
+  };
+  const onAbort = () => {
+    streams.stop(signal!.reason);
+    resetAll();
+  };
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
+    const udp = await serveUdp(connection, options.udp ?? [], network);
+    if (udp !== undefined) streams.run((stopped) => udp.receive(stopped));
     for await (const stream of connection.streams) {
       if (signal?.aborted) return;
-      streams.run((stopped) => answer(stream, { targets, rules, network, onEvent, stopped }));
+      open.add(stream);
+      streams.run(async (stopped) => {
+        await answer(stream, { targets, rules, udp, network, onEvent, stopped });
+        open.delete(stream);
+      });
     }
   } finally {
     signal?.removeEventListener("abort", onAbort);
+    resetAll();
   }
+}
+
+/**
+ * Forwards the datagrams of local UDP sockets, and the answers to each of their clients, until the connection ends. Nothing
+ * else may read the datagrams of the connection.
+ *
+ * @example
+ * ```ts ignore
+ * await forwardUdp(connection, [{ socket, target: "53" }]);
+ * ```
+ *
+ * @param options.onEvent called for each flow that is opened, closed or refused
+ * @throws {NetworkError} if a socket breaks
+ * @throws the signal's reason on abort
+ */
+export async function forwardUdp(
+  connection: Pick<PeerConnection, "openStream" | "finished"> & DatagramCarrier,
+  fronts: readonly UdpFront[],
+  options: { readonly signal?: AbortSignal; readonly onEvent?: (event: ForwardEvent) => void } = {},
+): Promise<void> {
+  const { signal, onEvent } = options;
+  const { UdpForwarder } = await import("./forward_udp.ts");
+  await using forwarder = new UdpForwarder(connection, onEvent);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  connection.finished.then(resolve, () => resolve());
+  await using receiving = new TaskGroup(reject);
+  for (const front of fronts) {
+    receiving.run(async (signal) => {
+      for (;;) forwarder.forward(front, await front.socket.receive({ signal }));
+    });
+  }
+  await (signal === undefined ? promise : abortable(promise, signal));
+}
+
+/** Loaded only where UDP is offered. */
+async function serveUdp(
+  connection: Partial<DatagramCarrier>,
+  ports: readonly number[],
+  network: Network,
+): Promise<UdpService | undefined> {
+  if (ports.length === 0) return undefined;
+  if (!hasDatagrams(connection)) {
+    throw new TypeError("Cannot forward UDP: the connection carries no datagrams");
+  }
+  const { UdpService } = await import("./forward_udp.ts");
+  return new UdpService(connection, network, ports);
+}
+
+function hasDatagrams(connection: Partial<DatagramCarrier>): connection is DatagramCarrier {
+  return connection.sendDatagram !== undefined && connection.datagrams !== undefined;
 }
 
 interface Offer {
   readonly targets: readonly ForwardTarget[];
   readonly rules: readonly Rule[];
+  /** Where UDP is offered. */
+  readonly udp: UdpService | undefined;
   readonly network: Network;
   readonly onEvent: (event: ForwardEvent) => void;
   readonly stopped: AbortSignal;
@@ -172,12 +221,15 @@ interface Offer {
 
 async function answer(stream: SessionStream, offer: Offer): Promise<void> {
   const { onEvent, stopped } = offer;
-  const onStopped = () => stream.reset();
-  stopped.addEventListener("abort", onStopped, { once: true });
   let target = "";
   try {
     const request = await readRequest(stream);
-    target = request.kind === "target" ? request.name : `${request.host}:${request.port}`;
+    target = nameOf(request);
+    if (request.kind === "udp") {
+      if (offer.udp === undefined) throw new NotOfferedError(target);
+      await offer.udp.serve(stream, request.name, () => onEvent({ event: "opened", target }));
+      return onEvent({ event: "closed", target });
+    }
     const local = await connect(request, offer);
     if (request.kind === "dial") await stream.write(Uint8Array.of(0));
     onEvent({ event: "opened", target });
@@ -189,21 +241,25 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
       error instanceof NotOfferedError ? FORWARD_CODES.notOffered : FORWARD_CODES.unreachable,
     );
     if (!stopped.aborted) onEvent({ event: "failed", target, error });
-  } finally {
-    stopped.removeEventListener("abort", onStopped);
   }
 }
 
+/** What the other side calls it, for people. */
+function nameOf(request: ForwardRequest): string {
+  if (request.kind === "dial") return `${request.host}:${request.port}`;
+  return request.kind === "udp" ? `UDP ${request.name}`.trimEnd() : request.name;
+}
+
 async function readRequest(stream: SessionStream): Promise<ForwardRequest> {
-  using deadline = new Deadline(REQUEST_MS);
-  const onLate = () => stream.reset();
-  deadline.signal.addEventListener("abort", onLate, { once: true });
-  const header = await readExactly(stream, FORWARD_HEADER_LENGTH);
-  const text = await readExactly(stream, forwardTextLength(header));
-  const bytes = new Uint8Array(header.length + text.length);
-  bytes.set(header);
-  bytes.set(text, header.length);
-  return decodeForwardRequest(bytes);
+  const timer = new ResettableTimer(() => stream.reset());
+  timer.set(REQUEST_MS);
+  try {
+    const header = await readExactly(stream, FORWARD_HEADER_LENGTH);
+    const text = await readExactly(stream, forwardTextLength(header));
+    return decodeForwardRequest(concat(header, text));
+  } finally {
+    timer.clear();
+  }
 }
 
 async function readExactly(stream: SessionStream, length: number): Promise<Uint8Array> {
@@ -217,7 +273,7 @@ async function readExactly(stream: SessionStream, length: number): Promise<Uint8
 }
 
 async function connect(
-  request: ForwardRequest,
+  request: Exclude<ForwardRequest, { kind: "udp" }>,
   { targets, rules, network, stopped }: Offer,
 ): Promise<ByteStream> {
   using deadline = new Deadline(CONNECT_MS, stopped);
@@ -233,7 +289,11 @@ function toTarget(target: number | ForwardTarget, network: Network): ForwardTarg
   if (typeof target !== "number") return target;
   return {
     name: `${target}`,
-    connect: (signal) => network.connectTcp({ ip: "127.0.0.1", port: target }, { signal }),
+    connect: (signal) =>
+      network.connectTcp({ ip: "127.0.0.1", port: target }, {
+        signal,
+        firstReadBytes: FIRST_COPY_BYTES,
+      }),
   };
 }
 
@@ -271,7 +331,10 @@ async function dial(
   for (const address of addresses) {
     if (!isNamed(address) && await isInside(address, network, signal)) continue;
     try {
-      return await network.connectTcp({ ip: address, port }, { signal });
+      return await network.connectTcp({ ip: address, port }, {
+        signal,
+        firstReadBytes: FIRST_COPY_BYTES,
+      });
     } catch (error) {
       signal.throwIfAborted();
       failure = error;
@@ -333,32 +396,30 @@ async function join(
   return which;
 }
 
-/** Without `pipeTo`, which costs a chunk and several promises for each read. */
+/**
+ * Without `pipeTo`, which costs a chunk and several promises for each read. The buffer grows with what is read: a hundred
+ * short connections at once would leave 26 MB to the garbage collector.
+ */
 async function copy({ from, to, onBroken, names: [source, target] }: {
   readonly from: ByteStream;
   readonly to: ByteStream;
   readonly onBroken: (which: "peer" | "local") => void;
   readonly names: readonly ["peer" | "local", "peer" | "local"];
 }): Promise<void> {
-  const buffer = new Uint8Array(COPY_BYTES);
-  for (;;) {
-    const length = await from.read(buffer).catch(() => undefined); // whatever broke it
-    if (length === undefined) return onBroken(source);
-    try {
+  let buffer = new Uint8Array(FIRST_COPY_BYTES);
+  let breaks = source;
+  try {
+    for (;;) {
+      breaks = source;
+      const length = await from.read(buffer);
+      breaks = target;
       if (length === null) return await to.closeWrite();
-      await writeAll(to, buffer.subarray(0, length));
-    } catch {
-      return onBroken(target);
+      let written = await to.write(buffer.subarray(0, length));
+      while (written < length) written += await to.write(buffer.subarray(written, length));
+      if (length === buffer.length && length < COPY_BYTES) buffer = new Uint8Array(COPY_BYTES);
     }
-  }
-}
-
-/** The other side has asked for what is not offered. */
-class NotOfferedError extends PunchlineError {
-  constructor(target: string) {
-    super(`Cannot forward to ${target === "" ? "anything" : target}: it is not offered`, {
-      remedy: "Ask for what is offered, or start `listen` with `--tcp` or `--allow-to` for it",
-    });
+  } catch {
+    onBroken(breaks);
   }
 }
 
@@ -367,37 +428,14 @@ function broken(which: "peer" | "local"): NetworkError {
   return new NetworkError(`Cannot forward: the connection of ${end} broke`, "reset");
 }
 
-/** Why the other side has reset the stream, if it said so. */
-function explained(cause: unknown, { resetCode }: SessionStream): unknown {
-  const known = REFUSALS.find(({ code }) => code === resetCode);
-  if (known === undefined) return cause;
-  const { message, code, remedy } = known;
-  return new RefusedError(`Cannot forward: ${message}`, code, { cause, remedy });
-}
-
-const REFUSALS = [
-  {
-    code: FORWARD_CODES.notOffered,
-    message: "the peer does not offer that",
-    remedy: "Ask for a port or a host that the other side's `listen` names",
-  },
-  {
-    code: FORWARD_CODES.unreachable,
-    message: "the peer cannot connect to its own service",
-    remedy: "Check that the service runs at the other side",
-  },
-  {
-    code: FORWARD_CODES.broken,
-    message: "the service at the other side broke the connection off",
-    remedy: "Check what the service at the other side says",
-  },
-];
-
 /** Chosen by us: the request is in the first record of its stream. */
 const REQUEST_MS = 10_000;
 
 /** Chosen by us: as long as a system tries to connect before most people give up. */
 const CONNECT_MS = 20_000;
+
+/** Chosen by us: a request, and most answers. */
+export const FIRST_COPY_BYTES = 16_384;
 
 /** Chosen by us: as much as one read of a socket returns. */
 const COPY_BYTES = 65_536;

@@ -12,6 +12,8 @@ import { malformed } from "../base/errors.ts";
 export type ForwardRequest =
   /** A target by the name under which it is offered; `""` for the first. */
   | { readonly kind: "target"; readonly name: string }
+  /** The same for a UDP port. A byte of 0 tells that it is ready; the stream then ends the flow. */
+  | { readonly kind: "udp"; readonly name: string }
   /** A host by name or address. A byte of 0 tells that it is connected, before anything else. */
   | { readonly kind: "dial"; readonly host: string; readonly port: number };
 
@@ -25,13 +27,15 @@ export const FORWARD_HEADER_LENGTH = 4;
  */
 export function encodeForwardRequest(request: ForwardRequest): Uint8Array<ArrayBuffer> {
   const text = new TextEncoder().encode(
-    request.kind === "target" ? request.name : `${request.port} ${request.host}`,
+    request.kind === "dial" ? `${request.port} ${request.host}` : request.name,
   );
   if (text.length > MAX_TEXT_LENGTH) {
     throw new RangeError(`Cannot forward: a target has at most ${MAX_TEXT_LENGTH} bytes`);
   }
-  const kind = request.kind === "target" ? TARGET : DIAL;
-  return concat(Uint8Array.of(VERSION, kind, text.length >> 8, text.length & 0xff), text);
+  return concat(
+    Uint8Array.of(VERSION, KINDS[request.kind], text.length >> 8, text.length & 0xff),
+    text,
+  );
 }
 
 /**
@@ -57,8 +61,9 @@ export function decodeForwardRequest(bytes: Uint8Array): ForwardRequest {
   const length = forwardTextLength(bytes);
   if (bytes.length !== FORWARD_HEADER_LENGTH + length) throw malformed(WHAT, "its length is wrong");
   const text = decodeText(bytes.subarray(FORWARD_HEADER_LENGTH));
-  if (bytes[1] === TARGET) return { kind: "target", name: text };
-  if (bytes[1] !== DIAL) throw malformed(WHAT, `kind ${bytes[1]} is unknown`);
+  if (bytes[1] === KINDS.target) return { kind: "target", name: text };
+  if (bytes[1] === KINDS.udp) return { kind: "udp", name: text };
+  if (bytes[1] !== KINDS.dial) throw malformed(WHAT, `kind ${bytes[1]} is unknown`);
   const [, digits, host] = /^([1-9]\d{0,4}) ([\w.:-]{1,255})$/.exec(text) ?? [];
   const port = Number(digits);
   if (host === undefined || port > 65_535) throw malformed(WHAT, "host or port is invalid");
@@ -79,8 +84,7 @@ function decodeText(bytes: Uint8Array): string {
 const WHAT = "forward request";
 
 const VERSION = 1;
-const TARGET = 0;
-const DIAL = 1;
+const KINDS = { target: 0, dial: 1, udp: 2 } as const;
 
 /** Chosen by us: the longest name of a host, or a path. */
 const MAX_TEXT_LENGTH = 512;

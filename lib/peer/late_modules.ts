@@ -27,4 +27,5 @@ const LATE_MODULES: readonly (() => Promise<unknown>)[] = [
   () => import("../punch/offer_message.ts"),
   () => import("../signal/mqtt/transport.ts"),
   () => import("./codes.ts"),
+  () => import("./forward_udp.ts"),
 ];

@@ -94,13 +94,14 @@ export {
 } from "./connection.ts";
 export {
   forward,
-  FORWARD_CODES,
-  type ForwardEvent,
   type ForwardOptions,
   type ForwardTarget,
+  forwardUdp,
   serveForwards,
   type ServeForwardsOptions,
 } from "./forward.ts";
+export { FORWARD_CODES, type ForwardEvent } from "./forward_outcome.ts";
+export type { DatagramCarrier, UdpFront } from "./forward_udp.ts";
 export { IncomingConnection } from "./incoming.ts";
 export {
   type AllowUrl,

@@ -22,6 +22,7 @@ import {
   makeContext,
   type PeerContext,
 } from "./context.ts";
+import type { DialHooks } from "./crossing_requests.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
@@ -206,12 +207,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { redeemTicket } = await import("./codes.ts");
     const { closed, timings } = this.#context;
     closed.throwIfAborted();
-    const urls = this.#signalingUrls.length > 0
-      ? this.#signalingUrls
-      : defaultSignaling(this.#options);
+    const named = this.#signalingUrls;
+    const urls = named.length > 0 ? named : defaultSignaling(this.#options);
     const signal = options.signal ? AbortSignal.any([closed, options.signal]) : closed;
-    const timeoutMs = timings.answerMs;
-    return await redeemTicket(this.#codePlaces(urls), code, { timeoutMs, signal });
+    const places = this.#codePlaces(urls);
+    return await redeemTicket(places, code, { timeoutMs: timings.answerMs, signal });
   }
 
   /** This peer's public key as text. */
@@ -220,7 +220,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
-   * Connects to the owner of a ticket.
+   * Connects to the owner of a ticket. If that peer connects to this one at the same time, both get the same connection.
    *
    * @param ticket or a code, as for {@linkcode Peer.redeemCode}; it is spent by this call, whether there is a path or not
    * @throws {MalformedMessageError} if the ticket or the code is invalid
@@ -238,9 +238,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
-    const reconnects = reconnect;
-    const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
-    this.#follow(connection);
+    const dial = (hooks: DialHooks) =>
+      dialPeer(this.#context, target, { protocol, reconnects: reconnect, ...hooks });
+    const connecting = this.#listener?.crossing.connect(target.publicKey, dial, signal);
+    const connection = await (connecting ?? dial({ signal }));
+    if (!this.#connections.all.has(connection)) this.#follow(connection); // it was not accepted
     return connection;
   }
 
@@ -343,7 +345,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   #follow(connection: PeerConnection): void {
     this.#connections.add(connection);
     this.#jobs.run(async (signal) => {
-      await idleDelay(FOLLOW_AFTER_MS, signal);
+      await idleDelay(LATER_MS, signal);
       if (signal.aborted || !this.#connections.all.has(connection)) return;
       const { Roaming } = await import("./roaming.ts");
       this.#roaming ??= new Roaming(this.#context, this.#connections.all);
@@ -353,7 +355,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   /** While there are file descriptors; not at once, so that a program starts faster. */
   async #loadLateModules(signal: AbortSignal): Promise<void> {
-    await idleDelay(LOAD_AFTER_MS, signal);
+    await idleDelay(LATER_MS, signal);
     if (signal.aborted) return;
     const { loadLateModules } = await import("./late_modules.ts");
     await loadLateModules();
@@ -487,11 +489,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 /** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
 const MAX_INCOMING = 1024;
 
-/** Chosen by us: short connections need none of it. */
-const FOLLOW_AFTER_MS = 250;
-
-/** Chosen by us: until then, a program that starts has better things to load. */
-const LOAD_AFTER_MS = 250;
+/** Chosen by us: until then, a program that starts has better things to load, and short connections never roam. */
+const LATER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;

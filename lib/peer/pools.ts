@@ -135,12 +135,13 @@ export class BaseSocketPool implements AsyncDisposable {
 }
 
 /**
- * Remembers that no router answers on this network, so that no connection waits for one there, until one does answer or the
- * network changes.
+ * Remembers for a minute that no router answers on this network, so that no connection waits for one there, until one does
+ * answer or the network changes.
  */
 export class RouterMemory {
   /** The addresses of this host on the network without a router. */
   #absentOn: string | undefined;
+  #absentUntilMs = 0;
 
   /**
    * Maps a port, unless no router is known to answer here.
@@ -153,7 +154,8 @@ export class RouterMemory {
     map: () => Promise<PortMapping>,
   ): Promise<PortMapping | undefined> {
     const addresses = await here();
-    if (this.#absentOn === addresses) return undefined;
+    const isAbsent = this.#absentOn === addresses && performance.now() < this.#absentUntilMs;
+    if (isAbsent) return undefined;
     try {
       const mapping = await map();
       this.#absentOn = undefined;
@@ -162,6 +164,7 @@ export class RouterMemory {
       const isSilent = error instanceof NoMappingError &&
         error.attempts.every(({ outcome }) => outcome === "timed-out");
       this.#absentOn = isSilent ? addresses : undefined;
+      this.#absentUntilMs = performance.now() + ABSENT_MS;
       throw error;
     }
   }
@@ -443,6 +446,9 @@ const BRIEF_MS = 25_000;
 
 /** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. What takes longer is added when it comes. */
 const MAPPING_TIMEOUT_MS = 300;
+
+/** Chosen by us: a router that starts anew is back by then, and asking it once a minute costs next to nothing. */
+const ABSENT_MS = 60_000;
 
 /**
  * How long a signaling connection stays open without a user. Chosen by us: a program that connects to several peers, or to

@@ -4,12 +4,8 @@ import { MalformedMessageError, RefusedError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import {
-  forward,
-  FORWARD_CODES,
-  type ForwardOptions,
-  serveForwards,
-} from "../../lib/peer/forward.ts";
+import { forward, type ForwardOptions, serveForwards } from "../../lib/peer/forward.ts";
+import { FORWARD_CODES } from "../../lib/peer/forward_outcome.ts";
 import {
   decodeForwardRequest,
   encodeForwardRequest,
@@ -109,6 +105,7 @@ Deno.test("a forward request round-trips, and decoding throws nothing but Malfor
   const name = fc.string({ maxLength: 60 }).filter((text) => !/\p{Cc}/u.test(text));
   const request: fc.Arbitrary<ForwardRequest> = fc.oneof(
     name.map((name) => ({ kind: "target" as const, name })),
+    name.map((name) => ({ kind: "udp" as const, name })),
     fc.tuple(fc.stringMatching(/^[a-z0-9.-]{1,60}$/), fc.integer({ min: 1, max: 65_535 }))
       .map(([host, port]) => ({ kind: "dial" as const, host, port })),
   );
@@ -116,7 +113,7 @@ Deno.test("a forward request round-trips, and decoding throws nothing but Malfor
     assertEquals(decodeForwardRequest(encodeForwardRequest(request)), request);
   }));
   fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
-    for (const each of [bytes, new Uint8Array([1, bytes.length % 3, 0, bytes.length, ...bytes])]) {
+    for (const each of [bytes, new Uint8Array([1, bytes.length % 4, 0, bytes.length, ...bytes])]) {
       try {
         decodeForwardRequest(each);
       } catch (error) {
@@ -129,6 +126,7 @@ Deno.test("a forward request round-trips, and decoding throws nothing but Malfor
     encodeForwardRequest({ kind: "dial", host: "a", port: 80 }).toHex(),
     "0101000438302061",
   );
+  assertEquals(encodeForwardRequest({ kind: "udp", name: "53" }).toHex(), "010200023533");
   assertThrows(() => encodeForwardRequest({ kind: "target", name: "x".repeat(513) }), RangeError);
 });
 

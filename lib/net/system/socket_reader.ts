@@ -15,7 +15,7 @@ export class SocketReader {
     buffer: () => this.#buffer,
     callback: (length, buffer) => this.#accept(buffer.subarray(0, length)),
   };
-  #buffer = new Uint8Array(MIN_BUFFER_BYTES);
+  #buffer: Uint8Array<ArrayBuffer>;
   #unread: Uint8Array = NOTHING;
   #maxReadBytes = 0;
   /** How many reads one after the other have needed no more than the smallest buffer. */
@@ -23,7 +23,13 @@ export class SocketReader {
   #waiting: Waiting | undefined;
   #socket: net.Socket | undefined;
   #isAtEnd = false;
-  #failure: { readonly reason: unknown } | undefined;
+  /** Makes the error, which is rarely needed and has a stack: each connection ends, and few are read afterwards. */
+  #failure: (() => unknown) | undefined;
+
+  /** @param firstReadBytes the size of the first buffer. Default: small, for a server that has many clients */
+  constructor(firstReadBytes = MIN_BUFFER_BYTES) {
+    this.#buffer = new Uint8Array(firstReadBytes);
+  }
 
   /**
    * Starts reading.
@@ -35,7 +41,7 @@ export class SocketReader {
     this.#socket = socket;
     let failed: Error | undefined;
     socket.on("error", (error) => failed ??= error);
-    socket.on("close", () => this.fail(toFailure(failed)));
+    socket.on("close", () => this.#fail(() => toFailure(failed)));
     socket.on("end", () => {
       this.#isAtEnd = true;
       this.#settle(({ resolve }) => resolve(null));
@@ -51,7 +57,7 @@ export class SocketReader {
     this.#maxReadBytes = Math.max(this.#maxReadBytes, buffer.length);
     if (this.#unread.length > 0) return Promise.resolve(this.#take(buffer));
     if (this.#isAtEnd) return Promise.resolve(null);
-    if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure());
     return new Promise((resolve, reject) => this.#waiting = { buffer, resolve, reject });
   }
 
@@ -62,18 +68,18 @@ export class SocketReader {
     return this.#unread.slice();
   }
 
-  /** Rejects pending and future reads. Data that has arrived can still be read. */
-  fail(reason: unknown): void {
-    this.#failure ??= { reason };
-    this.#settle(({ reject }) => reject(reason));
-  }
-
   /** Discards unread data, and rejects pending and future reads. */
-  close(reason: unknown): void {
+  close(toReason: () => unknown): void {
     this.#unread = NOTHING;
     this.#isAtEnd = false;
     this.#failure = undefined;
-    this.fail(reason);
+    this.#fail(toReason);
+  }
+
+  /** Rejects pending and future reads. Data that has arrived can still be read. */
+  #fail(toReason: () => unknown): void {
+    this.#failure ??= toReason;
+    this.#settle(({ reject }) => reject(toReason()));
   }
 
   /** Takes what the socket has read; `false` pauses the socket. */
