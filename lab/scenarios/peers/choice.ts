@@ -153,7 +153,8 @@ function rateOf(samples: readonly PathSample[]): number {
 /** Until base sockets are ready. */
 const WARM_MS = 1500;
 
-const WATCH_MS = 30_000;
+/** Before a direct path that was left for the relay is tried again. */
+const WATCH_MS = 24_000;
 
 /** How long there is no direct path, and when it is searched for. */
 const [RELAYED_MS, IMPROVE_MS] = [6000, 8000];
