@@ -154,7 +154,7 @@ function rateOf(samples: readonly PathSample[]): number {
 const WARM_MS = 1500;
 
 /** Before a direct path that was left for the relay is tried again. */
-const WATCH_MS = 24_000;
+const WATCH_MS = 28_000;
 
 /** How long there is no direct path, and when it is searched for. */
 const [RELAYED_MS, IMPROVE_MS] = [6000, 8000];
