@@ -8,7 +8,7 @@ import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
 import { messageOf, NetworkError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
-import { TaskGroup } from "../base/tasks.ts";
+import { once, TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
@@ -52,8 +52,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   /** This peer's identity; 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly #signalingUrls: readonly string[];
-  readonly #secretKey: Uint8Array;
-  #madeTickets: Tickets | undefined;
+  readonly #tickets: () => Tickets;
   #listener: Listener | undefined;
   /** The ticket of each topic that the peer listens to. */
   #topics: ReadonlyMap<string, ListenedTicket> = new Map();
@@ -81,7 +80,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.publicKey = staticKey.publicKey.slice();
     this.#signalingUrls = (options.signaling ?? [])
       .map((each) => typeof each === "string" ? each : each.url);
-    this.#secretKey = secretKey.slice();
+    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
+    const ownKey = secretKey.slice(); // kept, since a peer that only connects needs no tickets
+    this.#tickets = once(() => new Tickets(identity, ownKey, options.tickets));
     this.#context = makeContext(options, {
       staticKey,
       udp,
@@ -121,15 +122,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     }
   }
 
-  /** Made when they are first needed: a peer that only connects does not need them. */
-  get #tickets(): Tickets {
-    const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
-    return this.#madeTickets ??= new Tickets(identity, this.#secretKey, this.#options.tickets);
-  }
-
   /** What others need to reach this peer: one line of text. Anyone with it can request a connection. */
   get ticket(): string {
-    return this.#tickets.own;
+    return this.#tickets().own;
   }
 
   /**
@@ -149,7 +144,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   createTicket(options: TicketOptions = {}): string {
     this.#jobs.signal.throwIfAborted();
     if (!this.#isListening) throw new TypeError("Cannot issue a ticket: the peer does not listen");
-    return this.#tickets.create(options);
+    return this.#tickets().create(options);
   }
 
   /**
@@ -160,7 +155,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * @throws {MalformedMessageError} if the text is not a ticket
    */
   revokeTicket(ticket: string): boolean {
-    return this.#tickets.revoke(decodeTicket(ticket));
+    return this.#tickets().revoke(decodeTicket(ticket));
   }
 
   /**
@@ -378,7 +373,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const either = signal === undefined ? closed : AbortSignal.any([closed, signal]);
     const { allow, protocol, reconnect = true, tickets } = this.#options;
     this.#isListening = true;
-    this.#tickets.onChange = () => this.#onTickets();
+    this.#tickets().onChange = () => this.#onTickets();
     if (tickets !== undefined) {
       this.#jobs.run((signal) => tickets.follow(signal, () => this.#onTicketSource()));
     }
@@ -463,7 +458,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   #onTicketSource(): void {
     const { ticket } = this;
-    this.#tickets.refresh();
+    this.#tickets().refresh();
     if (this.ticket === ticket) return;
     this.#context.logger?.warn(`this peer's own ticket was revoked; the new one is ${this.ticket}`);
   }
@@ -483,7 +478,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   async #renewTopics(subscriptions: TopicSubscriptions, signal: AbortSignal): Promise<void> {
-    const topics = this.#topics = this.#listener!.topicsOf(this.#tickets.listened);
+    const topics = this.#topics = this.#listener!.topicsOf(this.#tickets().listened);
     for (const why of await subscriptions.renew([...topics.keys()], signal)) {
       this.#context.logger?.warn(
         `connect: a topic was refused, so some peers may not get through: ${why}`,
