@@ -67,13 +67,6 @@ export const CHOICES: Readonly<Record<string, Choice>> = {
     isRelayedFirst: true,
     natLink: { megabitsPerSecond: 16 },
   },
-  equal: {
-    setting: "equal direct paths of 4 Mbit/s; a transfer",
-    between: {},
-    best: "tcp",
-    isBusy: true,
-    natLink: { megabitsPerSecond: 4 },
-  },
 };
 
 /** Connects two peers, and watches the connection. */
