@@ -25,6 +25,7 @@ import {
   dialerWakeAtMs,
   initialDialerState,
   REQUEST_INTERVAL_MS,
+  requestedPaths,
   stepDialer,
 } from "./dialer_engine.ts";
 import type { DialerAction, DialerEvent, DialerState, SearchState } from "./dialer_types.ts";
@@ -219,7 +220,7 @@ class Dialer {
         ageMs: this.#nextAgeMs(),
         protocol: this.#protocol,
         resumes: this.#resumptionId,
-        wants: wantsOf(wants),
+        wants: requestedPaths(wants),
       }),
       times: () => this.#times(),
       onSent: (url) => {
@@ -261,7 +262,7 @@ class Dialer {
       const hasMoved = await searchPaths(this.#context, {
         session,
         role: "controlling",
-        wants: wantsOf(wants),
+        wants: requestedPaths(wants),
         isRelayOnly: wants === "relay",
         transport: wants === "tcp" || wants === "udp" ? wants : undefined,
         signalingUrls: [...chosen.now, ...chosen.spare],
@@ -286,11 +287,6 @@ class Dialer {
     const { nowMs, wallMs } = readClocks();
     return this.#madeAt === undefined ? [wallMs] : [wallMs, steadyTimeMs(this.#madeAt, nowMs)];
   }
-}
-
-/** What the request says: this side decides which of the paths it takes part in. */
-function wantsOf(wants: SearchState["wants"]): ConnectionRequest["wants"] {
-  return wants === "any" || wants === "relay" ? "any" : "direct";
 }
 
 interface SearchOptions {

@@ -120,6 +120,11 @@ export function dialerWakeAtMs({ search, ...state }: DialerState): number {
   return Math.min(reconnectByMs, retry.atMs, improvement.atMs, searchAtMs);
 }
 
+/** What the request for a search says: the dialer decides which of the paths it takes part in. */
+export function requestedPaths(wants: SearchState["wants"]): "any" | "direct" {
+  return wants === "any" || wants === "relay" ? "any" : "direct";
+}
+
 /** The error for paths that were found, but lost before they could be used. */
 export function lostAtOnceError(): NetworkError {
   return new NetworkError("Cannot connect: the path was lost before it could be used", "reset");
