@@ -60,8 +60,8 @@ const LISTENER = `
 
 const LIB = new URL("../lib", import.meta.url).href;
 const folder = await Deno.makeTempDir({ prefix: "punchline-files-run-" });
+const listener = await start("listener", LISTENER, [], "piped");
 try {
-  const listener = await start("listener", LISTENER, [], "piped");
   const words = await firstLine(listener.stdout);
   for (const [name, program] of Object.entries(PROGRAMS)) {
     const { loaded, ran } = await filesOf(name, program, name.startsWith("connect") ? words : []);
@@ -69,9 +69,11 @@ try {
     const list = (path: string) => `  ${ran.includes(path) ? "runs" : "    "} ${path}`;
     if (Deno.args.includes("--list")) console.log(loaded.map(list).join("\n"));
   }
-  listener.kill();
-  await listener.status;
 } finally {
+  try {
+    listener.kill();
+  } catch { /* it has ended */ }
+  await listener.status;
   await Deno.remove(folder, { recursive: true });
 }
 
@@ -117,5 +119,6 @@ async function firstLine(stdout: ReadableStream<Uint8Array>): Promise<string[]> 
     text += chunk;
     if (text.includes("\n")) break;
   }
+  if (text === "") throw new Error("Cannot run the listener; is UDP port 5351 of 127.0.0.1 free?");
   return text.trim().split(" ");
 }
