@@ -10,6 +10,7 @@ import { testNat, type TestNatOptions, type UdpProgress } from "../nat/report.ts
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import type { IpFamily } from "../net/address.ts";
 import { parseServer } from "../nat/servers.ts";
+import { readProxyVariable } from "../net/system/private_input.ts";
 import { readChoice, readCommand, readSeconds, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { pad, table, textWidth } from "./layout.ts";
@@ -41,6 +42,7 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
     families: family && [Number(family) as IpFamily],
     timeoutMs,
     lifetimeSeconds,
+    proxy: (await readProxyVariable())?.url,
     logger: flags.has("verbose") ? loggerTo(io) : undefined,
   };
   const isJson = flags.has("json");

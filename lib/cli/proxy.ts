@@ -8,7 +8,7 @@ import { shownUrl } from "../base/login.ts";
 import type { Network } from "../net/network.ts";
 import type { ProxyOptions } from "../net/proxy/client.ts";
 import { systemNetwork } from "../net/system.ts";
-import { readVariable } from "../net/system/private_input.ts";
+import { readProxyVariable, readVariable } from "../net/system/private_input.ts";
 import { DialPolicy } from "../peer/dial_policy.ts";
 import type { PeerOptions } from "../peer/options.ts";
 import type { Arguments } from "./arguments.ts";
@@ -31,7 +31,7 @@ export async function readProxy(
     throw new UsageError("--proxy is of no use with NO_PROXY=*, which sends everything around it");
   }
   const named = given === undefined
-    ? await readEnvironment(noProxy)
+    ? await readProxyVariable()
     : { what: "--proxy", url: await secrets.read("--proxy", given) };
   if (named === undefined) return undefined;
   const { what, url } = named;
@@ -62,15 +62,4 @@ export async function networkThrough(
     proxy: through,
   });
   return await policy.networkFor(url, signal);
-}
-
-/** `NO_PROXY=*` turns the others off. */
-async function readEnvironment(
-  noProxy: string | undefined,
-): Promise<{ what: string; url: string } | undefined> {
-  if (noProxy?.trim() === "*") return undefined;
-  const secure = await readVariable("HTTPS_PROXY") ?? await readVariable("https_proxy");
-  if (secure !== undefined) return { what: "HTTPS_PROXY", url: secure };
-  const all = await readVariable("ALL_PROXY") ?? await readVariable("all_proxy");
-  return all === undefined ? undefined : { what: "ALL_PROXY", url: all };
 }

@@ -92,7 +92,7 @@ function checkClock({ clock }: DoctorFacts): Check {
   return check("clock", clock, state, seen, CLOCK_REMEDY);
 }
 
-function checkFamily({ nat }: DoctorFacts, family: IpFamily): Check {
+function checkFamily({ nat, nat64 }: DoctorFacts, family: IpFamily): Check {
   const name = `ipv${family}` as const;
   const report = valueOf(nat);
   if (report === undefined) {
@@ -111,6 +111,9 @@ function checkFamily({ nat }: DoctorFacts, family: IpFamily): Check {
       ? `${from} is translated: servers see ${hostOf(external!)}`
       : `${hostOf(external ?? local ?? "this machine")} is seen by servers as it is`;
     return check(name, nat, "ok", seen);
+  }
+  if (reports.length === 0 && family === 4 && (valueOf(nat64) ?? []).length > 0) {
+    return check(name, nat, "ok", "this machine has no IPv4 address: NAT64 carries it over IPv6");
   }
   if (reports.length === 0) {
     const seen = `this machine or the servers have no IPv${family} address`;

@@ -9,8 +9,8 @@ import { NetworkError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline, WakeableDelay } from "../base/timers.ts";
-import { type IpFamily, ipFamily, ipScope, isIp } from "../net/address.ts";
-import type { NamedHost } from "../net/local_address.ts";
+import { type IpFamily, ipFamily, ipScope, isIp, synthesizeIp } from "../net/address.ts";
+import { discoverNat64, type NamedHost } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import {
   type DialEvidence,
@@ -90,10 +90,18 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
   const sends = [...sendingBy].filter(([, how]) => how === "sends").map(([family]) => family);
   const mayResolve = sends.length > 0 || hosts.some(({ host }) => isIp(host) && isLoopback(host));
   const { names, targets } = await resolveAll(network, hosts, mayResolve ? families : [], signal);
-  const sent = targets.filter(({ ip }) => isLoopback(ip) || sends.includes(ipFamily(ip)));
+  const isTranslated = sends.length === 1 && sends[0] === 6 &&
+    targets.every(({ ip }) => ipFamily(ip) === 4 && !isLoopback(ip));
+  const [prefix] = isTranslated ? await discoverNat64(network, { signal }) : [];
+  const sent = targets.filter(({ ip }) =>
+    prefix !== undefined || isLoopback(ip) || sends.includes(ipFamily(ip))
+  );
   const { mayDial = () => true } = options;
   const allowed = await Promise.all(sent.map(({ host, ip }) => mayDial(host, ip)));
-  const reached = sent.filter((_, index) => allowed[index]);
+  const reached = sent.filter((_, index) => allowed[index])
+    .map((target) =>
+      prefix === undefined ? target : { ...target, ip: synthesizeIp(target.ip, prefix) }
+    );
   const isCutOff = sent.length === 0 && (targets.length > 0 || sends.length === 0);
   const [dials, web] = await Promise.all([
     Promise.all(reached.flatMap((target) => dialsOf(network, target, signal))),

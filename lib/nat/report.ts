@@ -11,6 +11,7 @@ import {
   RefusedError,
 } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { shownUrl } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
 import {
@@ -62,6 +63,11 @@ export interface TestNatOptions {
   readonly lifetimeSeconds?: number;
   /** Receives what is known of UDP, before the test over TCP has ended. Each IP family is reported once, if it is reachable. */
   readonly onUdp?: (progress: UdpProgress) => void;
+  /**
+   * The URL of the proxy that programs on this host are set up to use. The test goes around it, and names it if nothing
+   * comes back.
+   */
+  readonly proxy?: string;
   /** Aborts the test. */
   readonly signal?: AbortSignal;
   /** Default: the system's network. */
@@ -125,7 +131,8 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
 
   warmUp();
   const startedAt = performance.now();
-  await using examination = new BackgroundExamination({ network, hosts, families, signal });
+  const proxy = options.proxy && withoutSecrets(options.proxy);
+  await using examination = new BackgroundExamination({ network, hosts, families, proxy, signal });
   const { resolved, denied, mistake } = await resolveHosts(network, hosts, families, signal);
   if (denied !== undefined) throw denied;
   // The default servers' names exist, so if none of them resolves that is a fault of the network.
@@ -207,6 +214,12 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
     hints: noticed.map(({ summary }) => summary),
     findings: [...causes, ...mtu === undefined ? [] : [mtu], ...noticed],
   };
+}
+
+/** The proxy for a message. */
+function withoutSecrets(proxy: string): string {
+  const url = URL.parse(proxy);
+  return url === null || url.host === "" ? shownUrl(proxy) : `${url.protocol}//${url.host}`;
 }
 
 async function udpProgress(
