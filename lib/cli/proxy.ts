@@ -5,6 +5,7 @@
  */
 
 import { shownUrl } from "../base/login.ts";
+import { withNat64 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { ProxyOptions } from "../net/proxy/client.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -51,12 +52,13 @@ export async function networkThrough(
   url: string,
   signal: AbortSignal,
 ): Promise<Network> {
-  if (given === undefined) return systemNetwork;
+  const network = withNat64(systemNetwork);
+  if (given === undefined) return network;
   const proxy = typeof given === "string" ? { url: given } : given;
   const { throughProxy } = await import("../net/proxy/client.ts");
-  const through = throughProxy(systemNetwork, proxy);
+  const through = throughProxy(network, proxy);
   const policy = new DialPolicy({
-    network: systemNetwork,
+    network,
     named: [url],
     allowUrl: undefined,
     proxy: through,

@@ -7,8 +7,7 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
-import { ipFamily, ipScope } from "../net/address.ts";
-import { discoverLocalIpv4, hasNoRoute, networkWith } from "../net/local_address.ts";
+import { discoverLocalIpv4, withNat64 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { Proxy, withNames } from "../net/proxy/client.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -179,54 +178,6 @@ export function makeContext(
     logger,
     onProgress,
   };
-}
-
-/**
- * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
- * only there).
- */
-function withNat64(network: Network): Network {
-  let loaded: Network | undefined;
-  const load = async () =>
-    loaded ??= (await import("../net/nat64_network.ts")).nat64Network(network);
-  /** Whether the interfaces have IPv6 alone, as far as that is known by now. */
-  let hasIpv6Alone: boolean | undefined;
-  const look = async (): Promise<void> => {
-    const listed = await network.localAddresses() ?? [];
-    hasIpv6Alone = listed.length > 0 &&
-      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
-  };
-  let looking = look();
-  /** Opens a socket of any IPv4 address. It does not wait for what is known. */
-  const open = <T>(ip: string, on: (network: Network) => Promise<T>): Promise<T> => {
-    if (loaded !== undefined || ip !== "0.0.0.0") return on(loaded ?? network);
-    if (hasIpv6Alone === undefined) return looking.then(() => open(ip, on));
-    if (hasIpv6Alone) return load().then(on);
-    looking = look(); // this host may have moved to another network since
-    return on(network);
-  };
-  const dial = async <T>(
-    ip: string,
-    signal: AbortSignal | undefined,
-    open: (network: Network) => Promise<T>,
-  ): Promise<T> => {
-    const translating = loaded; // it may be loaded for another socket meanwhile
-    try {
-      return await open(translating ?? network);
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (translating !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
-      return await open(await load());
-    }
-  };
-  return networkWith(network, {
-    bindUdp: (local, options) => open(local.ip, (network) => network.bindUdp(local, options)),
-    listenTcp: (local, options) => open(local.ip, (network) => network.listenTcp(local, options)),
-    connectTcp: (remote, options) =>
-      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
-    connectTls: (remote, options) =>
-      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
-  });
 }
 
 /** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */

@@ -12,6 +12,7 @@ import type { FamilyReport } from "../nat/behavior.ts";
 import { chooseServers, parseServer } from "../nat/servers.ts";
 import type { TransportAddress } from "../net/address.ts";
 import { type DenoConn, toDenoConn } from "../net/deno_conn.ts";
+import { withNat64 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -116,7 +117,7 @@ export interface PunchReport {
  * @throws {NetworkError} `not-permitted`
  */
 export async function preparePunch(options: PreparePunchOptions = {}): Promise<BaseSocket> {
-  return await prepareWith(undefined, options);
+  return await prepareWith(undefined, reaching(options));
 }
 
 /** As {@linkcode preparePunch}, for a punch by UDP as well. */
@@ -168,7 +169,7 @@ export async function prepareWith(
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
  */
 export async function punch(options: PunchOptions): Promise<PunchedConn> {
-  return await punchWithin(new DialBudget(), options);
+  return await punchWithin(new DialBudget(), reaching(options));
 }
 
 /** As {@linkcode punch}, within what earlier searches for the same peer have left. */
@@ -242,6 +243,11 @@ export async function punchWithin(
     throw new UnreachableError(message, attempts, { cause: error });
   }
   throw new UnreachableError(`Cannot punch: all attempts failed (${reason})`, attempts);
+}
+
+/** The options, with a network that reaches IPv4 addresses through a NAT64 if this host has IPv6 alone. */
+function reaching<T extends PreparePunchOptions>(options: T): T {
+  return { ...options, network: withNat64(options.network ?? systemNetwork) };
 }
 
 function punchedConn(
