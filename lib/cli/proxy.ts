@@ -5,9 +5,9 @@
  */
 
 import { shownUrl } from "../base/login.ts";
-import { withNat64 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { ProxyOptions } from "../net/proxy/client.ts";
+import { withNat64 } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import { readProxyVariable, readVariable } from "../net/system/private_input.ts";
 import { DialPolicy } from "../peer/dial_policy.ts";

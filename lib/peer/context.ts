@@ -7,9 +7,10 @@
 import { equalBytes } from "../base/bytes.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
-import { discoverLocalIpv4, withNat64 } from "../net/local_address.ts";
+import { discoverLocalIpv4 } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { Proxy, withNames } from "../net/proxy/client.ts";
+import { withNat64 } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
 import { mapPort } from "../portmap/map_port.ts";
@@ -163,7 +164,7 @@ export function makeContext(
     rendezvousOf: (urls) => {
       const plain = urls.filter((url) => !transports.has(url));
       const { now, spare } = signaling.memory.choose(plain, performance.now());
-      return rendezvousOpeners([...now, ...spare], signaling, dialPolicy);
+      return rendezvousOpeners([...now, ...spare], { signaling, dialPolicy, onProgress, ...own });
     },
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,
@@ -291,8 +292,9 @@ function relayOpener(
 
 function rendezvousOpeners(
   urls: readonly string[],
-  signaling: SignalingPool,
-  dialPolicy: DialPolicy,
+  { signaling, dialPolicy, onProgress, closed, inBackground }:
+    & Pick<PeerContext, "signaling" | "dialPolicy">
+    & Pick<PeerContext, "onProgress" | "closed" | "inBackground">,
 ): RendezvousOpener[] {
   return urls.filter(isRendezvous).map((url) => ({
     url: plainUrl(url),
@@ -301,7 +303,14 @@ function rendezvousOpeners(
       const network = await dialPolicy.networkFor(url, signal);
       // Few connections need a relay, so the others do not load it.
       const { openRelayConnection } = await import("../signal/rendezvous/relay_connection.ts");
-      return await openRelayConnection(url, { network, token, signal });
+      const connection = await openRelayConnection(url, { network, token, signal });
+      if (onProgress === undefined) return connection;
+      const { relayFinding, watchRelay } = await import("./relay_watch.ts");
+      const find = async () => {
+        const finding = await relayFinding(url, { network, signal: closed });
+        if (finding !== undefined) onProgress({ event: "finding", finding });
+      };
+      return watchRelay(connection, () => inBackground(find));
     },
   }));
 }

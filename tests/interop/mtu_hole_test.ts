@@ -5,7 +5,7 @@
 //
 // TCP connects, and stalls. UDP has to carry the connection, or the relay where UDP is blocked, and both are told.
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { labTest } from "../lab/lab_test_case.ts";
 import { NetworkPlace, wire } from "./network_place.ts";
 
@@ -102,6 +102,52 @@ END`);
     await Promise.all([caller.stdout.cancel(), listener.stdin.abort()]);
   });
 }
+
+labTest(
+  "an MTU hole on the way to the relay itself is told, where nothing else connects",
+  async () => {
+    await using world = await NetworkPlace.open("world");
+    await using alice = await NetworkPlace.open("alice", world);
+    await wire({ place: alice, name: "eth0" }, { place: world, name: "west" });
+    await alice.sh("ip addr add 203.0.113.2/24 dev eth0; ip route add default via 203.0.113.1");
+    await world.sh(`
+    ip addr add 203.0.113.1/24 dev west
+    nft -f - <<'END'
+table ip hole {
+  chain input {
+    type filter hook input priority 0;
+    iifname "west" meta l4proto udp drop
+  }
+}
+END`);
+    const serve = ["serve", "--address", "203.0.113.1"];
+    await world.serve(Deno.execPath(), [...CLI, ...serve], { ready: /rendezvous/i });
+    const meet = ["--rendezvous", "ws://203.0.113.1:3480", "--relay-only", "--json"];
+    const listener = world.spawn(Deno.execPath(), [...CLI, "listen", ...meet], PIPED);
+    const heard = new Events(listener.stderr);
+    const { ticket } = await heard.next("ticket");
+    const caller = alice.spawn(
+      Deno.execPath(),
+      [...CLI, "connect", ticket as string, ...meet],
+      PIPED,
+    );
+    const called = new Events(caller.stderr);
+    await called.next("connected");
+    await world.sh(`nft add rule ip hole input iifname west meta length \\> 1280 drop`);
+    const input = caller.stdin.getWriter();
+    const startedAt = performance.now();
+    const sent = input.write(new Uint8Array(100_000));
+    const { kind, summary } = await called.next("finding");
+    assertEquals(kind, "mtu");
+    assertMatch(summary as string, /link to the relay ws:\/\/203\.0\.113\.1:3480 swallows/);
+    const tookMs = performance.now() - startedAt;
+    assert(tookMs < 12_000, `${tookMs} ms`);
+    assertEquals(heard.all.some(({ event }) => event === "finding"), false); // its own link is all right
+    for (const child of [caller, listener]) child.kill("SIGKILL");
+    await Promise.allSettled([sent, input.abort(), caller.status, listener.status]);
+    await Promise.all([caller.stdout.cancel(), listener.stdout.cancel(), listener.stdin.abort()]);
+  },
+);
 
 /** The events of a command. */
 class Events {
