@@ -121,6 +121,7 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
     hasWrongAnswer: options.hasWrongAnswer ?? false,
     vpn: await findVpn(network),
     proxy: options.proxy ?? null,
+    routes: await routesOf(network),
   };
 }
 
@@ -180,6 +181,10 @@ async function resolveAll(
     found: byName.length,
     faults,
     sharedIp: sharedIp(byName),
+    redirected:
+      byName.flatMap(({ host, ip }) =>
+        isOfInternet(host) && isRedirected(ip) ? [{ name: host, ip }] : []
+      )[0] ?? null,
   };
   const targets = found.flat().filter(({ ip }, index, all) =>
     all.findIndex((other) => other.ip === ip) === index
@@ -192,6 +197,16 @@ function sharedIp(targets: readonly Target[]): string | null {
   const operators = new Set(targets.map(({ host }) => host.split(".").slice(-2).join(".")));
   const ips = new Set(targets.map(({ ip }) => ip));
   return operators.size > 1 && ips.size === 1 ? targets[0]!.ip : null;
+}
+
+/** Whether a name is one that everyone can look up (RFC 6762, RFC 8375, and what routers and companies use). */
+function isOfInternet(name: string): boolean {
+  return name.includes(".") && !LOCAL_NAMES.test(name);
+}
+
+/** Where filters and sign-in pages send names. Companies give some of their servers private addresses, and those answer. */
+function isRedirected(ip: string): boolean {
+  return REDIRECTED.has(ipScope(ip));
 }
 
 /** The port that was asked, and that of the encrypted web. */
@@ -305,6 +320,12 @@ async function findVpn(network: Network): Promise<string | null> {
   return all.find(({ interfaceName }) => VPN_NAMES.test(interfaceName))?.interfaceName ?? null;
 }
 
+/** The default gateways of IPv4, if they may be listed. */
+async function routesOf(network: Network): Promise<string[]> {
+  const all = await network.defaultGateways() ?? [];
+  return [...new Set(all.map(({ ip }) => ip).filter((ip) => ipFamily(ip) === 4))];
+}
+
 function isLoopback(ip: string): boolean {
   return ipScope(ip) === "loopback";
 }
@@ -314,6 +335,16 @@ const NOWHERE: Readonly<Record<IpFamily, string>> = { 4: "192.0.2.1", 6: "2001:d
 
 /** RFC 863. */
 const DISCARD_PORT = 9;
+
+const LOCAL_NAMES =
+  /\.(?:local|lan|home|internal|intranet|corp|private|localdomain|home\.arpa|test|fritz\.box|localhost)\.?$/i;
+
+const REDIRECTED: ReadonlySet<string> = new Set([
+  "private",
+  "loopback",
+  "unspecified",
+  "link-local",
+]);
 
 const HTTP_PORT = 80;
 const HTTPS_PORT = 443;

@@ -192,7 +192,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       causes = explainNetwork({ ...await examination.evidence(), hasWrongAnswer });
     }
     // The default servers are known to exist, so it is the network that refuses them.
-    if (options.servers !== undefined && causes[0]?.kind !== "captive-portal") {
+    if (options.servers !== undefined && !EXPLAINED.has(causes[0]?.kind)) {
       throwIfNoServer(hosts, tested);
     }
   } else if (isUdpBlocked(udp)) causes = [UDP_BLOCKED];
@@ -200,6 +200,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   const hasIpv6 = udp.ipv6?.reachable || tcp.ipv6?.reachable;
   const prefixes = translated.length > 0 ? await findNat64(network, signal) : nat64;
   const noticed = addressFindings(reports, hasIpv6 ? prefixes : []);
+  const broken = brokenIpv6({ udp, tcp });
   const elapsedMs = performance.now() - startedAt;
   const scopes = await scopesOf(reports.flatMap(({ server }) => server ?? []), network);
   return {
@@ -212,7 +213,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       isHasty,
     }, (server) => scopes.get(server)!),
     hints: noticed.map(({ summary }) => summary),
-    findings: [...causes, ...mtu === undefined ? [] : [mtu], ...noticed],
+    findings: [...causes, ...mtu === undefined ? [] : [mtu], ...broken, ...noticed],
   };
 }
 
@@ -409,6 +410,20 @@ async function findNat64(network: Network, signal?: AbortSignal): Promise<string
   }
 }
 
+/** What to say if IPv4 works, and IPv6 is there and does not. */
+function brokenIpv6({ udp, tcp }: Pick<NatReport, "udp" | "tcp">): Finding[] {
+  const works = udp.ipv4?.reachable || tcp.ipv4?.reachable;
+  const tested = [udp.ipv6, tcp.ipv6].filter((report) => report !== null);
+  if (!works || tested.length < 2 || tested.some(({ reachable }) => reachable)) return [];
+  return [{
+    kind: "ipv6",
+    summary:
+      "Nothing came back over IPv6, although this machine and the servers have addresses: IPv6 is broken here, or the servers do not serve it",
+    remedy:
+      "Open an IPv6-only page in a browser; if it fails, restart the router or turn off IPv6: programs wait for it in vain",
+  }];
+}
+
 function requirePositive(name: string, value: number): void {
   if (!(value > 0 && Number.isFinite(value))) {
     throw new RangeError(`Cannot test NAT: ${name} must be a positive number, not ${value}`);
@@ -416,6 +431,9 @@ function requirePositive(name: string, value: number): void {
 }
 
 const DEFAULT_TIMEOUT_MS = 5000;
+
+/** What says more than that no server is there. */
+const EXPLAINED: ReadonlySet<Finding["kind"] | undefined> = new Set(["captive-portal", "dns"]);
 
 /** Chosen by us: names that take longer are left out, so that "offline" is reported within four seconds. */
 const RESOLVE_TIMEOUT_MS = 2000;

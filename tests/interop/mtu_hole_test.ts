@@ -16,7 +16,6 @@ for (
     [1420, false, false],
     [1420, true, false],
     [1280, false, true],
-    [1280, true, true],
   ] as const
 ) {
   const what = `${isLater ? " that is there later" : ""}${
