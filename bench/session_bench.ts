@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console
 /**
- * What a session costs against the connection below it, plain or secured with Noise, over loopback to another process,
+ * What a session, with the streams that share it, costs against the connection below it, plain or secured with Noise, over loopback to another process,
  * in alternating rounds. Machines differ and their load varies, so what counts is the ratio of consecutive rounds;
  * `baselines/session.json` has the medians.
  *
@@ -17,7 +17,7 @@ import { systemNetwork } from "../lib/net/system.ts";
 import { generateKeyPair, KeyPair } from "../lib/noise/handshake.ts";
 import { secureConnection } from "../lib/noise/secure_connection.ts";
 import type { SessionRole } from "../lib/session/migration_engine.ts";
-import { Session } from "../lib/session/session.ts";
+import { StreamSession } from "../lib/session/streams.ts";
 import { answerStream, compareBulk, compareRoundTrips, type Stream } from "./compare_streams.ts";
 
 /** The figures in `baselines/session.json`: session / connection below. */
@@ -55,11 +55,14 @@ async function startServer(): Promise<AsyncDisposable> {
 
 /** The memory that each of a thousand sessions adds, with its in-memory connection, in KiB. */
 async function weighIdle(): Promise<number> {
-  const sessions: Session[] = [];
+  const sessions: StreamSession[] = [];
   const before = await weigh();
   for (let i = 0; i < IDLE_SESSIONS / 2; i++) {
     const [one, other] = memoryPair();
-    const [a, b] = [new Session({ role: "controlling" }), new Session({ role: "controlled" })];
+    const [a, b] = [
+      new StreamSession({ role: "controlling" }),
+      new StreamSession({ role: "controlled" }),
+    ];
     await Promise.all([a.attach(one), b.attach(other)]);
     await a.write(new Uint8Array(MESSAGE_BYTES));
     await b.read(new Uint8Array(MESSAGE_BYTES));
@@ -98,7 +101,7 @@ async function wrap(
 ): Promise<TcpConnection> {
   const path = isSecure ? await secure(connection, role) : connection;
   if (!isSession) return path;
-  const session = new Session({ role });
+  const session = new StreamSession({ role });
   await session.attach(path);
   return session;
 }

@@ -116,7 +116,7 @@ async function greetAll(): Promise<void> {
   }
 }
 
-/** Two that dial each other at once have two connections: both are read, and one of them is written. */
+/** Two that dial each other may have two connections: both are read, and one of them is written. */
 async function meet(connection: PeerConnection): Promise<void> {
   write(connection, { hello: { name: name!, ticket: peer.ticket } });
   tellPresence(connection);

@@ -81,6 +81,7 @@ const RULES: readonly Rule[] = [
 const JOBS = [
   "lib/nat/report.ts",
   "lib/peer/context.ts",
+  "lib/peer/forward.ts",
   "lib/portmap/admin.ts",
   "lib/portmap/map_port.ts",
   "lib/punch/punch.ts",

@@ -52,7 +52,11 @@ export class LabHost {
     const child = new Deno.Command(command!, {
       ...options,
       args: [...prefix, program, ...args],
-      env: { ...ENVIRONMENT, ...options.env },
+      env: {
+        ...ENVIRONMENT,
+        ...options.env?.HOME === undefined ? WITHOUT_SETTINGS : {},
+        ...options.env,
+      },
     }).spawn();
     this.#children.push(child);
     return child;
@@ -151,3 +155,6 @@ const START_MS = 10_000;
 
 /** Otherwise Deno checks for a new version at each start, which cannot be reached from the lab. */
 const ENVIRONMENT = { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
+
+/** A place where nothing is and nothing can be written: commands would find the settings of whoever runs the lab, and what others have learned. */
+export const WITHOUT_SETTINGS = { XDG_CONFIG_HOME: "/proc/nothing" };

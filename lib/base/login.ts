@@ -85,4 +85,4 @@ const CONTROL = /[\p{Cc}\u2028\u2029]/u;
 
 /** A known scheme, a host and a port at most; behind an unknown scheme may be a password. */
 const WITHOUT_LOGIN =
-  /^(?:(?:wss?|mqtts?|mqtt\+wss?|https?|turns?|lan):(?:\/\/)?)?(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])?(?::\d{1,5})?\/?$/i;
+  /^(?:(?:wss?|mqtts?|mqtt\+wss?|https?|turns?|nats|tls|lan):(?:\/\/)?)?(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])?(?::\d{1,5})?\/?$/i;

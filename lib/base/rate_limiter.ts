@@ -85,12 +85,8 @@ export class RateLimiter {
     return refilled(this.#rate, this.#tokens[bucket]!, nowMs - this.#filledMs[bucket]!);
   }
 
-  /** FNV-1a. */
   #bucketOf(key: string): number {
-    let hash = this.#seed ^ 0x811c_9dc5;
-    for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x0100_0193);
-    hash ^= hash >>> 15; // the low bits of FNV depend too little on the high ones
-    return hash & (BUCKETS - 1);
+    return seededHash(this.#seed, key) & (BUCKETS - 1);
   }
 }
 
@@ -117,6 +113,13 @@ export class Pacer {
     this.#sentMs = Math.max(this.#sentMs, nowMs - burstMs) + amount / perSecond * 1000;
     return Math.max(0, this.#sentMs - nowMs);
   }
+}
+
+/** FNV-1a: 32 bits, which others cannot choose if they do not know the seed. */
+export function seededHash(seed: number, key: string): number {
+  let hash = seed ^ 0x811c_9dc5;
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x0100_0193);
+  return hash ^ hash >>> 15; // the low bits of FNV depend too little on the high ones
 }
 
 /** How many tokens a bucket has that had so many some time ago. */

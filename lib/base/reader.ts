@@ -26,6 +26,24 @@ export async function writeAll(stream: ByteSink, data: Uint8Array): Promise<void
   while (written < data.length) written += await stream.write(data.subarray(written));
 }
 
+/**
+ * Copies one stream to another until it ends, and then ends the other. Unlike `pipeTo()` it uses the same memory for each
+ * read: forty busy streams would otherwise leave some 50 MB of chunks behind until the next garbage collection.
+ *
+ * @throws the error of the stream that breaks first; neither is closed then
+ */
+export async function copyStream(
+  source: ByteSource,
+  target: ByteSink & { closeWrite(): Promise<void> },
+): Promise<void> {
+  const buffer = new Uint8Array(COPY_BYTES);
+  for (;;) {
+    const length = await source.read(buffer);
+    if (length === null) return await target.closeWrite();
+    await writeAll(target, buffer.subarray(0, length));
+  }
+}
+
 /** How a {@linkcode BufferedReader} uses memory. */
 export interface BufferedReaderOptions {
   /** The initial size of the buffer, in bytes. */
@@ -112,3 +130,6 @@ export class BufferedReader {
     this.#end = unread.length;
   }
 }
+
+/** Chosen by us: as much as one read of a socket returns. */
+const COPY_BYTES = 65_536;

@@ -1,7 +1,7 @@
 /**
- * The settings of a user: where to meet, which relay and key to use, and names for friends. They stand in `config.json` in
- * the platform's place, and are read only where the permission is granted already. Options and variables of the environment
- * come first.
+ * The settings of a user: where to meet, which relay, proxy and key to use, and names for friends. They stand in
+ * `config.json` in the platform's place, and are read only where the permission is granted already. Options and variables of
+ * the environment come first.
  *
  * @module
  */
@@ -102,6 +102,7 @@ const EMPTY_CONFIG: UserConfig = {
   rendezvous: [],
   mqtt: [],
   turn: [],
+  proxy: undefined,
   key: undefined,
   peers: new Map(),
 };

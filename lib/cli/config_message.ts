@@ -6,6 +6,7 @@
  *   "rendezvous": ["wss://meet.example"],
  *   "mqtt": ["mqtts://broker.example"],
  *   "turn": ["turn:USER:PASSWORD@relay.example"],
+ *   "proxy": "http://USER:PASSWORD@proxy.example:3128",
  *   "key": "/home/me/.config/punchline/key",
  *   "peers": { "laptop": { "ticket": "punchline:...", "servers": [] } }
  * }
@@ -24,6 +25,8 @@ export interface UserConfig {
   readonly mqtt: readonly string[];
   /** As `--turn`. */
   readonly turn: readonly string[];
+  /** As `--proxy`: a URL, or `@FILE`. */
+  readonly proxy: string | undefined;
   /** As `--key`. */
   readonly key: string | undefined;
   /** Friends, by name. */
@@ -38,11 +41,13 @@ export interface FriendEntry {
 }
 
 /** The text of the settings. */
-export function encodeConfig({ rendezvous, mqtt, turn, key, peers }: UserConfig): string {
+export function encodeConfig(config: UserConfig): string {
+  const { rendezvous, mqtt, turn, proxy, key, peers } = config;
   const fields = {
     ...rendezvous.length > 0 ? { rendezvous } : {},
     ...mqtt.length > 0 ? { mqtt } : {},
     ...turn.length > 0 ? { turn } : {},
+    ...proxy === undefined ? {} : { proxy },
     ...key === undefined ? {} : { key },
     ...peers.size > 0 ? { peers: Object.fromEntries(peers) } : {},
   };
@@ -59,12 +64,16 @@ export function decodeConfig(text: string): UserConfig {
   for (const name of Object.keys(fields)) {
     if (!FIELDS.has(name)) throw malformed("settings", `${JSON.stringify(name)} is unknown`);
   }
-  const { key, peers = {} } = fields;
+  const { proxy, key, peers = {} } = fields;
+  if (proxy !== undefined && !isProxy(proxy)) {
+    throw malformed("settings", "proxy is a URL, or @FILE with one");
+  }
   if (key !== undefined && typeof key !== "string") throw malformed("settings", "key is a path");
   return {
     rendezvous: textsOf(fields.rendezvous, "rendezvous"),
     mqtt: textsOf(fields.mqtt, "mqtt"),
     turn: textsOf(fields.turn, "turn"),
+    proxy,
     key,
     peers: new Map(
       Object.entries(recordOf(peers, "peers")).map((
@@ -77,6 +86,11 @@ export function decodeConfig(text: string): UserConfig {
 /** Whether a friend can have this name: nothing that could be taken for a ticket, a code, an option or a file. */
 export function isFriendName(name: string): boolean {
   return /^[a-z][a-z0-9._-]{0,63}$/i.test(name);
+}
+
+/** Stdin, which `-` stands for, belongs to the command. */
+function isProxy(value: unknown): value is string {
+  return typeof value === "string" && value !== "" && value !== "-";
 }
 
 function friendOf(name: string, value: unknown): FriendEntry {
@@ -109,4 +123,11 @@ function parse(text: string): unknown {
   }
 }
 
-const FIELDS: ReadonlySet<string> = new Set(["rendezvous", "mqtt", "turn", "key", "peers"]);
+const FIELDS: ReadonlySet<string> = new Set([
+  "rendezvous",
+  "mqtt",
+  "turn",
+  "proxy",
+  "key",
+  "peers",
+]);

@@ -20,6 +20,7 @@ import {
   QR_OPTION,
   STUN_SERVER_OPTION,
   timeoutOption,
+  VERBOSE_OPTION,
 } from "./option_table.ts";
 
 /** The number and the three words of a code may be typed with spaces. */
@@ -186,8 +187,26 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
     options: [
       option("tcp", {
         value: "PORT",
-        help: "forward each connection to this port of this machine",
+        repeats: true,
+        help: "offer this port of this machine; the first is what a peer gets that names none",
       }),
+      option("unix", {
+        value: "PATH",
+        repeats: true,
+        completes: "file",
+        help: "offer the Unix socket at this path, as --tcp does a port",
+      }),
+      option("udp", {
+        value: "PORT",
+        repeats: true,
+        help: "offer this UDP port of this machine, to `connect --udp`",
+      }),
+      option("allow-to", {
+        value: "HOST:PORT",
+        repeats: true,
+        help: "let peers reach this host by `connect --socks`; *:PORT for any on the internet",
+      }),
+      VERBOSE_OPTION,
       timeoutOption("how long to wait for the first peer", "until Ctrl-C"),
       ...codeOptions(),
       ...PEER_OPTIONS,
@@ -211,9 +230,34 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
     operands: [TARGET_OPERAND],
     options: [
       option("tcp", {
-        value: "PORT",
-        help: "forward each connection to this port of this machine to the peer",
+        value: "LOCAL[:REMOTE]",
+        repeats: true,
+        help: "forward each connection to this port of this machine to the port REMOTE that the " +
+          "peer offers, or to its first",
       }),
+      option("unix", {
+        value: "PATH[:REMOTE]",
+        repeats: true,
+        completes: "file",
+        help: "the same from a Unix socket at this path, to which only you can connect",
+      }),
+      option("udp", {
+        value: "LOCAL[:REMOTE]",
+        repeats: true,
+        help:
+          "forward datagrams to this UDP port of this machine to the UDP port REMOTE that the " +
+          "peer offers, or to its first",
+      }),
+      option("socks", {
+        value: "PORT",
+        help: "serve SOCKS5 on this port of this machine, for the hosts that the peer allows",
+      }),
+      option("bind", {
+        value: "IP",
+        help: "listen for --tcp, --udp and --socks on this address, which others may reach as well",
+        fallback: "127.0.0.1",
+      }),
+      VERBOSE_OPTION,
       timeoutOption("how long to wait for the peer", "30s"),
       ...PEER_OPTIONS,
       MESSAGE_QR_OPTION,

@@ -5,19 +5,20 @@
  * @module
  */
 
-import { UnreachableError } from "../base/errors.ts";
+import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import { toDenoConn } from "../net/deno_conn.ts";
-import { systemNetwork } from "../net/system.ts";
+import type { TcpConnection } from "../net/network.ts";
 import type { PeerConnection } from "../peer/connection.ts";
 import type { IncomingConnection } from "../peer/incoming.ts";
 import type { Peer } from "../peer/peer.ts";
 import { type Accept, acceptOrReport } from "./accept_first.ts";
-import { readCommand, readInteger } from "./arguments.ts";
+import { readCommand } from "./arguments.ts";
 import { withConfig } from "./config.ts";
 import { ConnectionSlot } from "./connection_slot.ts";
-import { type CliIo, EXIT, printError, printFailure, UsageError } from "./io.ts";
+import { FORWARD_PROTOCOL, readOffers } from "./forward_options.ts";
+import { type CliIo, EXIT, failureOf, printError, printFailure, UsageError } from "./io.ts";
 import { openManualPrompt } from "./manual_signaling.ts";
 import { ConnectionEvents, reportConnected, reportFailure, showTicket } from "./peer_events.ts";
 import { NetworkWatch } from "./network_watch.ts";
@@ -40,10 +41,11 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const given = await withConfig(readCommand("listen", args));
   const { flags, values, lists } = given;
   readCodeExpiry(values);
-  const port = readInteger("tcp", values.get("tcp"), { min: 1, max: 65_535 });
+  const offers = readOffers(given);
+  const forwards = ["tcp", "unix", "udp", "allow-to"].find((each) => lists.get(each)!.length > 0);
   const timeoutMs = readTimeout(values);
-  if (port !== undefined && timeoutMs !== undefined) {
-    throw new UsageError("--timeout cannot be combined with --tcp");
+  if (forwards !== undefined && timeoutMs !== undefined) {
+    throw new UsageError(`--timeout cannot be combined with --${forwards}`);
   }
   const allow = lists.get("allow")!.map((text) => readPublicKey("allow", text));
   const events = new ConnectionEvents(io, {
@@ -51,9 +53,12 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
     isRelayOnly: rulesOutDirect(given),
   });
   const input = openPeerInput(io);
-  const prompt = openManualPrompt(given, io, events, { port, stdin: input.stdin });
+  const prompt = openManualPrompt(given, io, events, {
+    forwards,
+    stdin: input.stdin,
+  });
   const options = await readPeerOptions(given, input, prompt);
-  const isTyped = port === undefined && !flags.has("qr"); // a QR code needs the row
+  const isTyped = offers === undefined && !flags.has("qr"); // a QR code needs the row
   if (isTyped) readTypedAhead(io, input.stdin);
   events.waitFor("Opening ways to meet");
   await using watch = new NetworkWatch(events, options.signaling, {
@@ -65,7 +70,8 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
       ...options,
       onProgress: watch.onProgress,
       tickets,
-      protocol: "", // what `connect` asks for: a `recv` would wait for files
+      // What `connect` asks for: a `recv` would wait for files. Forwarding has a protocol of its own.
+      protocol: offers === undefined ? "" : undefined,
       allow: allow.length > 0 ? allow : undefined,
     })
   );
@@ -77,10 +83,24 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   const { signaling } = options;
   await using code = ShownCode.start(given, { peer, events, io, command: "connect", signaling });
   events.waitFor(WAITING, timeoutMs);
-  if (isTyped) showTypedBelow(io);
-  return port === undefined
-    ? await serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code })
-    : await forwardAll(peer, port, events, io);
+  if (offers === undefined) {
+    if (isTyped) showTypedBelow(io);
+    const serving = serveOne(peer, events, io, { timeoutMs, stdin: input.stdin, code });
+    return await (prompt?.unlessOver(serving) ?? serving);
+  }
+  const { connectDefault, serveForwardsOf } = await import("./forwarding.ts");
+  return await forwardAll(peer, events, io, async (connection, signal) => {
+    if (connection.protocol === "") {
+      const connecting = connectDefault(offers, signal);
+      if (connecting === undefined) connection.reset(RESET_CODES.serviceUnreachable);
+      else await forwardTo(connecting, connection, events, io, signal);
+      return;
+    }
+    reportConnected(connection, events);
+    await serveForwardsOf(connection, offers, { events, isVerbose: flags.has("verbose"), signal });
+    events.closed();
+    events.waitFor(WAITING);
+  }, ["", FORWARD_PROTOCOL]);
 }
 
 /**
@@ -148,20 +168,32 @@ async function waitForFirst(
   }
 }
 
-/** Forwards every connection to the local port, until it is interrupted. */
+/** Hands every connection to `serve`, until it is interrupted. */
 async function forwardAll(
   peer: Peer,
-  port: number,
   events: ConnectionEvents,
   io: CliIo,
+  serve: (connection: PeerConnection, signal: AbortSignal) => Promise<void>,
+  protocols: readonly string[],
 ): Promise<number> {
   await using forwarding = new TaskGroup((error) => printError(error, io));
   try {
     for (;;) {
       const incoming = await peer.nextIncoming({ signal: io.signal });
+      if (!protocols.includes(incoming.protocol)) {
+        incoming.refuse();
+        continue;
+      }
       forwarding.run(async (signal) => {
         await using connection = await accept(incoming, events, io, signal);
-        if (connection !== undefined) await forwardTo(port, connection, events, io, signal);
+        if (connection === undefined) return;
+        const onAbort = () => connection.reset();
+        signal.addEventListener("abort", onAbort, { once: true });
+        try {
+          await serve(connection, signal);
+        } finally {
+          signal.removeEventListener("abort", onAbort);
+        }
       });
     }
   } catch (error) {
@@ -171,7 +203,7 @@ async function forwardAll(
 }
 
 async function forwardTo(
-  port: number,
+  connecting: Promise<TcpConnection>,
   connection: PeerConnection,
   events: ConnectionEvents,
   io: CliIo,
@@ -179,8 +211,7 @@ async function forwardTo(
 ): Promise<void> {
   reportConnected(connection, events);
   try {
-    const local = await systemNetwork.connectTcp({ ip: "127.0.0.1", port }, { signal });
-    await forward(connection, toDenoConn(local), signal);
+    await forward(connection, toDenoConn(await connecting), signal);
     events.closed(endOfForwarding(connection, { isService: true }));
     events.waitFor(WAITING);
   } catch (error) {
@@ -198,7 +229,11 @@ async function accept(
   const report = (error: Error) => {
     if (error instanceof UnreachableError) {
       reportFailure(error, events, io, { demandsDirect: false });
-    } else events.print(error.message);
+    } else {
+      events.print(error.message);
+      // Which side to update, if they speak different versions.
+      if (error instanceof MalformedMessageError) events.print(failureOf(error).remedy ?? "");
+    }
   };
   events.waitFor("A peer was found, connecting");
   const connection = await acceptOrReport(incoming, report, { signal });

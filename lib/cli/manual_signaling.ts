@@ -5,6 +5,8 @@
  * @module
  */
 
+import { NetworkError } from "../base/errors.ts";
+import { optionalResolvers } from "../base/tasks.ts";
 import { PEER_TIMINGS } from "../peer/options.ts";
 import { decodeTicket } from "../peer/ticket.ts";
 import { MANUAL_URL, manualTransport } from "../signal/manual.ts";
@@ -18,7 +20,7 @@ import type { StdinLines } from "./stdin_lines.ts";
  * Opens the prompt if signaling is manual.
  *
  * @param options.ticket the peer to reach, if any; its ticket says whether signaling is manual
- * @param options.port the port to forward, if any
+ * @param options.forwards the option that asks for forwarding, if any
  * @param options.stdin where the messages are pasted
  * @throws {UsageError} if the options contradict each other
  */
@@ -26,9 +28,9 @@ export function openManualPrompt(
   { flags }: Pick<Arguments, "flags">,
   io: CliIo,
   events: ConnectionEvents,
-  { ticket, port, stdin }: {
+  { ticket, forwards, stdin }: {
     readonly ticket?: string;
-    readonly port?: number;
+    readonly forwards?: string;
     readonly stdin: StdinLines;
   },
 ): ManualPrompt | undefined {
@@ -39,9 +41,9 @@ export function openManualPrompt(
   if (isRequested && !isManual) {
     throw new UsageError("--hand cannot be used with this ticket, which names signaling servers");
   }
-  if (isManual && port !== undefined) {
+  if (isManual && forwards !== undefined) {
     throw new UsageError(
-      "--tcp cannot be used with manual signaling: each connection would need messages of its own",
+      `--${forwards} cannot be used with manual signaling: each connection would need messages of its own`,
     );
   }
   const asQr = flags.has("qr") && !flags.has("json");
@@ -57,7 +59,8 @@ export function openManualPrompt(
 export class ManualPrompt {
   /** The signaling transport for the peer. */
   readonly transport: SignalTransport;
-  readonly #lines: StdinLines;
+  /** Rejects once no message can be pasted any more, and none was. */
+  readonly #isOver = optionalResolvers<never>();
   readonly #events: ConnectionEvents;
   /** What a dialer waits for, and how long. */
   readonly waiting = {
@@ -71,10 +74,9 @@ export class ManualPrompt {
     stdin: StdinLines,
     { asQr, isDialing }: { asQr: boolean; isDialing: boolean },
   ) {
-    this.#lines = stdin;
     this.#events = events;
     this.transport = manualTransport({
-      lines: this.#read(events),
+      lines: stdin,
       write: (text) => {
         events.emit({ event: "message", text });
         const what = isDialing ? "Send this to the other side" : "Send this answer back";
@@ -83,6 +85,9 @@ export class ManualPrompt {
         if (isDialing) events.print("Paste the answer here, and press Enter");
       },
       onGarbage: (error) => printError(error, io),
+      onEnd: (received) => {
+        if (received === 0 && stdin.hasEnded) this.#isOver.reject(stdinEnded(isDialing));
+      },
     });
   }
 
@@ -91,10 +96,22 @@ export class ManualPrompt {
     this.#events.print("The other machine shows a message: paste it here, and press Enter");
   }
 
-  async *#read(events: ConnectionEvents): AsyncGenerator<string> {
-    yield* this.#lines;
-    if (this.#lines.hasEnded) events.print("Stdin has ended: no more messages can be pasted");
+  /**
+   * The same promise, which rejects early if stdin ends without the one message that a connection needs.
+   *
+   * @throws {NetworkError} `closed` in that case
+   */
+  unlessOver<T>(connecting: Promise<T>): Promise<T> {
+    return Promise.race([connecting, this.#isOver.promise]);
   }
+}
+
+function stdinEnded(isDialing: boolean): NetworkError {
+  const what = isDialing ? "answer" : "message";
+  const message = `Cannot connect: stdin has ended, so the other side's ${what} cannot be pasted`;
+  return new NetworkError(message, "closed", {
+    remedy: `Start again on a terminal, or keep stdin open until the ${what} is there`,
+  });
 }
 
 async function showCode(text: string, io: CliIo): Promise<void> {

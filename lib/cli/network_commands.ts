@@ -277,13 +277,17 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       }),
       option("workers", {
         value: "N",
-        help: "serve the rendezvous and its relay in so many threads, which share the limits",
+        help:
+          "serve the rendezvous and its relay in so many threads, which share the limits, but for " +
+          "what a source may cost",
         fallback: "1",
       }),
       option("nats", {
         value: "URL",
         repeats: true,
-        help: "join other nodes behind the same name by this NATS server, as nats://HOST:PORT",
+        help:
+          "join other nodes behind the same name by this NATS server, as nats://HOST:PORT, or " +
+          "tls://HOST:PORT to refuse one without TLS",
       }),
       option("nats-key", {
         value: "FILE",

@@ -8,6 +8,8 @@
 import { MalformedMessageError, NetworkError, RefusedError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
+import type { gatherEvidence } from "../nat/examination.ts";
+import type { explainNetwork } from "../nat/findings.ts";
 import type { Finding } from "../nat/behavior.ts";
 import { ipScope, isIp, whyNotPublic } from "../net/address.ts";
 import { isOwnAddress, type NamedHost } from "../net/local_address.ts";
@@ -19,6 +21,19 @@ import type { ConnectionEvents } from "./peer_events.ts";
 interface WatchOptions {
   readonly network?: Network;
   readonly isProxied?: boolean;
+}
+
+/** What examines a network. */
+export interface Examiners {
+  readonly gatherEvidence: typeof gatherEvidence;
+  readonly explainNetwork: typeof explainNetwork;
+}
+
+/** Loads what examines a network; few commands need it. A command whose port may be flooded loads it before. */
+export async function loadExaminers(): Promise<Examiners> {
+  const { gatherEvidence } = await import("../nat/examination.ts");
+  const { explainNetwork } = await import("../nat/findings.ts");
+  return { gatherEvidence, explainNetwork };
 }
 
 /** Reports at most once, and nothing once a server was reached. */
@@ -115,8 +130,7 @@ export class NetworkWatch implements AsyncDisposable {
   }
 
   async #examine(signal: AbortSignal): Promise<void> {
-    const { gatherEvidence } = await import("../nat/examination.ts");
-    const { explainNetwork } = await import("../nat/findings.ts");
+    const { gatherEvidence, explainNetwork } = await loadExaminers();
     const servers = [...this.#servers.values()].filter(({ error }) => !isForbidden(error));
     if (servers.length === 0) return;
     const evidence = await gatherEvidence({

@@ -93,6 +93,13 @@ export const JSON_OPTION: Option = {
   help: "print results and events as JSON, for programs",
 };
 
+/** For those who want to see more. */
+export const VERBOSE_OPTION: Option = {
+  name: "verbose",
+  group: "Output",
+  help: "print a line for each forwarded connection",
+};
+
 /** Shows the ticket on the screen of another device's camera. */
 export const QR_OPTION: Option = {
   name: "qr",
@@ -170,7 +177,8 @@ export const PROXY_OPTION: Option = {
   group: "How they connect",
   help: "reach signaling servers and relays through this HTTP or SOCKS5 proxy, such as " +
     "http://USER:PASSWORD@HOST:PORT; direct attempts go around it, unless --relay-only rules them " +
-    "out; also @FILE, - (stdin), or $HTTPS_PROXY and $ALL_PROXY, but for the hosts of $NO_PROXY",
+    "out; also @FILE, - (stdin), $HTTPS_PROXY and $ALL_PROXY, or `proxy` in the settings, but for " +
+    "the hosts of $NO_PROXY",
 };
 
 /** What all commands with a peer share. */

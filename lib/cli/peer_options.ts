@@ -6,11 +6,13 @@
 
 import { fromBase64url, toBase64url } from "../base/bytes.ts";
 import { shownUrl, stripLogin } from "../base/login.ts";
+import { configFolder } from "../net/system/private_file.ts";
 import { plainServer } from "../nat/servers.ts";
 import { KeyPair } from "../noise/handshake.ts";
 import { openKeyFile, readKeyFile } from "../peer/key_file.ts";
-import { parseRelay, parseStrategy, type PeerOptions, type Strategy } from "../peer/options.ts";
+import { parseRelay, type PeerOptions } from "../peer/options.ts";
 import { Peer } from "../peer/peer.ts";
+import { parseStrategy, type Strategy } from "../punch/path_kinds.ts";
 import { DEFAULT_SIGNALING, parseSignalUrl } from "../signal/open.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { readConfig } from "./config.ts";
@@ -127,12 +129,21 @@ export function readSignalUrl(option: "rendezvous" | "mqtt", url: string): strin
  * @throws as {@linkcode Peer.open}
  */
 export async function openPeer(options: PeerOptions): Promise<Peer> {
+  const serverRecord = await openRecord();
   try {
-    return await Peer.open(options);
+    return await Peer.open({ ...options, serverRecord });
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
     throw new UsageError(error.message, { cause: error });
   }
+}
+
+/** What earlier commands have learned of signaling servers, if there is a place for it. */
+async function openRecord(): Promise<PeerOptions["serverRecord"]> {
+  const folder = await configFolder("punchline");
+  if (folder === undefined) return undefined;
+  const { ServerFile } = await import("./server_file.ts");
+  return await ServerFile.open(`${folder}/servers.json`);
 }
 
 /**

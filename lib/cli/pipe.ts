@@ -5,6 +5,7 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
+import { copyStream } from "../base/reader.ts";
 import type { DenoConn } from "../net/deno_conn.ts";
 import type { CliIo } from "./io.ts";
 import { delay } from "@std/async/delay";
@@ -82,11 +83,7 @@ export async function forward(
     other.reset();
   };
   signal.addEventListener("abort", reset, { once: true });
-  const keep = { preventAbort: true, preventCancel: true }; // what breaks first is to be known
-  const pipes = [
-    one.readable.pipeTo(other.writable, keep),
-    other.readable.pipeTo(one.writable, keep),
-  ];
+  const pipes = [copyStream(one, other), copyStream(other, one)];
   try {
     if (signal.aborted) reset();
     await Promise.race([Promise.all(pipes), failureOf(one)]);

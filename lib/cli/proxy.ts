@@ -1,5 +1,6 @@
 /**
- * The proxy for signaling and relays: from `--proxy`, or from the variables that other programs read too.
+ * The proxy for signaling and relays: from `--proxy`, from the variables that other programs read too, or from the user's
+ * settings.
  *
  * @module
  */
@@ -13,11 +14,12 @@ import { readProxyVariable, readVariable } from "../net/system/private_input.ts"
 import { DialPolicy } from "../peer/dial_policy.ts";
 import type { PeerOptions } from "../peer/options.ts";
 import type { Arguments } from "./arguments.ts";
+import { readConfig } from "./config.ts";
 import { UsageError } from "./io.ts";
 import type { SecretReader } from "./secrets.ts";
 
 /**
- * Reads `--proxy`, or the environment where that is permitted.
+ * Reads `--proxy`, or the environment and the settings where that is permitted.
  *
  * @throws {UsageError} if it is not the URL of a proxy, and the message does not show the login; or if `NO_PROXY` has
  * everything go around `--proxy`, which whoever names a proxy does not expect
@@ -32,7 +34,7 @@ export async function readProxy(
     throw new UsageError("--proxy is of no use with NO_PROXY=*, which sends everything around it");
   }
   const named = given === undefined
-    ? await readProxyVariable()
+    ? await readProxyVariable() ?? await readSettings(noProxy, secrets)
     : { what: "--proxy", url: await secrets.read("--proxy", given) };
   if (named === undefined) return undefined;
   const { what, url } = named;
@@ -64,4 +66,16 @@ export async function networkThrough(
     proxy: through,
   });
   return await policy.networkFor(url, signal);
+}
+
+/** What stands in the settings comes last; `NO_PROXY=*` turns it off as well. */
+async function readSettings(
+  noProxy: string | undefined,
+  secrets: SecretReader,
+): Promise<{ what: string; url: string } | undefined> {
+  if (noProxy?.trim() === "*") return undefined;
+  const { proxy } = await readConfig();
+  if (proxy === undefined) return undefined;
+  const what = "the proxy of the settings,";
+  return { what, url: await secrets.read(what, proxy) };
 }

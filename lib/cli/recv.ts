@@ -96,7 +96,10 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     const { text, timeoutMs } = prompt?.waiting ??
       { text: LOOKING, timeoutMs: PEER_TIMINGS.answerMs };
     events.waitFor(text, timings.timings?.answerMs ?? timeoutMs);
-    last = await watch.explaining(() => peer.connect(ticket, { signal }));
+    last = await watch.explaining(() => {
+      const connecting = peer.connect(ticket, { signal });
+      return prompt?.unlessOver(connecting) ?? connecting;
+    });
     reportConnected(last, events);
     waitFor(io, "Waiting for the sender's offer");
     return last;

@@ -95,7 +95,8 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const next: NextConnection = async (options) => { // first called when the files have been found
     slot ??= await open();
     events.waitFor("Waiting for the receiver");
-    const connection = last = await slot.next(options);
+    const connecting = slot.next(options);
+    const connection = last = await (prompt?.unlessOver(connecting) ?? connecting);
     code?.hush();
     reportConnected(connection, events);
     waitFor(io, "Waiting for the receiver's answer");

@@ -172,7 +172,7 @@ async function readNats({ values, lists }: Arguments): Promise<NatsSettings | un
   if (index === undefined || Number(index) > Number(count)) {
     throw new UsageError("--nats needs --node I/N: which of how many nodes this is, such as 1/3");
   }
-  const { parseNatsUrl } = await import("../signal/nats/bus.ts");
+  const { parseNatsUrl } = await import("../signal/nats/connection.ts");
   for (const url of urls) readWith(() => parseNatsUrl(url), "--nats");
   if (host !== undefined) readWith(() => parseHostPort(host, 1), "--node-host");
   const key = await readSecretFile("nats-key", path);

@@ -10,6 +10,7 @@ import type { TcpConnection } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
 import { attachTcp } from "../net/system/tcp.ts";
 import { handOver } from "../serve/hand_over.ts";
+import { SharedCounts } from "../serve/shared_counts.ts";
 import { ThreadMesh } from "../serve/thread_mesh.ts";
 import type { ThreadCommand, ThreadReport, ThreadStart } from "../serve/threads.ts";
 import { type RendezvousServer, serveRendezvous } from "../signal/rendezvous/server.ts";
@@ -23,7 +24,9 @@ interface ThreadScope {
 const scope = globalThis as typeof globalThis & ThreadScope;
 
 /** Serves as long as the main thread wants. */
-async function serve({ index, ports, settings }: ThreadStart): Promise<AsyncDisposableStack> {
+async function serve(
+  { index, ports, counts, settings }: ThreadStart,
+): Promise<AsyncDisposableStack> {
   const stack = new AsyncDisposableStack();
   const { local, limits, trustedProxies, accessKey, files, hasStun, nats } = settings;
   const logger = reportingLogger();
@@ -41,6 +44,7 @@ async function serve({ index, ports, settings }: ThreadStart): Promise<AsyncDisp
     bus: bus && stack.use(await bus.openNatsBus({ ...nats!, network: systemNetwork, logger })) ||
       mesh,
     relayPlaces: mesh,
+    sourceCounts: new SharedCounts(counts),
     nodeHost: nats?.host,
     sharesPort: ports.length > 1,
   });

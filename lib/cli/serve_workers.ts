@@ -41,24 +41,34 @@ export async function startWorkers(
   });
 }
 
-/** From JSR, a thread is loaded as the program is; from files, Deno wants a permission to read them. */
+/**
+ * From JSR, a thread is loaded as the program is. From files, Deno 2.9 wants a permission to read them, whichever way the
+ * thread is started: by URL, from a `data:` or `blob:` URL that imports the file, at once or later, by `node:worker_threads`,
+ * or when the main thread has loaded the same file. That leaves to have each file as text and to rewrite what it imports,
+ * which would be a program that is not the one that was reviewed.
+ */
 async function requireProgram(): Promise<void> {
   if (PROGRAM.protocol !== "file:") return;
   try {
     await readSmallFile(decodeURIComponent(PROGRAM.pathname), MAX_PROGRAM_BYTES);
   } catch (error) {
-    throw new UsageError(
-      "--workers: threads load the program's own files; --allow-read for their folder lets them",
-      { cause: error },
-    );
+    throw new UsageError("--workers: threads load the program's own files, and may not read them", {
+      remedy: `Add --allow-read=${decodeURIComponent(FOLDER.pathname)}`,
+      cause: error,
+    });
   }
 }
 
 /** Chosen by us: a few lines, which load the rest. */
 const MAX_PROGRAM_BYTES = 65_536;
 
+const isSource = import.meta.url.endsWith(".ts");
+
 /** Beside this file, or in the folder of an installed command, where all files are JavaScript. */
 const PROGRAM = new URL(
-  import.meta.url.endsWith(".ts") ? "./serve_thread.ts" : "./lib/cli/serve_thread.js",
+  isSource ? "./serve_thread.ts" : "./lib/cli/serve_thread.js",
   import.meta.url,
 );
+
+/** The folder with all of the program's files. */
+const FOLDER = new URL(isSource ? "../../" : "./", import.meta.url);

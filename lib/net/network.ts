@@ -158,12 +158,16 @@ export interface ConnectTcpOptions {
    * (SO_REUSEPORT). No effect if {@linkcode Network.canReusePort} is `false`. Default: `false`.
    */
   readonly reusePort?: boolean;
+  /** How much the first read takes at most, in bytes; later ones take more. A network may ignore it. Default: 512. */
+  readonly firstReadBytes?: number;
   /** Cancels the dial. */
   readonly signal?: AbortSignal;
 }
 
 /** How to listen for TCP connections. */
 export interface ListenTcpOptions {
+  /** As {@linkcode ConnectTcpOptions.firstReadBytes}, of each connection. */
+  readonly firstReadBytes?: number;
   /** As {@linkcode ConnectTcpOptions.reusePort}. If two listeners share a port, either may get a connection. */
   readonly reusePort?: boolean;
   /** Called when nothing can be accepted because this process has too many open files, and when that is over. */

@@ -19,14 +19,48 @@ export interface ConnectionLimits {
   readonly reservedShare?: number;
 }
 
+/** How many of something each source has. */
+export interface SourceCounts {
+  /** How many it has. */
+  count(key: string): number;
+  /** Counts one more; `false`, and counts none, if there are `max` already. */
+  take(key: string, max: number): boolean;
+  /** Counts one less. */
+  release(key: string): void;
+}
+
+/** Counts of a server without further threads. */
+export class LocalSourceCounts implements SourceCounts {
+  readonly #counts = new Map<string, number>();
+
+  count(key: string): number {
+    return this.#counts.get(key) ?? 0;
+  }
+
+  take(key: string, max: number): boolean {
+    const count = this.count(key);
+    if (count >= max) return false;
+    this.#counts.set(key, count + 1);
+    return true;
+  }
+
+  release(key: string): void {
+    const left = this.count(key) - 1;
+    if (left === 0) this.#counts.delete(key);
+    else this.#counts.set(key, left);
+  }
+}
+
 /** Open connections, by source. */
 export class ConnectionCounts {
   readonly #limits: ConnectionLimits;
-  readonly #counts = new Map<string, number>();
+  readonly #counts: SourceCounts;
   #total = 0;
 
-  constructor(limits: ConnectionLimits) {
+  /** @param counts of several threads, if there are any */
+  constructor(limits: ConnectionLimits, counts: SourceCounts = new LocalSourceCounts()) {
     this.#limits = limits;
+    this.#counts = counts;
   }
 
   /** How many connections are open. */
@@ -51,7 +85,7 @@ export class ConnectionCounts {
     const { maxConnections, maxConnectionsPerSource } = this.#limits;
     return this.#total >= maxConnections &&
       sourceKeys(ip).every((key, wider) =>
-        this.#count(key) < Math.min(NEW_SOURCE_CONNECTIONS, maxConnectionsPerSource) *
+        this.#counts.count(key) < Math.min(NEW_SOURCE_CONNECTIONS, maxConnectionsPerSource) *
             WIDER_SHARES[wider]!
       );
   }
@@ -66,20 +100,14 @@ export class ConnectionCounts {
   /** Counts a connection of {@linkcode ConnectionCounts.admitUnknown} for its source. */
   attribute(ip: string): (() => void) | undefined {
     if (this.#isReserved(ip)) return undefined;
-    const keys = sourceKeys(ip);
-    const { maxConnectionsPerSource } = this.#limits;
-    const isFull = keys.some((key, wider) =>
-      this.#count(key) >= maxConnectionsPerSource * WIDER_SHARES[wider]!
-    );
-    if (isFull) return undefined;
-    for (const key of keys) this.#counts.set(key, this.#count(key) + 1);
-    return () => {
-      for (const key of keys) {
-        const left = this.#count(key) - 1;
-        if (left === 0) this.#counts.delete(key);
-        else this.#counts.set(key, left);
-      }
-    };
+    const taken: string[] = [];
+    const release = () => taken.splice(0).forEach((key) => this.#counts.release(key));
+    for (const [wider, key] of sourceKeys(ip).entries()) {
+      const max = this.#limits.maxConnectionsPerSource * WIDER_SHARES[wider]!;
+      if (!this.#counts.take(key, max)) return void release();
+      taken.push(key);
+    }
+    return release;
   }
 
   /** Whether only newer sources may have the connection that was counted last. */
@@ -87,12 +115,8 @@ export class ConnectionCounts {
     const { maxConnections, reservedShare = 0 } = this.#limits;
     if (this.#total <= maxConnections - Math.floor(maxConnections * reservedShare)) return false;
     return sourceKeys(ip).some((key, wider) =>
-      this.#count(key) >= NEW_SOURCE_CONNECTIONS * WIDER_SHARES[wider]!
+      this.#counts.count(key) >= NEW_SOURCE_CONNECTIONS * WIDER_SHARES[wider]!
     );
-  }
-
-  #count(key: string): number {
-    return this.#counts.get(key) ?? 0;
   }
 }
 

@@ -27,9 +27,9 @@ import {
   NoiseMessageReader,
   RecordCipher,
   RecordReader,
+  RecordWriter,
   writeLength,
 } from "./record.ts";
-import { RecordWriter } from "./record_writer.ts";
 import { CipherState } from "./symmetric_state.ts";
 
 /** How to secure a connection. */

@@ -13,7 +13,7 @@ import { WaitQueue } from "../base/wait_queue.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { PunchRole } from "../punch/punch.ts";
 import type { WindowBudget } from "../session/receive_stream.ts";
-import { Session } from "../session/session.ts";
+import { StreamSession } from "../session/streams.ts";
 import type { PeerOptions } from "./options.ts";
 import { MTU_FINDING, MtuHoleMemory } from "./path_check.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
@@ -92,7 +92,7 @@ export interface PeerConnectionOptions {
  * An encrypted and authenticated connection to a peer; a `Deno.Conn`. It moves from a relay to a direct path, and from a
  * lost path to another one, without losing a byte.
  */
-export class PeerConnection extends Session {
+export class PeerConnection extends StreamSession {
   /** The other side's public key, which it has proved to own; 32 bytes. */
   readonly remoteKey: Uint8Array;
   /** The application's protocol, as the initiator named it; `""` if it named none. */

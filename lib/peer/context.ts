@@ -17,6 +17,7 @@ import { mapPort } from "../portmap/map_port.ts";
 import { DialBudgets } from "../punch/nomination.ts";
 import { prepareWith, type PunchOptions } from "../punch/punch.ts";
 import type { UdpPunching } from "../punch/udp_punch.ts";
+import { parseStrategy, pathKindsOf, STRATEGIES } from "../punch/path_kinds.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
 import { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
@@ -24,13 +25,10 @@ import { openStreamRelay, parseTurnUri } from "../turn/open_relay.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
   parseRelay,
-  parseStrategy,
-  pathKindsOf,
   PEER_TIMINGS,
   type PeerOptions,
   type PeerTimings,
   type RelayServer,
-  STRATEGIES,
 } from "./options.ts";
 import { BaseSocketPool, RouterMemory, SignalingPool } from "./pools.ts";
 import type { RelayOpener, RendezvousOpener } from "./relay_path.ts";
@@ -152,7 +150,7 @@ export function makeContext(
       throw error;
     });
     return await openSignaling(transports.get(url) ?? url, { network, signal, logger, onState });
-  });
+  }, options.serverRecord);
   return {
     udp: undefined,
     ...own,

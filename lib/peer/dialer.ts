@@ -50,6 +50,8 @@ export interface DialOptions {
   readonly reconnects: boolean;
   /** Gives up, until there is a connection. */
   readonly signal?: AbortSignal;
+  /** Called when the other side has answered. */
+  readonly onAnswered?: () => void;
 }
 
 /**
@@ -81,6 +83,7 @@ class Dialer {
   readonly #mayReconnect: boolean;
   readonly #connection: PeerConnection;
   readonly #connected = Promise.withResolvers<void>();
+  readonly #onAnswered: () => void;
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #onClosed = () => this.#stop(this.#context.closed.reason);
   #state: DialerState;
@@ -92,8 +95,10 @@ class Dialer {
   /** How old the connection was when it was last requested. */
   #lastAgeMs = -1;
 
-  constructor(context: PeerContext, ticket: Ticket, { protocol, reconnects }: DialOptions) {
+  constructor(context: PeerContext, ticket: Ticket, options: DialOptions) {
+    const { protocol, reconnects, onAnswered = () => {} } = options;
     this.#context = context;
+    this.#onAnswered = onAnswered;
     this.#ticket = ticket;
     this.#secrets = new TicketSecrets(ticket);
     this.#protocol = protocol;
@@ -249,6 +254,7 @@ class Dialer {
       this.#resumptionId ??= resumptionId(connectionKey);
       this.#connection.enableRecall(connectionKey, this.#urls);
       this.#madeAt ??= readClocks();
+      this.#onAnswered();
       this.#dispatch({ kind: "answered", search: id });
     });
     search.run(async (signal) => {

@@ -14,6 +14,7 @@ import type { SignalingConnection } from "../signal/transport.ts";
 import { AcceptedConnections } from "./accepted_connections.ts";
 import type { PeerConnection } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
+import { CrossingRequests } from "./crossing_requests.ts";
 import { type IncomingConnection, IncomingRequest } from "./incoming.ts";
 import { type PlacedRequest, requestsToDisplace } from "./listener_engine.ts";
 import { ReplayGuard } from "./replay_guard.ts";
@@ -47,6 +48,8 @@ export interface ListenerOptions {
 
 /** Receives connection requests until the peer is closed. */
 export class Listener {
+  /** Which of them cross a dial of this side's. */
+  readonly crossing: CrossingRequests;
   readonly #context: PeerContext;
   readonly #options: ListenerOptions;
   readonly #guard = new ReplayGuard();
@@ -58,7 +61,17 @@ export class Listener {
 
   constructor(context: PeerContext, options: ListenerOptions) {
     this.#context = context;
-    this.#options = options;
+    const { protocol = "", show } = options;
+    const ownKey = context.staticKey.publicKey.slice();
+    const crossing = this.crossing = new CrossingRequests(ownKey, { protocol, show });
+    this.#options = {
+      ...options,
+      show: (incoming) => crossing.take(incoming),
+      withdraw: (incoming) => {
+        crossing.withdraw(incoming);
+        options.withdraw(incoming);
+      },
+    };
   }
 
   /**

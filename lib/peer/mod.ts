@@ -7,10 +7,8 @@
  * // One side listens, and shows its ticket.
  * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
  * console.log(peer.ticket);
- * for await (const incoming of peer) {
- *   using conn = await incoming.accept();
- *   await conn.readable.pipeTo(conn.writable);
- * }
+ * const server = peer.serve((conn) => conn.readable.pipeTo(conn.writable));
+ * await server.finished;
  *
  * // The other side connects.
  * await using other = await Peer.open({ listen: false });
@@ -53,13 +51,31 @@ export type {
   UnsolicitedSyn,
 } from "../nat/behavior.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
-export type { DenoConn, NetAddress } from "../net/deno_conn.ts";
+export type {
+  ByteStream,
+  DenoAddress,
+  DenoConn,
+  DenoConnLike,
+  NetAddress,
+} from "../net/deno_conn.ts";
 export type * from "../net/network.ts";
 export type { ProxyOptions } from "../net/proxy/client.ts";
 export type { SessionRole } from "../session/migration_engine.ts";
-export type { Session, SessionEvent, SessionOptions } from "../session/session.ts";
-export type { SessionTimings } from "../session/timings.ts";
-export type { Window, WindowSource } from "../session/receive_stream.ts";
+export type * from "../session/options.ts";
+export type { Session } from "../session/session.ts";
+export type { SessionStream, StreamOptions, StreamOwner } from "../session/stream.ts";
+export type { StreamEvent } from "../session/stream_engine.ts";
+export type {
+  MultiplexerOptions,
+  StreamSession,
+  StreamSessionOptions,
+} from "../session/streams.ts";
+export type {
+  ReceiveStream,
+  ReceiveStreamOptions,
+  Window,
+  WindowSource,
+} from "../session/receive_stream.ts";
 export type { SignalChannel } from "../signal/channel.ts";
 export type {
   OpenSignalingOptions,
@@ -76,6 +92,16 @@ export {
   type PeerEvent,
   type PeerPath,
 } from "./connection.ts";
+export {
+  forward,
+  type ForwardOptions,
+  type ForwardTarget,
+  forwardUdp,
+  serveForwards,
+  type ServeForwardsOptions,
+} from "./forward.ts";
+export { FORWARD_CODES, type ForwardEvent } from "./forward_outcome.ts";
+export type { DatagramCarrier, UdpFront } from "./forward_udp.ts";
 export { IncomingConnection } from "./incoming.ts";
 export {
   type AllowUrl,
@@ -86,11 +112,16 @@ export {
   type PeerProgress,
   type PeerTimings,
   type RelayServer,
-  STRATEGIES,
-  type Strategy,
 } from "./options.ts";
+export { STRATEGIES, type Strategy } from "../punch/path_kinds.ts";
 export type { PathReport } from "./path_search.ts";
 export { Peer } from "./peer.ts";
+export {
+  type ConnectionHandler,
+  type ConnectionServer,
+  type ServeOptions,
+  type VisitorSource,
+} from "./server.ts";
 export { REJECTION_CODES } from "./rejection.ts";
 export { decodeTicket, encodeTicket, type Ticket } from "./ticket.ts";
 export type { TicketOptions } from "./tickets.ts";

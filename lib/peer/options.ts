@@ -6,15 +6,16 @@
 
 import type { Logger } from "../base/logger.ts";
 import { decodeLogin, shownUrl, withoutLogin } from "../base/login.ts";
-import { PATH_KINDS, type PathKind } from "../base/path_kind.ts";
 import type { CodeEvent } from "../code/offer.ts";
 import type { FamilyReport, Finding } from "../nat/behavior.ts";
 import type { Network } from "../net/network.ts";
 import type { ProxyOptions } from "../net/proxy/client.ts";
+import type { Strategy } from "../punch/path_kinds.ts";
 import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
 import { parseTurnUri } from "../turn/open_relay.ts";
+import type { ServerRecord } from "./pools.ts";
 import type { TicketSource } from "./tickets.ts";
 
 /** How to open a peer. */
@@ -38,6 +39,8 @@ export interface PeerOptions {
   readonly listen?: boolean;
   /** @ignore the tickets in the list beside a key file, for the command line */
   readonly tickets?: TicketSource;
+  /** @ignore what earlier runs have learned of signaling servers, for the command line */
+  readonly serverRecord?: ServerRecord;
   /** The public keys that may connect, or a function that decides. Default: everyone with the ticket. */
   readonly allow?: readonly Uint8Array[] | ((remoteKey: Uint8Array) => boolean | Promise<boolean>);
   /** The application's protocol, such as `"chat/1"`: requested when connecting, and required of others. Default: any. */
@@ -171,32 +174,6 @@ export const PEER_TIMINGS: PeerTimings = {
   /** A punch that missed may hit next time, and networks change; but rarely within a minute. */
   improveMs: 60_000,
 };
-
-/** What `strategies` takes: a kind of path, or `"punch"` for hole punching over every transport. */
-export type Strategy = PathKind | "punch";
-
-/** Everything that `strategies` takes. */
-export const STRATEGIES: readonly Strategy[] = [...PATH_KINDS, "punch"];
-
-/** The kinds of path that strategies stand for. */
-export function pathKindsOf(strategies: readonly Strategy[]): ReadonlySet<PathKind> {
-  return new Set(
-    strategies.flatMap((each) => each === "punch" ? ["punch-tcp", "punch-udp"] as const : [each]),
-  );
-}
-
-/**
- * Reads the name of a strategy.
- *
- * @throws {TypeError} if there is no strategy of that name
- */
-export function parseStrategy(name: string): Strategy {
-  const found = STRATEGIES.find((strategy) => strategy === name);
-  if (found !== undefined) return found;
-  throw new TypeError(
-    `Cannot connect by ${JSON.stringify(name)}: strategies are ${STRATEGIES.join(", ")}`,
-  );
-}
 
 /**
  * Reads a TURN server from text such as `turn:USER:PASSWORD@host:port` or `turns:...`. A `:` or `@` in the user or the

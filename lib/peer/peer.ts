@@ -22,6 +22,7 @@ import {
   makeContext,
   type PeerContext,
 } from "./context.ts";
+import type { DialHooks } from "./crossing_requests.ts";
 import { dialPeer } from "./dialer.ts";
 import type { IncomingConnection } from "./incoming.ts";
 import { Listener } from "./listener.ts";
@@ -29,6 +30,7 @@ import type { CodeOffer, CodePlaces } from "./codes.ts";
 import type { CodeOptions, ConnectOptions, PeerOptions } from "./options.ts";
 import { TopicSubscriptions } from "./pools.ts";
 import type { Roaming } from "./roaming.ts";
+import { type ConnectionHandler, ConnectionServer, type ServeOptions } from "./server.ts";
 import { decodeTicket, looksLikeCode } from "./ticket.ts";
 import { type ListenedTicket, type TicketOptions, Tickets } from "./tickets.ts";
 import { abortable } from "@std/async/abortable";
@@ -42,10 +44,8 @@ import { abortable } from "@std/async/abortable";
  *
  * await using peer = await Peer.open({ signaling: ["ws://192.0.2.1:3480"] });
  * console.log(peer.ticket); // give it to the other side
- * for await (const incoming of peer) {
- *   using conn = await incoming.accept();
- *   await conn.readable.pipeTo(conn.writable);
- * }
+ * const server = peer.serve((conn) => conn.readable.pipeTo(conn.writable));
+ * await server.finished;
  * ```
  */
 export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> {
@@ -65,6 +65,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   readonly #jobs = new TaskGroup((error) => this.#options.logger?.debug(`connect: ${error}`));
   readonly #codes = new Set<CodeOffer>();
   #roaming: Roaming | undefined;
+  #server: ConnectionServer | undefined;
+  /** How many wait for incoming connections. */
+  #readers = 0;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -107,7 +110,10 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
       peer.#context.baseSockets?.warm();
-      if (listen) await peer.#listen(signal);
+      if (listen) {
+        await peer.#listen(signal);
+        peer.#jobs.run((signal) => peer.#loadLateModules(signal));
+      }
       return peer;
     } catch (error) {
       await peer.close();
@@ -201,12 +207,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { redeemTicket } = await import("./codes.ts");
     const { closed, timings } = this.#context;
     closed.throwIfAborted();
-    const urls = this.#signalingUrls.length > 0
-      ? this.#signalingUrls
-      : defaultSignaling(this.#options);
+    const named = this.#signalingUrls;
+    const urls = named.length > 0 ? named : defaultSignaling(this.#options);
     const signal = options.signal ? AbortSignal.any([closed, options.signal]) : closed;
-    const timeoutMs = timings.answerMs;
-    return await redeemTicket(this.#codePlaces(urls), code, { timeoutMs, signal });
+    const places = this.#codePlaces(urls);
+    return await redeemTicket(places, code, { timeoutMs: timings.answerMs, signal });
   }
 
   /** This peer's public key as text. */
@@ -215,7 +220,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
-   * Connects to the owner of a ticket.
+   * Connects to the owner of a ticket. If that peer connects to this one at the same time, both get the same connection.
    *
    * @param ticket or a code, as for {@linkcode Peer.redeemCode}; it is spent by this call, whether there is a path or not
    * @throws {MalformedMessageError} if the ticket or the code is invalid
@@ -233,9 +238,11 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     this.#jobs.signal.throwIfAborted();
     const { protocol = "", reconnect = true } = this.#options;
-    const reconnects = reconnect;
-    const connection = await dialPeer(this.#context, target, { protocol, reconnects, signal });
-    this.#follow(connection);
+    const dial = (hooks: DialHooks) =>
+      dialPeer(this.#context, target, { protocol, reconnects: reconnect, ...hooks });
+    const connecting = this.#listener?.crossing.connect(target.publicKey, dial, signal);
+    const connection = await (connecting ?? dial({ signal }));
+    if (!this.#connections.all.has(connection)) this.#follow(connection); // it was not accepted
     return connection;
   }
 
@@ -260,21 +267,54 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
+   * Accepts every peer that wants to connect, and hands each connection to the handler. When the handler returns, its
+   * connection is closed; when it throws, the connection is reset and `onError` is told. Neither that nor a visitor that
+   * vanishes ends anything else.
+   *
+   * @throws {TypeError} if the peer does not listen, is served already, or its incoming connections are read otherwise
+   */
+  serve(handler: ConnectionHandler, options: ServeOptions = {}): ConnectionServer {
+    if (!this.#isListening) throw new TypeError("Cannot serve: the peer does not listen");
+    if (this.#server !== undefined) throw new TypeError("Cannot serve: the peer is served already");
+    if (this.#readers > 0) {
+      throw new TypeError("Cannot serve: the incoming connections of the peer are read already");
+    }
+    const { closed, logger } = this.#context;
+    const source = {
+      nextIncoming: (signal: AbortSignal) => this.#incoming.next(signal),
+      closed,
+      onFinished: () => this.#server = undefined,
+    };
+    const onError = (error: unknown) => logger?.warn(`serve: ${messageOf(error)}`);
+    return this.#server = new ConnectionServer(source, handler, { onError, ...options });
+  }
+
+  /**
    * Waits for the next request for a connection.
    *
+   * @throws {TypeError} if the peer is served by {@linkcode Peer.serve}
    * @throws {NetworkError} `closed` once the peer is closed
    * @throws the signal's reason on abort
    */
-  nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
-    return this.#incoming.next(options.signal);
+  async nextIncoming(options: { signal?: AbortSignal } = {}): Promise<IncomingConnection> {
+    if (this.#server !== undefined) throw new TypeError("Cannot wait for a peer: serve() does");
+    this.#readers++;
+    try {
+      return await this.#incoming.next(options.signal);
+    } finally {
+      this.#readers--;
+    }
   }
 
-  /** Requests for connections, until the peer is closed. */
+  /** Requests for connections, until the peer is closed. Each has to be accepted, which may fail. */
   async *[Symbol.asyncIterator](): AsyncGenerator<IncomingConnection> {
+    this.#readers++;
     try {
       for (;;) yield await this.nextIncoming();
     } catch (error) {
       if (error !== this.#jobs.signal.reason) throw error;
+    } finally {
+      this.#readers--;
     }
   }
 
@@ -305,12 +345,20 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   #follow(connection: PeerConnection): void {
     this.#connections.add(connection);
     this.#jobs.run(async (signal) => {
-      await idleDelay(FOLLOW_AFTER_MS, signal);
+      await idleDelay(LATER_MS, signal);
       if (signal.aborted || !this.#connections.all.has(connection)) return;
       const { Roaming } = await import("./roaming.ts");
       this.#roaming ??= new Roaming(this.#context, this.#connections.all);
       await this.#roaming.follow(connection, signal);
     });
+  }
+
+  /** While there are file descriptors; not at once, so that a program starts faster. */
+  async #loadLateModules(signal: AbortSignal): Promise<void> {
+    await idleDelay(LATER_MS, signal);
+    if (signal.aborted) return;
+    const { loadLateModules } = await import("./late_modules.ts");
+    await loadLateModules();
   }
 
   #codePlaces(urls: readonly string[]): CodePlaces {
@@ -441,8 +489,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 /** Chosen by us: the other side waits for half a minute, so a person decides on a few of these at best. */
 const MAX_INCOMING = 1024;
 
-/** Chosen by us: short connections need none of it. */
-const FOLLOW_AFTER_MS = 250;
+/** Chosen by us: until then, a program that starts has better things to load, and short connections never roam. */
+const LATER_MS = 250;
 
 /** From one look at the clock to the next. Chosen by us: a laptop that wakes from sleep is reachable a minute later. */
 const RENEWAL_MS = 60_000;

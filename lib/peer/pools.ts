@@ -135,12 +135,13 @@ export class BaseSocketPool implements AsyncDisposable {
 }
 
 /**
- * Remembers that no router answers on this network, so that no connection waits for one there, until one does answer or the
- * network changes.
+ * Remembers for a minute that no router answers on this network, so that no connection waits for one there, until one does
+ * answer or the network changes.
  */
 export class RouterMemory {
   /** The addresses of this host on the network without a router. */
   #absentOn: string | undefined;
+  #absentUntilMs = 0;
 
   /**
    * Maps a port, unless no router is known to answer here.
@@ -153,7 +154,8 @@ export class RouterMemory {
     map: () => Promise<PortMapping>,
   ): Promise<PortMapping | undefined> {
     const addresses = await here();
-    if (this.#absentOn === addresses) return undefined;
+    const isAbsent = this.#absentOn === addresses && performance.now() < this.#absentUntilMs;
+    if (isAbsent) return undefined;
     try {
       const mapping = await map();
       this.#absentOn = undefined;
@@ -162,6 +164,7 @@ export class RouterMemory {
       const isSilent = error instanceof NoMappingError &&
         error.attempts.every(({ outcome }) => outcome === "timed-out");
       this.#absentOn = isSilent ? addresses : undefined;
+      this.#absentUntilMs = performance.now() + ABSENT_MS;
       throw error;
     }
   }
@@ -184,11 +187,15 @@ export class SignalingPool implements AsyncDisposable {
   readonly #entries = new Map<string, Entry>();
   readonly #closing = new Set<Promise<void>>();
   /** What is known of the servers, also of those that are not connected now. */
-  readonly memory = new ServerMemory();
+  readonly memory: ServerMemory;
 
   /** @param open opens a connection to a URL as tickets name it */
-  constructor(open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>) {
+  constructor(
+    open: (url: string, signal: AbortSignal) => Promise<SignalingConnection>,
+    record?: ServerRecord,
+  ) {
     this.#open = open;
+    this.memory = new ServerMemory(record);
   }
 
   /** A lease of the connection to this URL, which is opened if necessary. */
@@ -236,7 +243,7 @@ export class SignalingPool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const [url, entry] of this.#entries) this.#close(url, entry);
-    await Promise.all(this.#closing);
+    await Promise.all([...this.#closing, this.memory.keep()]);
   }
 
   #enter(url: string): Entry {
@@ -290,6 +297,12 @@ interface Entry {
  */
 export class ServerMemory {
   readonly #servers = new Map<string, KnownServer>();
+  readonly #record: ServerRecord | undefined;
+
+  /** @param record what earlier runs of the program have learned */
+  constructor(record?: ServerRecord) {
+    this.#record = record;
+  }
 
   /** A server could be reached. */
   noteOpened(url: string): void {
@@ -308,7 +321,7 @@ export class ServerMemory {
 
   /** The round trip to a server in milliseconds, if it was ever measured. */
   rttMsOf(url: string): number | undefined {
-    return this.#servers.get(url)?.rttMs;
+    return this.#known(url)?.rttMs;
   }
 
   /**
@@ -320,8 +333,8 @@ export class ServerMemory {
   choose(urls: readonly string[], nowMs: number): { now: string[]; spare: string[] } {
     const isDead = (url: string) =>
       PUBLIC_BROKERS.includes(url) &&
-      nowMs - (this.#servers.get(url)?.failedAtMs ?? -Infinity) < DEAD_MS;
-    const works = (url: string) => !WITHOUT_SERVER.test(url) && this.#servers.get(url)?.works;
+      nowMs - (this.#known(url)?.failedAtMs ?? -Infinity) < DEAD_MS;
+    const works = (url: string) => !WITHOUT_SERVER.test(url) && this.#known(url)?.works;
     const alive = urls.filter((url) => !isDead(url));
     const usable = alive.some(works) ? alive : urls;
     const rendezvous = usable.filter((url) => /^wss?:/i.test(url));
@@ -333,15 +346,24 @@ export class ServerMemory {
     };
   }
 
+  /** Has what this run has learned kept for later ones. */
+  async keep(): Promise<void> {
+    if (this.#servers.size > 0) await this.#record?.keep(this.#servers);
+  }
+
+  #known(url: string): KnownServer | undefined {
+    return this.#servers.get(url) ?? this.#record?.recall(url);
+  }
+
   /** Smaller is better: the round trip of those that work, then those that are not known, then those that failed. */
   #rank(url: string): number {
-    const { works, rttMs = UNKNOWN_RTT_MS } = this.#servers.get(url) ?? {};
+    const { works, rttMs = UNKNOWN_RTT_MS } = this.#known(url) ?? {};
     return works === undefined ? 2 * UNKNOWN_RTT_MS : works ? rttMs : 3 * UNKNOWN_RTT_MS;
   }
 
   /** The one that was used longest ago is forgotten if there are too many: a peer may get any number of tickets. */
   #change(url: string, change: Partial<KnownServer>): void {
-    const known = this.#servers.get(url);
+    const known = this.#known(url);
     this.#servers.delete(url);
     this.#servers.set(url, { ...known, ...change });
     if (this.#servers.size <= MAX_KNOWN) return;
@@ -350,10 +372,21 @@ export class ServerMemory {
   }
 }
 
-interface KnownServer {
+/** How a server did. */
+export interface KnownServer {
+  /** Whether it could be reached last. */
   readonly works?: boolean;
+  /** When it could not be reached, as `performance.now()` tells it. */
   readonly failedAtMs?: number;
   readonly rttMs?: number;
+}
+
+/** What a program keeps of signaling servers from one run to the next. */
+export interface ServerRecord {
+  /** What earlier runs have learned of a server. */
+  recall(url: string): KnownServer | undefined;
+  /** Keeps what this run has learned. Called once, as the peer is closed. */
+  keep(servers: ReadonlyMap<string, KnownServer>): Promise<void>;
 }
 
 /** Takes a message, and the topic that it was published under. */
@@ -413,6 +446,9 @@ const BRIEF_MS = 25_000;
 
 /** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. What takes longer is added when it comes. */
 const MAPPING_TIMEOUT_MS = 300;
+
+/** Chosen by us: a router that starts anew is back by then, and asking it once a minute costs next to nothing. */
+const ABSENT_MS = 60_000;
 
 /**
  * How long a signaling connection stays open without a user. Chosen by us: a program that connects to several peers, or to

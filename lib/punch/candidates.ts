@@ -97,11 +97,13 @@ export function dialContext(
 
 /**
  * Whether the peer says that it is on this host: it names the same interfaces, or some of them and no others, as a program
- * does that may not read them. It still has to prove that.
+ * does that may not read them. Servers may have answered one of them alone, which asked before the rate of this host was
+ * used up. It still has to prove that.
  */
 export function claimsSameHost(local: PunchDescription, remote: PunchDescription): boolean {
   const [ownIps, peerIps] = [hostIps(local), hostIps(remote)];
-  if (local.profile.externalIp !== remote.profile.externalIp) return false;
+  const [ownIp, peerIp] = [local.profile.externalIp, remote.profile.externalIp];
+  if (ownIp !== null && peerIp !== null && ownIp !== peerIp) return false;
   return ownIps.length > 0 && peerIps.length > 0 &&
     (areAmong(ownIps, peerIps) || areAmong(peerIps, ownIps));
 }

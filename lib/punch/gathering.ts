@@ -162,8 +162,11 @@ export async function candidatesOf(
   { network, mapped = [] }: GatherOptions,
 ): Promise<Candidate[]> {
   const port = punchPortOf(ports, { mapping });
-  const interfaces = (await network.localAddresses())?.map(({ ip }) => ip).filter(isUsable);
-  const ownIps = new Set(interfaces ?? seenIps);
+  const interfaces = (await network.localAddresses())?.map(({ ip }) => ip);
+  const usable = interfaces?.filter(isUsable);
+  const loopback = interfaces?.filter((ip) => ipScope(ip) === "loopback") ?? [];
+  // A host without a network still reaches itself.
+  const ownIps = new Set(usable?.length === 0 ? loopback : usable ?? seenIps);
   const isReflexive = external !== null && !dependsOnDestination({ mapping });
   const reflexive: Candidate[] = isReflexive ? [{ kind: "reflexive", address: external }] : [];
   return [

@@ -1,5 +1,6 @@
 /**
- * Which kind of path an address belongs to, and descriptions and plans that are restricted to some kinds.
+ * Which kind of path an address belongs to, descriptions and plans that are restricted to some kinds, and how an
+ * application names them.
  *
  * @module
  */
@@ -23,6 +24,32 @@ export type DirectPathKind = Exclude<PathKind, "relay">;
 export const DIRECT_PATH_KINDS: readonly DirectPathKind[] = PATH_KINDS.filter((kind) =>
   kind !== "relay"
 );
+
+/** What `strategies` takes: a kind of path, or `"punch"` for hole punching over every transport. */
+export type Strategy = PathKind | "punch";
+
+/** Everything that `strategies` takes. */
+export const STRATEGIES: readonly Strategy[] = [...PATH_KINDS, "punch"];
+
+/** The kinds of path that strategies stand for. */
+export function pathKindsOf(strategies: readonly Strategy[]): ReadonlySet<PathKind> {
+  return new Set(
+    strategies.flatMap((each) => each === "punch" ? ["punch-tcp", "punch-udp"] as const : [each]),
+  );
+}
+
+/**
+ * Reads the name of a strategy.
+ *
+ * @throws {TypeError} if there is no strategy of that name
+ */
+export function parseStrategy(name: string): Strategy {
+  const found = STRATEGIES.find((strategy) => strategy === name);
+  if (found !== undefined) return found;
+  throw new TypeError(
+    `Cannot connect by ${JSON.stringify(name)}: strategies are ${STRATEGIES.join(", ")}`,
+  );
+}
 
 /** The kinds of path that a punch by UDP looks for, named as those of a punch by TCP: this file knows one punch only. */
 export function asTcpKinds(pathKinds: ReadonlySet<DirectPathKind>): ReadonlySet<DirectPathKind> {

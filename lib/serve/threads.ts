@@ -17,6 +17,7 @@ import {
   type RendezvousServer,
 } from "../signal/rendezvous/server.ts";
 import { type HandedConnection, takeOver } from "./hand_over.ts";
+import { createSharedCounts, type SharedCountsTable } from "./shared_counts.ts";
 
 /** A rendezvous, in one thread or in several. */
 export type RunningRendezvous = Omit<RendezvousServer, "adopt">;
@@ -35,7 +36,10 @@ export interface NatsSettings {
 /** What each thread serves. */
 export interface ThreadSettings {
   readonly local: TransportAddress;
-  /** Of all threads together; what is said of one source or client holds in each of them. */
+  /**
+   * Of all threads together: connections and relays of a source too. What a source may cost, and what is said of one client
+   * or topic, holds in each of them.
+   */
   readonly limits: Partial<RendezvousLimits>;
   readonly trustedProxies: readonly string[];
   readonly accessKey: string | undefined;
@@ -52,6 +56,8 @@ export interface ThreadStart {
   readonly kind: "start";
   readonly index: number;
   readonly ports: readonly (MessagePort | null)[];
+  /** What each source has in all threads. */
+  readonly counts: SharedCountsTable;
   readonly settings: ThreadSettings;
 }
 
@@ -109,6 +115,7 @@ export async function startThreads(options: StartThreadsOptions): Promise<Runnin
   const { program, count, settings } = options;
   const limits = shareOf({ ...DEFAULT_RENDEZVOUS_LIMITS, ...settings.limits }, count);
   const ports = meshPorts(count);
+  const counts = createSharedCounts();
   const threads: Thread[] = [];
   let { local } = settings;
   try {
@@ -122,6 +129,7 @@ export async function startThreads(options: StartThreadsOptions): Promise<Runnin
         kind: "start",
         index,
         ports: ports[index]!,
+        counts,
         settings: { ...settings, local, limits: share },
       });
       local = thread.local!; // with port 0, the first one chooses

@@ -1,6 +1,7 @@
 /**
- * The frames of a session: a type of one byte, then the fields of that type. Numbers are big-endian; offsets have 64
- * bits, of which 53 are used. `docs/session.md` has the table.
+ * The frames of a session, and those of the streams that share it: a type of one byte, then the fields of that type.
+ * Numbers are big-endian; offsets have 64 bits, of which 53 are used. The frames of streams follow each other in the
+ * session's own stream, which loses and repeats nothing. `docs/session.md` has the tables.
  *
  * @module
  */
@@ -10,8 +11,8 @@ import { BufferedReader } from "../base/reader.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 
-/** The version of this protocol. */
-export const SESSION_VERSION = 1;
+/** The version of this protocol: 2 since streams share a session. */
+export const SESSION_VERSION = 2;
 
 /** The length of a DATA frame without its bytes of the stream. */
 export const DATA_HEADER_LENGTH = 3;
@@ -204,6 +205,144 @@ export function checkResetCode(code: number): void {
   throw new RangeError(`Cannot reset: code ${code} is not from 1 to 65535`);
 }
 
+/** The stream that a session has from the start. */
+export const FIRST_STREAM = 0;
+
+/** The length of the longest frame without data. */
+export const MAX_STREAM_FRAME_LENGTH = 13;
+
+/** The length of a DATA frame without its data. */
+export const STREAM_DATA_HEADER_LENGTH = 7;
+
+/** How many bytes a DATA frame carries at most: what most programs write at once. */
+export const MAX_STREAM_DATA_LENGTH = 65_536;
+
+/** A frame. The data follows a DATA frame, and is not part of it. */
+export type StreamFrame =
+  /** A stream begins. */
+  | { readonly kind: "open"; readonly id: number }
+  | { readonly kind: "data"; readonly id: number; readonly length: number }
+  /** The offset up to which the receiver of the frame may send on this stream. */
+  | { readonly kind: "window"; readonly id: number; readonly limit: number }
+  /** The sender writes no more to this stream. */
+  | { readonly kind: "end"; readonly id: number }
+  /** The stream has ended abnormally, in both directions; 0 if the sender gives no reason. */
+  | { readonly kind: "reset"; readonly id: number; readonly code: number };
+
+/** Encodes a frame; of DATA, its header. */
+export function encodeStreamFrame(frame: StreamFrame): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(STREAM_LENGTHS[frame.kind]);
+  const view = new DataView(bytes.buffer);
+  bytes[0] = STREAM_TYPES[frame.kind];
+  view.setUint32(1, frame.id);
+  if (frame.kind === "data") view.setUint16(5, frame.length - 1);
+  else if (frame.kind === "reset") view.setUint16(5, frame.code);
+  else if (frame.kind === "window") {
+    view.setUint32(5, Math.floor(frame.limit / 2 ** 32));
+    view.setUint32(9, frame.limit % 2 ** 32);
+  }
+  return bytes;
+}
+
+/** Writes the header of a DATA frame to the start of `target`: the same as encoding it, without an allocation. */
+export function writeStreamDataHeader(target: Uint8Array, id: number, length: number): void {
+  target[0] = STREAM_TYPES.data;
+  target[1] = id >>> 24;
+  target[2] = id >>> 16;
+  target[3] = id >>> 8;
+  target[4] = id;
+  target[5] = (length - 1) >> 8;
+  target[6] = length - 1;
+}
+
+/**
+ * Decodes the frame at the start of the bytes.
+ *
+ * @returns the frame and its length, of DATA that of its header; or `undefined` if it is not complete
+ * @throws {MalformedMessageError} if the type or a field is invalid
+ */
+export function decodeStreamFrame(
+  bytes: Uint8Array,
+): { frame: StreamFrame; length: number } | undefined {
+  if (bytes.length === 0) return undefined;
+  const kind = STREAM_KINDS[bytes[0]!];
+  if (kind === undefined) throw malformed(STREAM_WHAT, `type ${bytes[0]} is unknown`);
+  const length = STREAM_LENGTHS[kind];
+  if (bytes.length < length) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return { frame: decodeStreamFields(kind, view), length };
+}
+
+/** Splits a stream of bytes, in pieces of any length, into frames and data. */
+export class StreamFrameReader {
+  readonly #onFrame: (frame: Exclude<StreamFrame, { kind: "data" }>) => void;
+  readonly #onData: (id: number, data: Uint8Array) => void;
+  /** The beginning of a frame of which the rest is still to come. */
+  #partial: Uint8Array | undefined;
+  /** The stream of the current DATA frame, and how much of its data is still to come. */
+  #dataId = 0;
+  #dataLeft = 0;
+
+  /**
+   * @param onFrame called for each frame but DATA
+   * @param onData called for each piece of data, which lies in memory of the caller
+   */
+  constructor(
+    onFrame: (frame: Exclude<StreamFrame, { kind: "data" }>) => void,
+    onData: (id: number, data: Uint8Array) => void,
+  ) {
+    this.#onFrame = onFrame;
+    this.#onData = onData;
+  }
+
+  /**
+   * Takes the next piece.
+   *
+   * @throws {MalformedMessageError} if it is not what a frame may be
+   */
+  push(bytes: Uint8Array): void {
+    for (let rest = bytes; rest.length > 0;) {
+      if (this.#dataLeft === 0) {
+        rest = this.#takeDataHeader(rest) ?? this.#takeFrame(rest);
+        continue;
+      }
+      const data = rest.subarray(0, this.#dataLeft);
+      rest = rest.subarray(data.length);
+      this.#dataLeft -= data.length;
+      this.#onData(this.#dataId, data);
+    }
+  }
+
+  /** What most frames begin with, if it is there as a whole. */
+  #takeDataHeader(bytes: Uint8Array): Uint8Array | undefined {
+    if (this.#partial !== undefined || bytes.length < STREAM_DATA_HEADER_LENGTH) return undefined;
+    if (bytes[0] !== STREAM_TYPES.data) return undefined;
+    this.#dataId = (bytes[1]! << 24 | bytes[2]! << 16 | bytes[3]! << 8 | bytes[4]!) >>> 0;
+    this.#dataLeft = (bytes[5]! << 8 | bytes[6]!) + 1;
+    return bytes.subarray(STREAM_DATA_HEADER_LENGTH);
+  }
+
+  #takeFrame(bytes: Uint8Array): Uint8Array {
+    const known = this.#partial?.length ?? 0;
+    let head = bytes;
+    if (this.#partial !== undefined) {
+      head = new Uint8Array(Math.min(MAX_STREAM_FRAME_LENGTH, known + bytes.length));
+      head.set(this.#partial);
+      head.set(bytes.subarray(0, head.length - known), known);
+    }
+    const decoded = decodeStreamFrame(head);
+    if (decoded === undefined) {
+      this.#partial = head.slice();
+      return NOTHING;
+    }
+    this.#partial = undefined;
+    const { frame, length } = decoded;
+    if (frame.kind === "data") [this.#dataId, this.#dataLeft] = [frame.id, frame.length];
+    else this.#onFrame(frame);
+    return bytes.subarray(length - known);
+  }
+}
+
 function decodeFixed(
   kind: Exclude<SessionFrame["kind"], "data" | "message">,
   view: DataView,
@@ -252,6 +391,24 @@ function getOffset(view: DataView, at: number, field: string): number {
   return offset;
 }
 
+function decodeStreamFields(kind: StreamFrame["kind"], view: DataView): StreamFrame {
+  const id = view.getUint32(1);
+  switch (kind) {
+    case "open":
+    case "end":
+      return { kind, id };
+    case "reset":
+      return { kind, id, code: view.getUint16(5) };
+    case "data":
+      return { kind, id, length: view.getUint16(5) + 1 };
+    case "window": {
+      const limit = view.getUint32(5) * 2 ** 32 + view.getUint32(9);
+      if (!Number.isSafeInteger(limit)) throw malformed(STREAM_WHAT, "limit is not below 2^53");
+      return { kind, id, limit };
+    }
+  }
+}
+
 const WHAT = "session frame";
 
 const TYPES = {
@@ -294,3 +451,23 @@ const MAX_WHOLE_FRAME_LENGTH = LENGTHS.message + MAX_SIGNAL_BYTES;
 
 /** Chosen by us: a full record. */
 const BUFFER_LENGTH = 65_536;
+
+const STREAM_WHAT = "stream frame";
+
+const NOTHING = new Uint8Array(0);
+
+const STREAM_TYPES = { open: 1, data: 2, window: 3, end: 4, reset: 5 } as const;
+
+/** The kind of each type. */
+const STREAM_KINDS: readonly (StreamFrame["kind"] | undefined)[] = [
+  undefined,
+  ...Object.keys(STREAM_TYPES) as StreamFrame["kind"][],
+];
+
+const STREAM_LENGTHS: Readonly<Record<StreamFrame["kind"], number>> = {
+  open: 5,
+  data: STREAM_DATA_HEADER_LENGTH,
+  window: MAX_STREAM_FRAME_LENGTH,
+  end: 5,
+  reset: 7,
+};

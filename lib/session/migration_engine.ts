@@ -138,7 +138,12 @@ function onHello(
   if (path === undefined) return { state, actions: [] };
   if (path.phase !== "opened") throw new MalformedMessageError("Cannot continue: a second HELLO");
   if (version !== SESSION_VERSION) {
-    throw new MalformedMessageError(`Cannot continue: version ${version} is unknown`);
+    const isOlder = version < SESSION_VERSION;
+    throw new MalformedMessageError(
+      `Cannot continue: the other side speaks version ${version} of the session, ` +
+        `this side version ${SESSION_VERSION}`,
+      { remedy: `Update Punchline on ${isOlder ? "the other side" : "this side"}` },
+    );
   }
   return state.role === "controlling"
     ? onAnswer(state, path, pathNumber)

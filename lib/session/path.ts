@@ -13,7 +13,7 @@ import { formatTransportAddress } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type ControlFrame, encodeSessionFrame, SessionFrameReader } from "./frame.ts";
 import type { Outgoing } from "./send_stream.ts";
-import type { SessionTimings } from "./timings.ts";
+import type { SessionTimings } from "./options.ts";
 
 /** What a path needs from its owner. `onFrame` and `onData` may throw a `MalformedMessageError`, nothing else may throw. */
 export interface PathOwner {
@@ -267,6 +267,7 @@ export class KeepAlive {
     | undefined;
   #lastToken = 0;
   #rttMs: number | undefined;
+  #leastRttMs: number | undefined;
   /** How long answers took lately: the other side sees a long record of a slow path only at its end. */
   #answerMs = 0;
   /** `changed`: the network below the path has changed, so that what arrives may have been sent before that. */
@@ -283,6 +284,11 @@ export class KeepAlive {
   /** The smoothed round trip of the path, including time in queues. */
   get rttMs(): number | undefined {
     return this.#rttMs;
+  }
+
+  /** The shortest round trip so far, most likely without queues: the first ping has the path for itself. */
+  get leastRttMs(): number | undefined {
+    return this.#leastRttMs;
   }
 
   /** Starts with a first ping. */
@@ -366,6 +372,7 @@ export class KeepAlive {
     if (ping?.token !== token) return;
     const measuredMs = performance.now() - ping.sentAtMs;
     this.#onAnswer(measuredMs);
+    this.#leastRttMs = Math.min(this.#leastRttMs ?? Infinity, measuredMs);
     this.#rttMs = this.#rttMs === undefined
       ? measuredMs
       : this.#rttMs + (measuredMs - this.#rttMs) * SMOOTHING;

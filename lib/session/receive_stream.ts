@@ -12,24 +12,39 @@ import { INITIAL_LIMIT } from "./frame.ts";
 export class ReceiveStream {
   readonly #maxWindowBytes: number;
   readonly #window: Window;
+  readonly #growth: WindowGrowth;
+  readonly #leastBytes: number;
+  readonly #onBytes: ((data: Uint8Array) => void) | undefined;
   readonly #unread = new ByteQueue();
   #reading: WaitingRead | undefined;
   #received = 0;
   #read = 0;
   #length: number | undefined;
   /** The last acknowledgement sent. */
-  #sent = { received: 0, limit: INITIAL_LIMIT };
+  #sent: { received: number; limit: number };
+  /** How far ahead of the reader the last limit was. */
+  #granted: number;
   #failure: { readonly reason: unknown } | undefined;
   #isDiscarding = false;
   #hasDiscarded = false;
 
   /**
+   * Opens a stream.
+   *
    * @param maxWindowBytes how much is kept for a reader that is slower than the sender, at most
    * @param window where the memory for more than the least comes from
    */
-  constructor(maxWindowBytes: number, window: Window = UNLIMITED_WINDOWS.open()) {
+  constructor(
+    maxWindowBytes: number,
+    window: Window = UNLIMITED_WINDOWS.open(),
+    { leastBytes = INITIAL_LIMIT, onBytes, rttMs }: ReceiveStreamOptions = {},
+  ) {
     this.#maxWindowBytes = maxWindowBytes;
     this.#window = window;
+    this.#growth = new WindowGrowth(rttMs);
+    this.#leastBytes = this.#granted = leastBytes;
+    this.#sent = { received: 0, limit: leastBytes };
+    this.#onBytes = onBytes;
   }
 
   /** How much has arrived, in order; the end of the stream counts as one more byte. */
@@ -56,11 +71,40 @@ export class ReceiveStream {
       allowed >= acknowledgeBytes && !this.#isDiscarding;
   }
 
+  /** Whether an acknowledgement is worth its few bytes in what is sent anyway. */
+  get isAcknowledgementUseful(): boolean {
+    return this.received - this.#sent.received >= MAX_UNACKNOWLEDGED / 2;
+  }
+
+  /** Whether data waits to be read. */
+  get hasUnread(): boolean {
+    return this.#unread.length > 0;
+  }
+
+  /** Whether to raise the limit: a quarter of what was granted is used, and the reader has kept up with some of it. */
+  get isLimitDue(): boolean {
+    const left = this.#granted - Math.min(this.#granted / 4, MAX_UNTOLD);
+    if (this.#isOver || this.#sent.limit - this.#received > left) return false;
+    return this.#read + this.#windowBytes - this.#sent.limit >= this.#leastBytes / 4;
+  }
+
+  /** When to send the next acknowledgement: within this time, 0 for at once. */
+  acknowledgeWithinMs(
+    timings: { readonly acknowledgeAfterMs: number; readonly acknowledgeSoonMs: number },
+  ): number {
+    if (this.isFinished || this.isAcknowledgementUrgent) return 0;
+    // A sender without memory to spare has only the least window.
+    const isMuch = this.received - this.#sent.received >= INITIAL_LIMIT / 2;
+    return isMuch ? timings.acknowledgeSoonMs : timings.acknowledgeAfterMs;
+  }
+
   /** What to acknowledge now; it counts as sent. */
   acknowledgement(): { received: number; limit: number } {
+    if (this.#onBytes === undefined) this.#growth.note(this.#read, this.#windowBytes);
     const allowed = this.#isDiscarding ? 0 : this.#read + this.#windowBytes;
     const limit = Math.max(this.#sent.limit, allowed);
     this.#sent = { received: this.received, limit };
+    this.#granted = limit - this.#read;
     this.#updateWindow();
     return this.#sent;
   }
@@ -82,7 +126,9 @@ export class ReceiveStream {
     if (length > 0) return Promise.resolve(length);
     if (this.isFinished) return Promise.resolve(null);
     if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
-    return new Promise((resolve, reject) => this.#reading = { buffer, resolve, reject });
+    return new Promise((resolve, reject) => {
+      this.#reading = { buffer, filled: 0, resolve, reject };
+    });
   }
 
   /**
@@ -101,20 +147,24 @@ export class ReceiveStream {
     if (end <= this.#received) return;
     let fresh = data.subarray(this.#received - offset);
     this.#received = end;
+    if (this.#onBytes !== undefined) {
+      this.#read = end;
+      return this.#onBytes(fresh);
+    }
     if (this.#isDiscarding) {
       this.#hasDiscarded = true;
       return;
     }
     const reading = this.#reading;
     if (reading !== undefined) {
-      const part = fresh.subarray(0, reading.buffer.length);
-      reading.buffer.set(part);
+      const part = fresh.subarray(0, reading.buffer.length - reading.filled);
+      reading.buffer.set(part, reading.filled);
       this.#read += part.length;
-      this.#reading = undefined;
-      reading.resolve(part.length);
+      if (reading.filled === 0) queueMicrotask(() => this.#endRead()); // with what else arrives until then
+      reading.filled += part.length;
       fresh = fresh.subarray(part.length);
     }
-    this.#unread.push(fresh);
+    if (fresh.length > 0) this.#unread.push(fresh);
   }
 
   /**
@@ -128,8 +178,7 @@ export class ReceiveStream {
     }
     this.#length = length;
     this.#updateWindow();
-    this.#reading?.resolve(null);
-    this.#reading = undefined;
+    this.#endRead();
   }
 
   /** Discards what has arrived and will arrive. Reads fail with the reason. */
@@ -146,13 +195,25 @@ export class ReceiveStream {
   fail(reason: unknown): void {
     this.#failure ??= { reason };
     this.#updateWindow();
-    this.#reading?.reject(this.#failure.reason);
+    this.#endRead();
+  }
+
+  /** The waiting read returns what it has, or the reason why nothing more will arrive. */
+  #endRead(): void {
+    const reading = this.#reading;
+    if (reading === undefined) return;
     this.#reading = undefined;
+    if (reading.filled > 0) reading.resolve(reading.filled);
+    else if (this.isFinished) reading.resolve(null);
+    else reading.reject(this.#failure!.reason);
   }
 
   /** How far the other side may be ahead of the reader. */
   get #windowBytes(): number {
-    return Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
+    if (this.#onBytes !== undefined) return this.#maxWindowBytes; // nothing is kept
+    const { factor } = this.#growth;
+    const wanted = Math.min(this.#maxWindowBytes, factor * FIRST_WINDOW_BYTES);
+    return Math.min(wanted, this.#leastBytes + this.#window.mayHold(factor > 1));
   }
 
   /** Whether no more will arrive. */
@@ -163,7 +224,47 @@ export class ReceiveStream {
   /** What the other side may still fill counts as held, whether it does or not. */
   #updateWindow(): void {
     const mayFill = this.#isOver ? this.#unread.length : this.#sent.limit - this.#read;
-    this.#window.hold(mayFill - INITIAL_LIMIT);
+    this.#window.hold(mayFill - this.#leastBytes);
+  }
+}
+
+/** How a {@linkcode ReceiveStream} differs from that of a session. */
+export interface ReceiveStreamOptions {
+  /** How much the other side may send before it is told a limit, and what the window has in any case. Default: 64 KiB. */
+  readonly leastBytes?: number;
+  /** Takes what arrives, instead of a reader. It may throw a `MalformedMessageError`. */
+  readonly onBytes?: (data: Uint8Array) => void;
+  /** The shortest round trip to the other side, as far as it is known. */
+  readonly rttMs?: () => number | undefined;
+}
+
+/**
+ * How many times the first window a window should have: twice as many whenever it is used up within two round trips, so
+ * that it ends at one to two times bandwidth x delay. As QUIC's implementations do it; RFC 9000 leaves it open.
+ */
+export class WindowGrowth {
+  /** A power of two. */
+  factor = 1;
+  readonly #rttMs: () => number | undefined;
+  #sinceMs: number | undefined;
+  #sinceOffset = 0;
+
+  /** @param rttMs the shortest round trip: what waits in queues only makes them longer */
+  constructor(rttMs: () => number | undefined = () => undefined) {
+    this.#rttMs = rttMs;
+  }
+
+  /** The window of this size was used up to this offset. */
+  note(offset: number, windowBytes: number, nowMs = performance.now()): void {
+    const usedBytes = offset - this.#sinceOffset;
+    if (this.#sinceMs !== undefined && usedBytes < windowBytes / 2) return;
+    const windowMs = (nowMs - (this.#sinceMs ?? -Infinity)) * windowBytes / usedBytes;
+    const isLimiting = windowMs < 2 * (this.#rttMs() ?? 0);
+    if (isLimiting && windowBytes >= this.factor * FIRST_WINDOW_BYTES / 2) {
+      this.factor = Math.min(2 * this.factor, MAX_WINDOW_BYTES / FIRST_WINDOW_BYTES);
+    }
+    this.#sinceMs = nowMs;
+    this.#sinceOffset = offset;
   }
 }
 
@@ -175,8 +276,12 @@ export interface WindowSource {
 
 /** One window. */
 export interface Window {
-  /** How many bytes it may hold now, beyond the least that it has in any case. */
-  mayHold(): number;
+  /**
+   * How many bytes it may hold now, beyond the least that it has in any case.
+   *
+   * @param isGrown whether the reader and the path have shown to need more than the first window
+   */
+  mayHold(isGrown?: boolean): number;
   /** Notes how many it holds; 0 gives all of them back. */
   hold(bytes: number): void;
 }
@@ -191,71 +296,95 @@ export interface WindowLimits {
 
 /**
  * The memory that the windows of several sessions share. A window may have an eighth of what is free, and a quarter of what
- * is free to its owner: the more there are, the smaller they get, and there is always something left for the next.
+ * is free to its owner: the more there are, the smaller they get, and there is always something left for the next. What
+ * windows have grown by comes from as much memory again, of which each may have most: so it is not what others wait for.
  */
 export class WindowBudget {
-  readonly #limits: WindowLimits;
-  readonly #byOwner = new Map<string, number>();
-  #held = 0;
+  readonly #first: MemoryPool;
+  readonly #grown: MemoryPool;
 
   constructor(limits: WindowLimits = WINDOW_LIMITS) {
-    this.#limits = limits;
+    this.#first = new MemoryPool(limits);
+    this.#grown = new MemoryPool(limits);
   }
 
   /** How many bytes all windows hold together. */
   get heldBytes(): number {
-    return this.#held;
+    return this.#first.heldBytes + this.#grown.heldBytes;
   }
 
   /** The part of one owner, such as a public key. */
   of(owner: string): WindowSource {
-    return { open: () => new BudgetWindow(this, owner) };
+    return { open: () => new BudgetWindow(owner, this.#first, this.#grown) };
+  }
+}
+
+class MemoryPool {
+  heldBytes = 0;
+  readonly #limits: WindowLimits;
+  readonly #byOwner = new Map<string, number>();
+
+  constructor(limits: WindowLimits) {
+    this.#limits = limits;
   }
 
-  /** How many bytes a window of this owner may hold now, beyond the least that it has in any case. */
-  mayHold(owner: string): number {
+  /** How many bytes are free: to all, and to this owner. */
+  free(owner: string): readonly [number, number] {
     const { totalBytes, perOwnerBytes } = this.#limits;
-    const free = Math.max(0, totalBytes - this.#held);
-    const freeToOwner = Math.max(0, perOwnerBytes - this.#heldBy(owner));
-    return Math.floor(Math.min(free / SHARE_OF_ALL, freeToOwner / SHARE_OF_OWNER));
+    const freeToOwner = perOwnerBytes - (this.#byOwner.get(owner) ?? 0);
+    return [Math.max(0, totalBytes - this.heldBytes), Math.max(0, freeToOwner)];
   }
 
   /** Notes that the windows of this owner hold more bytes, or fewer if negative. */
   grow(owner: string, bytes: number): void {
-    this.#held += bytes;
-    const byOwner = this.#heldBy(owner) + bytes;
+    this.heldBytes += bytes;
+    const byOwner = (this.#byOwner.get(owner) ?? 0) + bytes;
     if (byOwner > 0) this.#byOwner.set(owner, byOwner);
     else this.#byOwner.delete(owner);
-  }
-
-  #heldBy(owner: string): number {
-    return this.#byOwner.get(owner) ?? 0;
   }
 }
 
 class BudgetWindow implements Window {
-  readonly #budget: WindowBudget;
   readonly #owner: string;
-  #held = 0;
+  readonly #first: MemoryPool;
+  readonly #grown: MemoryPool;
+  #isGrown = false;
+  #heldFirst = 0;
+  #heldGrown = 0;
 
-  constructor(budget: WindowBudget, owner: string) {
-    this.#budget = budget;
+  constructor(owner: string, first: MemoryPool, grown: MemoryPool) {
     this.#owner = owner;
+    this.#first = first;
+    this.#grown = grown;
   }
 
-  mayHold(): number {
-    return this.#budget.mayHold(this.#owner);
+  mayHold(isGrown = false): number {
+    this.#isGrown ||= isGrown;
+    if (!this.#isGrown) return this.#firstBytes;
+    const free = Math.min(...this.#grown.free(this.#owner)) + this.#heldGrown;
+    return Math.min(this.#firstBytes, FIRST_WINDOW_BYTES) + Math.floor(free * SHARE_OF_GROWN);
   }
 
   hold(bytes: number): void {
-    const grown = Math.max(0, bytes) - this.#held;
-    if (grown === 0) return;
-    this.#held += grown;
-    this.#budget.grow(this.#owner, grown);
+    const all = Math.max(0, bytes);
+    if (all === this.#heldFirst + this.#heldGrown) return;
+    const first = this.#isGrown ? Math.min(all, FIRST_WINDOW_BYTES, this.#firstBytes) : all;
+    this.#first.grow(this.#owner, first - this.#heldFirst);
+    this.#grown.grow(this.#owner, all - first - this.#heldGrown);
+    this.#heldFirst = first;
+    this.#heldGrown = all - first;
+  }
+
+  get #firstBytes(): number {
+    const [free, freeToOwner] = this.#first.free(this.#owner);
+    return Math.floor(Math.min(free / SHARE_OF_ALL, freeToOwner / SHARE_OF_OWNER));
   }
 }
 
-/** Chosen by us: a window of 4 MiB for each of the first eight busy connections, and less for more than those. */
+/**
+ * Chosen by us: a window of 4 MiB for each of the first eight busy connections, and less for more than those; and one of
+ * 28 MiB for the first that needs it, which is enough for 200 MB/s over a round trip of 80 ms.
+ */
 const WINDOW_LIMITS: WindowLimits = {
   totalBytes: 64 * 1024 * 1024,
   perOwnerBytes: 32 * 1024 * 1024,
@@ -266,6 +395,7 @@ export const UNLIMITED_WINDOWS: WindowSource = { open: () => UNLIMITED_WINDOW };
 
 interface WaitingRead {
   readonly buffer: Uint8Array;
+  filled: number;
   resolve(length: number | null): void;
   reject(reason: unknown): void;
 }
@@ -322,8 +452,10 @@ class ByteQueue {
   #lastChunk(length: number): Chunk {
     const last = this.#chunks.at(-1);
     if (last !== undefined && last.end < last.bytes.length) return last;
-    const isSmall = length <= SMALL_CHUNK_LENGTH && last === undefined;
-    const least = isSmall ? SMALL_CHUNK_LENGTH : CHUNK_LENGTH;
+    const doubled = Math.max(length, 2 * (last?.bytes.length ?? 0));
+    const least = doubled <= SMALL_CHUNK_LENGTH
+      ? SMALL_CHUNK_LENGTH
+      : Math.min(CHUNK_LENGTH, 2 ** Math.ceil(Math.log2(doubled)));
     const bytes = (this.#spare?.length ?? 0) >= least ? this.#spare! : new Uint8Array(least);
     this.#spare = undefined;
     const chunk = { bytes, start: 0, end: 0 };
@@ -338,17 +470,26 @@ interface Chunk {
   end: number;
 }
 
-/** Chosen by us. */
+/** Chosen by us; a grown window leaves a quarter to the next. */
 const SHARE_OF_ALL = 8;
-
 const SHARE_OF_OWNER = 4;
+const SHARE_OF_GROWN = 0.75;
 
 const UNLIMITED_WINDOW: Window = { mayHold: () => Infinity, hold() {} };
 
 const WHAT = "stream of a session";
 
-/** Chosen by us: acknowledgements take about 1 % of the time, and the sender does not have to wait for them. */
-const MAX_UNACKNOWLEDGED = 262_144;
+/** Chosen by us: each costs both sides as much time as 64 KiB of data. */
+const MAX_UNACKNOWLEDGED = 524_288;
+
+/** Chosen by us: a small part of a large window, so that the sender can use the rest. */
+const MAX_UNTOLD = 2_097_152;
+
+/** Chosen by us: 40 MiB/s over a round trip of 100 ms. */
+export const FIRST_WINDOW_BYTES = 4_194_304;
+
+/** Chosen by us: 300 MB/s over a round trip of 100 ms. */
+export const MAX_WINDOW_BYTES = 33_554_432;
 
 /** Chosen by us: a small message needs no more. */
 const SMALL_CHUNK_LENGTH = 2048;

@@ -14,13 +14,26 @@ import {
   readDataLength,
   writeDataHeader,
 } from "./frame.ts";
-import { UNLIMITED_WINDOWS, type Window } from "./receive_stream.ts";
+import {
+  FIRST_WINDOW_BYTES,
+  UNLIMITED_WINDOWS,
+  type Window,
+  WindowGrowth,
+} from "./receive_stream.ts";
 
 /** Something to write to a path. */
 export interface Outgoing {
   readonly bytes: Uint8Array;
   /** Called once the path has written the bytes. */
   onWritten?(): void;
+}
+
+/** What a {@linkcode SendStream} may know of its session. */
+export interface SendStreamOptions {
+  /** Called whenever there may be more room; it may write. */
+  readonly onRoom?: () => void;
+  /** As of {@linkcode WindowGrowth}. */
+  readonly rttMs?: () => number | undefined;
 }
 
 /** Takes writes and returns frames: each byte once per path, in order. */
@@ -45,14 +58,28 @@ export class SendStream {
   readonly #waiting: WaitingWrite[] = [];
   #spare: Uint8Array[] = [];
   #failure: { readonly reason: unknown } | undefined;
+  readonly #onRoom: (() => void) | undefined;
+  readonly #growth: WindowGrowth;
 
   /**
    * @param maxWindowBytes how much may be in flight, even if the other side allows more
    * @param window where the memory for more than the least comes from
    */
-  constructor(maxWindowBytes: number, window: Window = UNLIMITED_WINDOWS.open()) {
+  constructor(
+    maxWindowBytes: number,
+    window: Window = UNLIMITED_WINDOWS.open(),
+    { onRoom, rttMs }: SendStreamOptions = {},
+  ) {
     this.#maxWindowBytes = maxWindowBytes;
     this.#window = window;
+    this.#onRoom = onRoom;
+    this.#growth = new WindowGrowth(rttMs);
+  }
+
+  /** How many bytes a write takes at once. */
+  get room(): number {
+    const allowed = Math.min(this.#limit, this.#acknowledged + this.#windowBytes) - this.#end;
+    return Math.max(0, Math.min(allowed, MAX_UNTAKEN - (this.#end - this.#position)));
   }
 
   /** Whether data was sent that the other side has not acknowledged. */
@@ -91,6 +118,22 @@ export class SendStream {
     return new Promise<void>((resolve, reject) => this.#waiting.push({ rest, resolve, reject }));
   }
 
+  /**
+   * Takes all of the data, for which there was {@linkcode SendStream.room} before the first of several calls.
+   *
+   * @param more how many bytes the next call will append
+   */
+  append(data: Uint8Array, more = 0): void {
+    for (let rest = data; rest.length > 0;) {
+      const block = this.#lastBlock(rest.length + more);
+      const part = rest.subarray(0, block.room);
+      block.append(part);
+      this.#end += part.length;
+      rest = rest.subarray(part.length);
+    }
+    if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
+  }
+
   /** Ends the stream after everything written before. Resolves once the end was sent. */
   end(): Promise<void> {
     if (this.#ending === undefined) {
@@ -127,6 +170,7 @@ export class SendStream {
     }
     this.#limit = Math.max(this.#limit, limit);
     this.#acknowledged = Math.max(this.#acknowledged, received);
+    if (this.#acknowledged < this.#end) this.#growth.note(this.#acknowledged, this.#windowBytes);
     this.#position = Math.max(this.#position, Math.min(this.#acknowledged, this.#end));
     let first = this.#blocks[0];
     while (first !== undefined && first.end <= this.#acknowledged && !first.hasUntaken) {
@@ -154,10 +198,11 @@ export class SendStream {
     return offset;
   }
 
-  /** What to write next. */
-  next(): Outgoing | undefined {
+  /** What to write next; if it is to be short, because it goes with something else, perhaps nothing. */
+  next({ isShort = false } = {}): Outgoing | undefined {
     if (this.#failure !== undefined) return undefined;
     const block = this.#blocks[this.#cursor];
+    if (isShort && (block === undefined || block.untaken > SMALL_BLOCK_LENGTH)) return undefined;
     if (block?.hasUntaken) {
       const bytes = block.take();
       block.writes++;
@@ -177,25 +222,17 @@ export class SendStream {
     return { bytes, onWritten: () => ending.resolve() };
   }
 
-  get #room(): number {
-    const windowBytes = Math.min(this.#maxWindowBytes, INITIAL_LIMIT + this.#window.mayHold());
-    const allowed = Math.min(this.#limit, this.#acknowledged + windowBytes) - this.#end;
-    return Math.max(0, Math.min(allowed, MAX_UNTAKEN - (this.#end - this.#position)));
+  get #windowBytes(): number {
+    const { factor } = this.#growth;
+    const wanted = Math.min(this.#maxWindowBytes, factor * FIRST_WINDOW_BYTES);
+    return Math.min(wanted, INITIAL_LIMIT + this.#window.mayHold(factor > 1));
   }
 
   /** Takes as much as there is room for, and returns the rest. */
   #append(data: Uint8Array): Uint8Array {
-    let rest = data.subarray(0, this.#room);
-    const left = data.subarray(rest.length);
-    while (rest.length > 0) {
-      const block = this.#lastBlock(rest.length);
-      const part = rest.subarray(0, block.room);
-      block.append(part);
-      this.#end += part.length;
-      rest = rest.subarray(part.length);
-    }
-    if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
-    return left;
+    const part = data.subarray(0, this.room);
+    this.append(part);
+    return data.subarray(part.length);
   }
 
   #appendWaiting(): void {
@@ -205,6 +242,7 @@ export class SendStream {
       this.#waiting.shift();
       first.resolve();
     }
+    this.#onRoom?.();
   }
 
   /** The last block if it has room, otherwise a new one. */
@@ -255,7 +293,12 @@ class SendBlock {
     return Math.max(0, this.#bytes.length - this.#length - header);
   }
 
-  /** Whether {@linkcode SendBlock.take} would return anything. */
+  /** How many bytes {@linkcode SendBlock.take} would return. */
+  get untaken(): number {
+    return this.#length - this.#taken;
+  }
+
+  /** Whether it would return anything. */
   get hasUntaken(): boolean {
     return this.#taken < this.#length;
   }
@@ -321,8 +364,8 @@ const MAX_UNTAKEN = 2 * MAX_DATA_FRAME_LENGTH;
 /** Chosen by us: small messages need no more. */
 const SMALL_BLOCK_LENGTH = 2048;
 
-/** Chosen by us: as many full records as are in flight on a fast network. */
-const MAX_SPARE = 16;
+/** Chosen by us: more than acknowledgements give back at once, since making new ones costs a tenth of the time. */
+const MAX_SPARE = 128;
 
 /** Chosen by us: enough for the next writes once nothing is in flight. */
 const MAX_IDLE_SPARE = 2;

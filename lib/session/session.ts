@@ -4,6 +4,7 @@
  * @module
  */
 
+import { concat } from "../base/bytes.ts";
 import { type MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
@@ -12,46 +13,17 @@ import { type DenoConn, type NetAddress, toDenoConn, toNetAddress } from "../net
 import type { TcpConnection } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
 import { checkResetCode, encodeSessionFrame, INITIAL_LIMIT } from "./frame.ts";
-import { MessageChannel } from "./message_channel.ts";
-import { PathMigration } from "./migration.ts";
-import type { SessionRole } from "./migration_engine.ts";
+import { MessageChannel, PathMigration } from "./migration.ts";
 import type { ForwardedFrame, SessionPath } from "./path.ts";
-import { ReceiveStream, UNLIMITED_WINDOWS, type WindowSource } from "./receive_stream.ts";
+import { MAX_WINDOW_BYTES, ReceiveStream, UNLIMITED_WINDOWS } from "./receive_stream.ts";
 import { type Outgoing, SendStream } from "./send_stream.ts";
-import { DEFAULT_SESSION_TIMINGS, type SessionTimings } from "./timings.ts";
-
-/** The options of a {@linkcode Session}. */
-export interface SessionOptions {
-  /** The controlling side numbers the paths. The two sides must have different roles. */
-  readonly role: SessionRole;
-  /** Overrides of {@linkcode DEFAULT_SESSION_TIMINGS}. */
-  readonly timings?: Partial<SessionTimings>;
-  /** How long the session waits for another path after it has lost one. Default: 0, the session fails with its path. */
-  readonly timeoutMs?: number;
-  /** The most data to keep in each direction, not acknowledged or not read: at least 64 KiB. Default: 4 MiB. */
-  readonly windowBytes?: number;
-  /** Where the memory comes from that is kept beyond 64 KiB in each direction. Default: there is always enough. */
-  readonly windows?: WindowSource;
-  /** What a code means with which the other side resets the session, for people. Default: nothing in particular. */
-  readonly reasonOf?: (code: number) => string | undefined;
-  /** Called on every event. It must not throw. */
-  readonly onEvent?: (event: SessionEvent) => void;
-}
-
-/** A change of a session. */
-export type SessionEvent =
-  /** The stream runs over a path, its first or another. */
-  | {
-    readonly event: "attached";
-    readonly local: TransportAddress;
-    readonly remote: TransportAddress;
-  }
-  /** The path has not answered for a while, or is heard again. */
-  | { readonly event: "stalled" | "resumed" }
-  /** The path is dead or was cut. The stream waits for another. */
-  | { readonly event: "lost"; readonly error: NetworkError }
-  /** The session has ended; with an `error`, if it ended before both sides finished. */
-  | { readonly event: "ended"; readonly error?: NetworkError | MalformedMessageError };
+import {
+  DEFAULT_SESSION_TIMINGS,
+  type SessionEvent,
+  type SessionLayer,
+  type SessionOptions,
+  type SessionTimings,
+} from "./options.ts";
 
 /**
  * A byte stream between two peers that survives its path: it moves from one path to another, and neither loses nor
@@ -97,6 +69,8 @@ export class Session implements DenoConn, AsyncDisposable {
   readonly #receiving: ReceiveStream;
   readonly #paths: PathMigration;
   readonly #messages: MessageChannel;
+  /** What uses the stream instead of `read()` and `write()`. */
+  readonly #layer: SessionLayer | undefined;
   /** Not cleared when an acknowledgement goes out for another reason: that would cost more than it saves. */
   readonly #acknowledgeTimer = new ResettableTimer(() => this.#acknowledge());
   /** Set while there is no path: how long to wait for another. */
@@ -107,6 +81,7 @@ export class Session implements DenoConn, AsyncDisposable {
   /** Provides `readable` and `writable`. */
   #conn: DenoConn | undefined;
   #isAcknowledgementDue = false;
+  #acknowledgeWithinMs = 0;
   /** Why the last path was lost, while there is no other. */
   #lostPath: NetworkError | undefined;
   #isClosed = false;
@@ -123,10 +98,11 @@ export class Session implements DenoConn, AsyncDisposable {
   /**
    * Opens a session without a path.
    *
+   * @param layer @ignore what uses the stream instead of `read()` and `write()`
    * @throws {RangeError} if `windowBytes` is less than 64 KiB
    */
-  constructor(options: SessionOptions) {
-    const { role, timings, timeoutMs = 0, windowBytes = WINDOW_BYTES, onEvent } = options;
+  constructor(options: SessionOptions, layer?: SessionLayer) {
+    const { role, timings, timeoutMs = 0, windowBytes = MAX_WINDOW_BYTES, onEvent } = options;
     const { windows = UNLIMITED_WINDOWS } = options;
     if (!(windowBytes >= INITIAL_LIMIT)) {
       throw new RangeError(
@@ -137,8 +113,13 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#timeoutMs = timeoutMs;
     this.#onEvent = onEvent ?? (() => {});
     this.#reasonOf = options.reasonOf ?? (() => undefined);
-    this.#sending = new SendStream(windowBytes, windows.open());
-    this.#receiving = new ReceiveStream(windowBytes, windows.open());
+    this.#layer = layer;
+    const rttMs = () => this.#paths.current?.keepAlive.leastRttMs;
+    const onRoom = layer && (() => layer.onRoom());
+    this.#sending = new SendStream(windowBytes, windows.open(), { onRoom, rttMs });
+    const onBytes = layer && ((data: Uint8Array) => layer.onBytes(data));
+    const received = layer === undefined ? windows : UNLIMITED_WINDOWS; // a layer keeps what it needs
+    this.#receiving = new ReceiveStream(windowBytes, received.open(), { onBytes, rttMs });
     this.#messages = new MessageChannel({
       onMessage: () => this.#pump(),
       rttMs: () => this.rttMs,
@@ -158,6 +139,17 @@ export class Session implements DenoConn, AsyncDisposable {
       onMalformed: (error) => this.#fail(error),
     });
     this.finished = this.#finished.promise;
+    layer?.open({
+      room: () => this.#sending.room,
+      append: (bytes, more) => this.#sending.append(bytes, more),
+      flush: () => {
+        this.#isAcknowledgementDue ||= this.#receiving.isAcknowledgementUseful;
+        this.#pump();
+      },
+      rttMs,
+      end: () => void this.#sending.end(),
+      addresses: this,
+    });
   }
 
   /** This side's address of the current or last path; `0.0.0.0` and port 0 before the first. */
@@ -306,9 +298,11 @@ export class Session implements DenoConn, AsyncDisposable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     const reason = closed();
-    this.#receiving.discard(reason);
-    this.#sending.rejectWaiting(reason);
-    this.#sending.end();
+    if (this.#layer === undefined) {
+      this.#receiving.discard(reason);
+      this.#sending.rejectWaiting(reason);
+      this.#sending.end();
+    } else this.#layer.close(reason);
     if (this.#isEnded) return;
     // A first path carries what was written even before the other side has sent HELLO.
     const hasPath = this.#lastPath !== undefined || this.#paths.current !== undefined;
@@ -327,6 +321,7 @@ export class Session implements DenoConn, AsyncDisposable {
   reset(code?: number): void {
     if (code !== undefined) checkResetCode(code);
     this.#isClosed = true;
+    this.#layer?.discard(closed());
     this.#receiving.discard(closed());
     this.#fail(closed(), code);
   }
@@ -367,15 +362,17 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   #next(): Outgoing | undefined {
-    if (this.#isAcknowledgementDue) {
-      this.#isAcknowledgementDue = false;
-      return { bytes: encodeSessionFrame({ kind: "ack", ...this.#receiving.acknowledgement() }) };
-    }
-    const message = this.#messages.next();
+    const ack = this.#isAcknowledgementDue ? this.#receiving.acknowledgement() : undefined;
+    this.#isAcknowledgementDue = false;
+    const message = ack === undefined ? this.#messages.next() : undefined;
     if (message !== undefined) return { bytes: encodeSessionFrame({ kind: "message", message }) };
-    const outgoing = this.#sending.next();
+    const outgoing = this.#sending.next({ isShort: ack !== undefined });
     if (outgoing !== undefined) this.#paths.current?.keepAlive.onAnswerDue();
-    return outgoing;
+    if (ack === undefined) return outgoing;
+    const bytes = encodeSessionFrame({ kind: "ack", ...ack });
+    return outgoing === undefined
+      ? { bytes }
+      : { ...outgoing, bytes: concat(bytes, outgoing.bytes) };
   }
 
   #acknowledge(): void {
@@ -384,9 +381,12 @@ export class Session implements DenoConn, AsyncDisposable {
   }
 
   #onData(): void {
-    if (this.#receiving.isFinished || this.#receiving.isAcknowledgementUrgent) this.#acknowledge();
-    else if (!this.#acknowledgeTimer.isSet) {
-      this.#acknowledgeTimer.set(this.#timings.acknowledgeAfterMs);
+    if (this.#receiving.isFinished) this.#layer?.onEnd();
+    const withinMs = this.#receiving.acknowledgeWithinMs(this.#timings);
+    if (withinMs === 0) this.#acknowledge();
+    else if (!this.#acknowledgeTimer.isSet || withinMs < this.#acknowledgeWithinMs) {
+      this.#acknowledgeTimer.set(withinMs);
+      this.#acknowledgeWithinMs = withinMs;
     }
     this.#onProgress();
   }
@@ -415,7 +415,8 @@ export class Session implements DenoConn, AsyncDisposable {
   #onProgress(): void {
     if (this.#isEnded) return;
     const isSent = this.#sending.isFinished;
-    if (isSent && this.#isClosed && this.#receiving.hasDiscarded) return this.#fail(closed());
+    const { hasDiscarded } = this.#layer ?? this.#receiving;
+    if (isSent && this.#isClosed && hasDiscarded) return this.#fail(closed());
     if (!isSent || !this.#receiving.isFinished) return;
     if (!this.#isFinished) {
       this.#isFinished = true;
@@ -478,6 +479,7 @@ export class Session implements DenoConn, AsyncDisposable {
     this.#receiving.fail(reason);
     this.#sending.fail(reason);
     this.#messages.fail(reason);
+    this.#layer?.onSessionOver(reason);
     this.#paths.end(reason, how);
     if (error !== undefined) this.#finished.reject(error);
     this.#paths.released().then(() => this.#released.resolve());
@@ -490,6 +492,3 @@ function closed(): NetworkError {
 }
 
 const NOWHERE: TransportAddress = { ip: "0.0.0.0", port: 0 };
-
-/** Chosen by us: 40 MiB/s over a round trip of 100 ms. */
-const WINDOW_BYTES = 4_194_304;

@@ -35,6 +35,8 @@ export interface ManualTransportOptions {
   readonly lines: AsyncIterable<string>;
   /** Called for pasted lines that are not a message, or a damaged one, or lead nowhere. */
   readonly onGarbage?: (error: MalformedMessageError) => void;
+  /** Called once the lines have ended, with the number of messages among them that led somewhere. */
+  readonly onEnd?: (received: number) => void;
 }
 
 /**
@@ -86,6 +88,8 @@ class ManualSignaling implements SignalingConnection {
   /** Whether the lines belong to a message of an earlier version, which was reported. */
   #isOutdated = false;
   #failure: NetworkError | undefined;
+  /** Messages that led somewhere, or may yet. */
+  #received = 0;
 
   constructor(options: ManualTransportOptions) {
     this.#options = options;
@@ -134,6 +138,7 @@ class ManualSignaling implements SignalingConnection {
         this.#accept(line);
       }
       this.#dropIncomplete();
+      this.#options.onEnd?.(this.#received);
     } catch (cause) {
       const message = `Cannot use ${MANUAL_URL}: reading the pasted lines failed`;
       const remedy = "Start again, and paste the text as it is";
@@ -157,7 +162,10 @@ class ManualSignaling implements SignalingConnection {
         this.#restTimer.set(REST_MS);
       } else if (this.#shown.has(text.replaceAll(ADDED_BY_PASTING, ""))) {
         this.#report("it is the one that is shown here; the other side shows another one");
-      } else this.#deliver(decoded);
+      } else {
+        this.#received++;
+        this.#deliver(decoded);
+      }
     } catch (error) {
       if (!(error instanceof MalformedMessageError)) throw error;
       this.#options.onGarbage?.(error);
@@ -180,7 +188,10 @@ class ManualSignaling implements SignalingConnection {
     for (const topic of topics) this.#listeners.deliver(topic, received.message);
     if (topics.length > 0) return;
     // It is kept in case that its topic gets a listener.
-    if (this.#listeners.topics.length > 0) this.#report("it belongs to another ticket or attempt");
+    if (this.#listeners.topics.length > 0) {
+      this.#received--;
+      this.#report("it belongs to another ticket or attempt");
+    }
     this.#undelivered.push(received);
     if (this.#undelivered.length > MAX_KEPT) this.#undelivered.shift();
   }

@@ -47,6 +47,7 @@ export {
   type RendezvousServer,
   serveRendezvous,
 } from "./rendezvous/server.ts";
+export type { SourceCounts } from "../net/source.ts";
 export type { RendezvousBus } from "./rendezvous/bus.ts";
 export type { NumberShare } from "./rendezvous/numbers.ts";
 export type { RelayClient, RelayLimits, RelayPlaces } from "./rendezvous/relay.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { BufferedReader, writeAll } from "../../lib/base/reader.ts";
+import { BufferedReader, copyStream, writeAll } from "../../lib/base/reader.ts";
 
 /** A stream that delivers its data in pieces of the given lengths, then ends. */
 function source(data: Uint8Array, lengths: readonly number[]) {
@@ -79,4 +79,38 @@ Deno.test("writeAll() writes until the stream has accepted everything", async ()
     },
   }, COUNTING);
   assertEquals(written, [...COUNTING]);
+});
+
+Deno.test("copyStream() copies everything, in one buffer, and ends the other stream", async () => {
+  const parts = [COUNTING.subarray(0, 3), COUNTING.subarray(3)];
+  const buffers = new Set<ArrayBufferLike>();
+  const written: (number | "end")[] = [];
+  await copyStream({
+    read: (buffer) => {
+      buffers.add(buffer.buffer);
+      const part = parts.shift();
+      if (part === undefined) return Promise.resolve(null);
+      buffer.set(part);
+      return Promise.resolve(part.length);
+    },
+  }, {
+    write: (data) => {
+      written.push(data[0]!); // takes one byte at a time
+      return Promise.resolve(1);
+    },
+    closeWrite: () => {
+      written.push("end");
+      return Promise.resolve();
+    },
+  });
+  assertEquals([written, buffers.size], [[...COUNTING, "end"], 1]);
+});
+
+Deno.test("copyStream() rejects with the error of the stream that breaks, and ends nothing", async () => {
+  const error = new Error("reset");
+  let isEnded = false;
+  const closeWrite = () => Promise.resolve(void (isEnded = true));
+  const target = { write: () => Promise.reject(error), closeWrite };
+  const copying = () => copyStream({ read: () => Promise.resolve(1) }, target);
+  assertEquals([await assertRejects(copying), isEnded], [error, false]);
 });

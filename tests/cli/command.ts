@@ -160,11 +160,17 @@ export interface StartOptions {
 /** Starts a command. Its only default permission is `--allow-net`. */
 export function start(args: readonly string[], options: StartOptions = {}): Command {
   const { config = WITH_UNSTABLE, permissions = [], env = {}, input = [] } = options;
+  const flags = ["--no-prompt", "--config", config, "--allow-net", ...permissions];
+  return startProgram([...flags, CLI, ...args], { env, input });
+}
+
+/** Starts a program with the arguments of `deno run`. */
+export function startProgram(
+  args: readonly string[],
+  { env = {}, input = [] }: Pick<StartOptions, "env" | "input"> = {},
+): Command {
   const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "--quiet", "--no-prompt", "--config", config, "--allow-net", ...permissions],
-      ...[CLI, ...args],
-    ],
+    args: ["run", "--quiet", ...args],
     env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", ...env },
     stdin: "piped",
     stdout: "piped",

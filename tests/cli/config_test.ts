@@ -11,6 +11,7 @@ Deno.test("settings are read back as they were written", () => {
     fc.property(
       fc.record({
         ...{ rendezvous: texts, mqtt: texts, turn: texts },
+        proxy: fc.constantFrom(undefined, "http://a:b@proxy.example", "@/home/a/proxy"),
         key: fc.option(fc.string(), { nil: undefined }),
         peers: fc.array(fc.tuple(name, friend), { maxLength: 3 }).map((each) => new Map(each)),
       }),
@@ -20,7 +21,14 @@ Deno.test("settings are read back as they were written", () => {
 });
 
 Deno.test("settings may leave everything out", () => {
-  const none = { rendezvous: [], mqtt: [], turn: [], key: undefined, peers: new Map() };
+  const none = {
+    rendezvous: [],
+    mqtt: [],
+    turn: [],
+    proxy: undefined,
+    key: undefined,
+    peers: new Map(),
+  };
   assertEquals(decodeConfig("{}"), none);
   assertEquals(encodeConfig(none), "{}\n");
 });
@@ -33,6 +41,8 @@ Deno.test("decodeConfig() names what is wrong", () => {
     ['{ "rendezvous": "ws://a" }', "rendezvous is a list"],
     ['{ "turn": [1] }', "turn is a list"],
     ['{ "key": 1 }', "key is a path"],
+    ['{ "proxy": ["http://a"] }', "proxy is a URL"],
+    ['{ "proxy": "-" }', "proxy is a URL"],
     ['{ "peers": [] }', "peers: an object"],
     ['{ "peers": { "7up": { "ticket": "" } } }', '"7up" is not a name'],
     ['{ "peers": { "a": {} } }', "peers.a.ticket is a text"],

@@ -82,7 +82,7 @@ for (
     name: `${code}: ${signal} ends a command`,
     ignore: Deno.build.os === "windows", // it has no signals to send to another process
     fn: async () => {
-      const listener = start(["listen", "--hand"]);
+      const listener = start(["listen", "--hand"], { input: new ReadableStream() }); // without end
       await listener.prints("On the other machine");
       listener.signal(signal);
       assertEquals((await listener.end()).code, code);

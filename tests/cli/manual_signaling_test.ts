@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import { type Command, start, withScratch, withServers } from "./command.ts";
 
@@ -77,6 +77,38 @@ Deno.test("--hand --json prints the message as an event", () =>
     listener.interrupt();
     assertEquals((await listener.end()).code, 130);
   }));
+
+Deno.test("--hand ends at once if stdin does, or if nothing in it is a message", () =>
+  withScratch((folder) =>
+    withServers(async (servers) => {
+      const permissions = [`--allow-read=${folder}`, `--allow-write=${folder}`];
+      await Deno.writeTextFile(`${folder}/note.txt`, "hello");
+      const listener = start(["listen", "--hand", ...servers.server], { input: silence() });
+      const sender = start(["send", `${folder}/note.txt`, "--hand", ...servers.server], {
+        permissions,
+        input: silence(),
+      });
+      const commands = [
+        [["connect", await listener.ticket()], "answer"],
+        [["recv", await sender.ticket(), "--yes", "--to", folder], "answer"],
+        [["listen", "--hand"], "message"],
+        [["send", `${folder}/note.txt`, "--hand"], "message"],
+      ] as const;
+      for (const [args, what] of commands) {
+        for (const input of ["", "what is this?\n"]) {
+          const { code, stderr } = await start([...args, ...servers.server], { permissions, input })
+            .end();
+          assertEquals(code, 1, stderr);
+          assertStringIncludes(stderr, `stdin has ended, so the other side's ${what} cannot be`);
+          assertStringIncludes(stderr, "keep stdin open");
+        }
+      }
+      for (const command of [listener, sender]) {
+        command.kill();
+        await command.end();
+      }
+    })
+  ));
 
 Deno.test("--hand rejects options that contradict it", async () => {
   for (

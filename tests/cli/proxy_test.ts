@@ -62,6 +62,79 @@ Deno.test("--proxy, a file, stdin and the environment name the proxy, and both s
     })
   ));
 
+Deno.test("the settings name a proxy: by URL, or by the file with its URL, after the environment", () =>
+  withScratch((folder) =>
+    withProxy(async ({ url, targets }) => {
+      const secret = url.replace("//", "//me:se-cret@");
+      const settings = async (proxy: string) => {
+        await Deno.mkdir(`${folder}/punchline`, { recursive: true });
+        await Deno.writeTextFile(`${folder}/punchline/config.json`, JSON.stringify({ proxy }));
+      };
+      await Deno.writeTextFile(`${folder}/proxy`, `${secret}\n`);
+      const options = (env: Record<string, string> = {}) => ({
+        env: { XDG_CONFIG_HOME: folder, APPDATA: folder, ...env },
+        permissions: [
+          "--allow-env=XDG_CONFIG_HOME,APPDATA,HTTPS_PROXY,NO_PROXY",
+          `--allow-read=${folder}`,
+        ],
+      });
+      for (const proxy of [secret, `@${folder}/proxy`]) {
+        await settings(proxy);
+        targets.length = 0;
+        const listener = start(["listen", ...MEETING], { ...options(), input: "to the connector" });
+        const ticket = await listener.ticket();
+        const connecting = ["connect", ticket, ...MEETING, "--json"];
+        const connector = start(connecting, { ...options(), input: "to the listener" });
+        const [a, b] = await Promise.all([listener.end(), connector.end()]);
+        assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
+        assertEquals(b.stdout, "to the connector");
+        assertEquals(new Set(targets), new Set(["meet.example:3480"]));
+        assert(!`${a.stderr}${b.stderr}`.includes("se-cret"));
+      }
+
+      // What is wrong with it is told without the login.
+      const listen = ["listen", "--rendezvous", "ws://127.0.0.1:1"];
+      const failed = async (env: Record<string, string> = {}) =>
+        await start(listen, options(env)).end();
+      await settings("socks4://me:se-cret@127.0.0.1:1");
+      const wrong = await failed();
+      assertEquals(wrong.code, 2, wrong.stderr);
+      assertStringIncludes(wrong.stderr, "the proxy of the settings, socks4:");
+      await settings(`@${folder}/missing`);
+      const missing = await failed();
+      assertEquals(missing.code, 2, missing.stderr);
+      assertStringIncludes(missing.stderr, "the proxy of the settings, @");
+      // The environment comes first, and may turn it off.
+      const first = await failed({ HTTPS_PROXY: "socks4://127.0.0.1:2" });
+      assertStringIncludes(first.stderr, "HTTPS_PROXY socks4:");
+      const off = await failed({ NO_PROXY: "*" });
+      assert(off.code !== 0 && off.code !== 2, off.stderr);
+      assert(![wrong, missing, first, off].some(({ stderr }) => stderr.includes("se-cret")));
+    })
+  ));
+
+Deno.test("no report of doctor shows the login of a proxy from the settings", () =>
+  withScratch(async (folder) => {
+    await Deno.mkdir(`${folder}/punchline`);
+    const proxy = "http://me:se-cret@127.0.0.1:9";
+    await Deno.writeTextFile(`${folder}/punchline/config.json`, JSON.stringify({ proxy }));
+    const page = `${folder}/page.html`;
+    const args = ["doctor", "--json", "--full", "--html", page, "--server", "127.0.0.1:1"];
+    const { stdout, stderr } = await start(
+      [...args, "--rendezvous", "ws://127.0.0.1:1", "--timeout", "2s"],
+      {
+        env: { XDG_CONFIG_HOME: folder, APPDATA: folder },
+        permissions: [
+          ...["--allow-env=XDG_CONFIG_HOME,APPDATA", `--allow-read=${folder}`],
+          `--allow-write=${folder}`,
+        ],
+      },
+    ).end();
+    assertStringIncludes(stdout, "127.0.0.1:9"); // the proxy was used
+    const html = await Deno.readTextFile(page);
+    assertEquals([stdout, stderr, html].some((text) => text.includes("se-cret")), false);
+  }));
+
 Deno.test("NO_PROXY=* turns the proxy of the environment off, and nothing else needs its permission", async () => {
   const listen = ["listen", "--rendezvous", "ws://127.0.0.1:1"];
   const wrong = { HTTPS_PROXY: "socks4://127.0.0.1:1" }; // whoever reads it complains

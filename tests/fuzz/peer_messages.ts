@@ -7,6 +7,7 @@
 import { concat, toBase64url, toHex } from "../../lib/base/bytes.ts";
 import * as signaling from "../../lib/peer/signaling_message.ts";
 import { decodeRelayState } from "../../lib/peer/relay_message.ts";
+import { decodeForwardRequest, encodeForwardRequest } from "../../lib/peer/forward_message.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import { hash } from "../../lib/base/crypto.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
@@ -124,10 +125,23 @@ const LINK_LOCAL: PunchOffer["side"] = {
   candidates: [hostCandidate("fe80::1%eth0"), hostCandidate("192.0.2.1")],
 };
 
+const STREAM_FRAMES: readonly Uint8Array[] = [
+  session.encodeStreamFrame({ kind: "open", id: 3 }),
+  session.encodeStreamFrame({ kind: "data", id: 3, length: 2 }),
+  session.encodeStreamFrame({ kind: "window", id: 0, limit: 2 ** 40 }),
+  session.encodeStreamFrame({ kind: "end", id: 3 }),
+  session.encodeStreamFrame({ kind: "reset", id: 3, code: 77 }),
+];
+
+const FORWARD_REQUESTS: readonly Uint8Array[] = [
+  encodeForwardRequest({ kind: "target", name: "22" }),
+  encodeForwardRequest({ kind: "dial", host: "example.org", port: 443 }),
+];
+
 const SESSION_FRAMES: readonly Uint8Array[] = [
   session.encodeSessionFrame({
     kind: "hello",
-    version: 1,
+    version: 2,
     pathNumber: 3,
     received: 10,
     limit: 65_546,
@@ -310,6 +324,8 @@ export const TARGETS: readonly Target[] = [
     )
   ),
   bytesTarget("session frame", (bytes) => session.decodeSessionFrame(bytes), SESSION_FRAMES),
+  bytesTarget("stream frame", (bytes) => session.decodeStreamFrame(bytes), STREAM_FRAMES),
+  bytesTarget("forward request", decodeForwardRequest, FORWARD_REQUESTS),
   bytesTarget("transfer header", transfer.decodeTransferHeader, [
     transfer.encodeTransferMessage(FILES[0]!).subarray(0, transfer.HEADER_BYTES),
   ]),

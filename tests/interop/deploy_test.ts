@@ -86,7 +86,8 @@ toolTest("OpenSSL sees TLS 1.2 and 1.3, the certificate and the health check on 
 Deno.test("the image and the compose file name only options that there are", async () => {
   const help = await outputOf(Deno.execPath(), denoArgs(CLI, ["help", "serve"]));
   for (const name of ["Dockerfile", "compose.yaml"]) {
-    const text = await Deno.readTextFile(new URL(name, DEPLOY));
+    // Those of Deno come before the command.
+    const text = (await Deno.readTextFile(new URL(name, DEPLOY))).split('"serve"]').at(-1)!;
     const options = [...text.matchAll(/"(--[a-z-]+)"|^ +- (--[a-z-]+)=/gm)]
       .map(([, quoted, listed]) => (quoted ?? listed)!);
     assert(options.length > 0);

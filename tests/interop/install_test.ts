@@ -59,7 +59,7 @@ toolTest("npx punchline, as the README has it, and TERM reaches the command", NO
   const printed = await home.run("npx punchline listen --hand --timeout 100ms 2>&1 || true", env);
   assertMatch(printed, /^On the other machine: npx punchline connect punchline:/m);
   await home.run("npm install --global --prefix ~/npm punchline", env);
-  const script = `~/npm/bin/punchline listen --hand 2>~/out & child=$!
+  const script = `mkfifo ~/in; ~/npm/bin/punchline listen --hand <>~/in 2>~/out & child=$!
     until grep -q 'On the other machine: punchline connect' ~/out; do sleep 0.1; done
     kill -TERM $child; wait $child; echo "exit $?"`;
   assertMatch(await home.run(script, env), /exit 143/);
@@ -134,6 +134,34 @@ toolTest("a command that may touch one folder only, as docs/install.md has it", 
   const outside = await home.run("punchline-recv id --key ~/key 2>&1 || true", env);
   assertMatch(outside, /--allow-read is not granted/);
 });
+
+toolTest(
+  "serve --workers: from JSR with --allow-net alone; from a clone, it names what is missing",
+  NODE,
+  async () => {
+    await using home = await Home.create();
+    await using jsr = await serveJsr();
+    const serve = "serve --workers 2 --json --port 0 --alternate-port 0 --rendezvous-port 0";
+    // Programs may be imported from JSR itself without being asked; its stand-in has to be allowed.
+    const { host } = new URL(jsr.url);
+    const script =
+      `deno run --no-prompt --quiet --allow-net --allow-import=${host} ${JSR_NAME} ${serve} >~/out & child=$!
+    until grep -q '"listening"' ~/out; do kill -0 $child || exit 1; sleep 0.1; done
+    kill -TERM $child; wait $child; echo "exit $?"`;
+    assertMatch(await home.run(script, { JSR_URL: jsr.url }), /exit 143/);
+
+    await home.clone();
+    const refused = await home.run(
+      `deno run --no-prompt --allow-net cli.ts ${serve} 2>&1 || echo "exit $?"`,
+    );
+    assertMatch(refused, /exit 1/);
+    const [, option] = /(--allow-read=\S+)/.exec(refused) ?? [];
+    const allowed = `deno run --no-prompt --allow-net ${option} cli.ts ${serve} >~/out & child=$!
+    until grep -q '"listening"' ~/out; do kill -0 $child || exit 1; sleep 0.1; done
+    kill -TERM $child; wait $child; echo "exit $?"`;
+    assertMatch(await home.run(allowed), /exit 143/);
+  },
+);
 
 /** A home folder without anything in it. */
 class Home {

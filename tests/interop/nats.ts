@@ -24,9 +24,16 @@ export interface NatsServer extends AsyncDisposable {
  * @throws {Error} if it does not within five seconds
  */
 export async function startNats(
-  { port = freePorts(1)[0]!, login }: { port?: number; login?: [string, string] } = {},
+  { ip = "127.0.0.1", port = freePorts(1)[0]!, login, tls }: {
+    ip?: string;
+    port?: number;
+    login?: [string, string];
+    /** The files of a certificate: then clients have to speak TLS. */
+    tls?: { cert: string; key: string };
+  } = {},
 ): Promise<NatsServer> {
-  const args = ["--addr", "127.0.0.1", "--port", `${port}`];
+  const args = ["--addr", ip, "--port", `${port}`];
+  if (tls !== undefined) args.push("--tls", "--tlscert", tls.cert, "--tlskey", tls.key);
   if (login !== undefined) args.push("--user", login[0], "--pass", login[1]);
   const child = new Deno.Command("nats-server", { args, stdout: "null", stderr: "null" }).spawn();
   const kill = async () => {
@@ -39,7 +46,7 @@ export async function startNats(
   };
   for (let i = 0; i < 100; i++) {
     try {
-      (await systemNetwork.connectTcp({ ip: "127.0.0.1", port })).close();
+      (await systemNetwork.connectTcp({ ip, port })).close();
       return { port, kill, [Symbol.asyncDispose]: kill };
     } catch {
       await delay(50);

@@ -4,6 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { measureChurn } from "../proof/churn.ts";
 import { measureJunk } from "../proof/junk.ts";
 import { measureRendezvousFlood } from "../proof/rendezvous_flood.ts";
+import { measureStreams } from "../proof/streams.ts";
 
 const isLinux = Deno.build.os === "linux";
 
@@ -41,4 +42,10 @@ Deno.test({
     const figures = await measureJunk(1, { seconds: 3, rate: 40_000 });
     assert(figures.stun >= Math.min(0.8, figures.echo - 0.1), JSON.stringify(figures));
   },
+});
+
+Deno.test("500 streams over one connection that moves arrive whole, or are reset with a code", async () => {
+  const figures = await measureStreams(1, { streams: 500, atOnce: 100, moves: 5 });
+  assertEquals([figures.equal, figures.told], [figures.whole, figures.reset]);
+  assertEquals([figures.leftStreams, figures.leftBytes, figures.moves], [0, 0, 5]);
 });

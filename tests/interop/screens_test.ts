@@ -8,6 +8,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { WITHOUT_SETTINGS } from "../../lab/kernel/lab_host.ts";
 import { toBase64url } from "../../lib/base/bytes.ts";
 import { textWidth } from "../../lib/cli/layout.ts";
 import { encodeTicket } from "../../lib/peer/ticket.ts";
@@ -178,7 +179,8 @@ class Place implements AsyncDisposable {
     const text = command.replaceAll("$KEY", this.#path("key"))
       .replaceAll("$FILE", this.#path("notes.txt"))
       .replaceAll("$DEAD_TICKET", DEAD_TICKET).replaceAll("$NOWHERE_TICKET", NOWHERE_TICKET);
-    return this.#tmux.open(`cd ${ROOT}; ${text}; sleep 600`, size);
+    const settings = `export XDG_CONFIG_HOME=${WITHOUT_SETTINGS.XDG_CONFIG_HOME}`;
+    return this.#tmux.open(`cd ${ROOT}; ${settings}; ${text}; sleep 600`, size);
   }
 
   async show({ runs, until, rows = ROWS }: Shown, columns: number): Promise<string[]> {

@@ -8,6 +8,7 @@
  */
 
 import { assert } from "@std/assert";
+import { WITHOUT_SETTINGS } from "../../lab/kernel/lab_host.ts";
 import { encodeTicket } from "../../lib/peer/ticket.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
@@ -95,7 +96,7 @@ class Recorder implements AsyncDisposable {
     ].map((word) => `'${word}'`).join(" ");
     const child = new Deno.Command("script", {
       args: ["--quiet", "--return", "--flush", "--command", `exec ${command}`, "/dev/null"],
-      env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", SHELL: "/bin/sh" },
+      env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", SHELL: "/bin/sh", ...WITHOUT_SETTINGS },
       stdin: "piped", // open, as a keyboard is
       stdout: "piped",
       stderr: "null",

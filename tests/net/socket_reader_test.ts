@@ -44,6 +44,23 @@ Deno.test("the buffer of a SocketReader grows with the size of reads, not with w
   }
 });
 
+Deno.test("the buffer of a SocketReader shrinks once four reads need little, one after the other", async () => {
+  const { onread, reader } = newReader();
+  const target = new Uint8Array(65_536);
+  const receive = async (length: number) => {
+    const buffer = onread.buffer();
+    onread.callback(Math.min(length, buffer.length), buffer);
+    for (let left = Math.min(length, buffer.length); left > 0;) {
+      left -= (await reader.read(target))!;
+    }
+    return onread.buffer().length;
+  };
+  for (let i = 0; i < 5; i++) await receive(262_144);
+  const sizes: number[] = [];
+  for (const length of [5, 5, 5, 1000, 512, 5, 5, 5, 512]) sizes.push(await receive(length));
+  assertEquals(sizes, [...Array.from({ length: 7 }, () => 262_144), 512, 4096]);
+});
+
 function newReader() {
   const reader = new SocketReader();
   const { buffer, callback } = reader.onread;

@@ -1,8 +1,10 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
 import { type MappingAttempt, NoMappingError } from "../../lib/portmap/mapper.ts";
 import type { PortMapping } from "../../lib/portmap/mapping.ts";
 import { BaseSocketPool, RouterMemory } from "../../lib/peer/pools.ts";
 import type { BaseSocket } from "../../lib/punch/punch.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
 
 const MAPPING = { external: { ip: "44.0.0.7", port: 8080 } } as PortMapping;
 
@@ -39,6 +41,20 @@ Deno.test("RouterMemory asks no more once no router has answered, until the netw
   assertEquals([await map(), await map(), count()], [undefined, undefined, 1]);
   here = "10.0.0.2";
   assertEquals([await map(), count()], [MAPPING, 2]);
+});
+
+Deno.test("RouterMemory asks again a minute after no router has answered", async () => {
+  using time = new VirtualTime();
+  await time.run(async () => {
+    const memory = new RouterMemory();
+    const { next, count } = calls([failure("timed-out"), MAPPING]);
+    const map = () => memory.map(() => Promise.resolve("192.168.1.2"), next);
+    await assertRejects(map, NoMappingError);
+    await delay(59_999);
+    assertEquals([await map(), count()], [undefined, 1]);
+    await delay(1);
+    assertEquals([await map(), count()], [MAPPING, 2]);
+  });
 });
 
 Deno.test("RouterMemory forgets as soon as a late answer arrives", async () => {

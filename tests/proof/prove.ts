@@ -15,6 +15,7 @@
  *     churn            connections opened and given up      [--cycles 1000] [--aborts 500]
  *     junk             STUN among junk datagrams            [--seconds 20]
  *     udp-stream       a stream over a bad UDP path, simulated
+ *     streams          many streams over one connection     [--streams 10000] [--at-once 1000] [--moves 20]
  *
  * `tree --from /usr/src/linux-source-6.1` sends Debian's kernel sources, once `linux-source` is installed and unpacked.
  * The exit code is 1 if a run misses its figure.
@@ -31,6 +32,7 @@ import { runCliKills, runKills } from "../hostile/kills.ts";
 import { type AbuseFigures, ABUSES, measureRelayAbuse } from "./relay_abuse.ts";
 import { makeTree, runTree } from "../hostile/trees.ts";
 import { measureRendezvousFlood } from "./rendezvous_flood.ts";
+import { measureStreams } from "./streams.ts";
 import { udpStorm } from "../udp/udp_storm.ts";
 
 /** The figures of one run, and in which of them it fails. */
@@ -54,6 +56,9 @@ const given = parseArgs(Deno.args, {
       "nice",
       "cycles",
       "aborts",
+      "streams",
+      "at-once",
+      "moves",
       "attack",
     ],
   ],
@@ -150,6 +155,21 @@ const PROOFS: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
       failures: failing({
         "the junk costs the echo a tenth of its answers": figures.echo <= 0.93,
         "the STUN server answers 80 %": figures.stun >= 0.8,
+      }),
+    };
+  },
+  streams: async (seed) => {
+    const [streams, moves] = [Number(given.streams ?? 10_000), Number(given.moves ?? 20)];
+    const atOnce = Number(given["at-once"] ?? 1000);
+    const figures = await measureStreams(seed, { streams, atOnce, moves });
+    return {
+      figures,
+      failures: failing({
+        "all hashes are equal": figures.equal === figures.whole,
+        "every stream has ended": figures.whole + figures.reset === streams,
+        "every reset was told": figures.told === figures.reset,
+        "all moves took place": figures.moves === moves,
+        "nothing is left": figures.leftStreams === 0 && figures.leftBytes === 0,
       }),
     };
   },

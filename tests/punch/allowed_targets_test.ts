@@ -124,6 +124,8 @@ Deno.test("claimsSameHost() goes by the external address and the interfaces", ()
   assert(isSameHost(side(A, "10.0.0.1"), side(A, "10.0.0.1", "10.0.0.2")));
   assert(isSameHost(side(A, "10.0.0.1", "10.0.0.2"), side(A, "127.0.0.1")));
   assert(!isSameHost(side(A), side(A)));
+  const unseen = punchSide(A, { externalIp: null }, { candidates: [hostCandidate("10.0.0.1")] });
+  assert(isSameHost(side(A, "10.0.0.1"), unseen) && isSameHost(unseen, side(A, "10.0.0.1")));
   assert(!dialContext(side(A, "10.0.0.1"), side(A, "10.0.0.1")).isSameHost); // a claim is no proof
 });
 

@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
@@ -6,8 +6,10 @@ import { systemNetwork } from "../../lib/net/system.ts";
 import { attachTcp } from "../../lib/net/system/tcp.ts";
 import { PortConnection } from "../../lib/serve/hand_over.ts";
 import { type RunningRendezvous, startThreads } from "../../lib/serve/threads.ts";
+import { createSharedCounts, SharedCounts } from "../../lib/serve/shared_counts.ts";
 import { openWebSocketChannel } from "../../lib/signal/rendezvous/channel.ts";
 import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
+import type { RendezvousLimits } from "../../lib/signal/rendezvous/server.ts";
 import { webSocketTransport } from "../../lib/signal/rendezvous/transport.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { stunBinding } from "../../lib/stun/stun_binding.ts";
@@ -22,7 +24,8 @@ const LIMITS = { maxRelaysPerSource: 100, sourceBurst: 1e6 };
 /** Three threads: two clients are in the same one in a third of all cases. */
 async function withThreads(
   job: (server: RunningRendezvous, url: string) => Promise<void>,
-  { files, port = 0, stun }: {
+  { files, port = 0, stun, limits }: {
+    limits?: Partial<RendezvousLimits>;
     files?: typeof FILES;
     port?: number;
     stun?: (connection: TcpConnection) => Promise<void>;
@@ -31,7 +34,7 @@ async function withThreads(
   const server = await startThreads({
     ...{ program: PROGRAM, count: 3, logger: LOGGER, attach: attachTcp, serveStun: stun },
     settings: {
-      ...{ local: { ...LOOPBACK, port }, limits: LIMITS, trustedProxies: [] },
+      ...{ local: { ...LOOPBACK, port }, limits: { ...LIMITS, ...limits }, trustedProxies: [] },
       ...{ accessKey: undefined, files, hasStun: stun !== undefined, nats: undefined },
     },
   });
@@ -106,6 +109,50 @@ Deno.test("clients of the port that speak STUN get their answers", async () => {
       assertEquals(mapped.ip, "127.0.0.1");
     }
   }, { stun: stun.serveConnection.bind(stun) });
+});
+
+Deno.test("the connections of a source are counted in all threads together", async () => {
+  await withThreads(async (server, url) => {
+    const open = () => openWebSocketChannel(url, crypto.randomUUID());
+    const channels = [];
+    for (let i = 0; i < 6; i++) channels.push(await open());
+    for (let i = 0; i < 6; i++) await assertRejects(open, NetworkError);
+    await waitUntil(() => server.connections === 6 && server.counters.refusals.connections === 6);
+    await channels.pop()![Symbol.asyncDispose]();
+    await waitUntil(() => server.connections === 5);
+    channels.push(await open());
+    await assertRejects(open, NetworkError);
+    for (const channel of channels) await channel[Symbol.asyncDispose]();
+  }, { limits: { maxConnectionsPerSource: 6 } });
+});
+
+Deno.test("the relays of a source are counted in all threads together", async () => {
+  await withThreads(async (_server, url) => {
+    const pair = async (token: Uint8Array<ArrayBuffer>) => {
+      const [a, b] = [0, 1].map(() => openRelayConnection(url, { network: systemNetwork, token }));
+      const both = [await a!, await b!];
+      await writeAll(both[0]!, Uint8Array.of(1));
+      await both[1]!.read(new Uint8Array(1)); // it is joined
+      return both;
+    };
+    const token = () => crypto.getRandomValues(new Uint8Array(32));
+    const pairs = [await pair(token()), await pair(token())];
+    for (let i = 0; i < 6; i++) {
+      using refused = await openRelayConnection(url, { network: systemNetwork, token: token() });
+      const error = await assertRejects(() => refused.read(new Uint8Array(1)));
+      assertStringIncludes(`${error}`, "too many relays from this address");
+    }
+    for (const each of pairs.flat()) each.close();
+  }, { limits: { maxRelaysPerSource: 2 } });
+});
+
+Deno.test("counts that threads share are those of all of them, and go no further than the limit", () => {
+  const table = createSharedCounts();
+  const [one, other] = [new SharedCounts(table), new SharedCounts(table)];
+  assertEquals([one.take("a", 2), other.take("a", 2), one.take("a", 2)], [true, true, false]);
+  assertEquals([one.count("a"), other.count("a"), one.count("b")], [2, 2, 0]);
+  other.release("a");
+  assertEquals([one.take("a", 2), other.take("a", 2)], [true, false]);
 });
 
 Deno.test("threads that cannot listen say why", async () => {

@@ -6,7 +6,9 @@
 
 import { assert, assertEquals } from "@std/assert";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { Session, type SessionEvent, type SessionOptions } from "../../lib/session/session.ts";
+import type { SessionEvent, SessionOptions } from "../../lib/session/options.ts";
+import { Session } from "../../lib/session/session.ts";
+import { StreamSession, type StreamSessionOptions } from "../../lib/session/streams.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import { type TestPath, type TestPathOptions, testPathPair } from "./test_path.ts";
 
@@ -23,6 +25,23 @@ export function sessionPair(options: Partial<SessionOptions> = {}): SessionPair 
   const [aEvents, bEvents]: [SessionEvent[], SessionEvent[]] = [[], []];
   const open = (role: SessionOptions["role"], events: SessionEvent[]) =>
     new Session({ role, onEvent: (event) => events.push(event), ...options });
+  const [a, b] = [open("controlling", aEvents), open("controlled", bEvents)];
+  const dispose = async () => {
+    a.reset();
+    b.reset();
+    await a[Symbol.asyncDispose]();
+    await b[Symbol.asyncDispose]();
+  };
+  return { a, b, aEvents, bEvents, [Symbol.asyncDispose]: dispose };
+}
+
+/** The same, with streams. */
+export function streamSessionPair(
+  options: Partial<StreamSessionOptions> = {},
+): SessionPair & { readonly a: StreamSession; readonly b: StreamSession } {
+  const [aEvents, bEvents]: [SessionEvent[], SessionEvent[]] = [[], []];
+  const open = (role: SessionOptions["role"], events: SessionEvent[]) =>
+    new StreamSession({ role, onEvent: (event) => events.push(event), ...options });
   const [a, b] = [open("controlling", aEvents), open("controlled", bEvents)];
   const dispose = async () => {
     a.reset();

@@ -14,14 +14,14 @@ import { Session } from "../../lib/session/session.ts";
 import { inVirtualTime, pattern } from "./fixtures.ts";
 import { type TestPath, testPathPair } from "./test_path.ts";
 
-const HELLO = frame({ kind: "hello", version: 1, pathNumber: 1, received: 0, limit: 65_536 });
+const HELLO = frame({ kind: "hello", version: 2, pathNumber: 1, received: 0, limit: 65_536 });
 const START = frame({ kind: "start", offset: 0 });
 
 for (
   const [what, ...parts] of [
     ["sends no HELLO", START],
     ["sends HELLO twice", HELLO, HELLO],
-    ["sends HELLO with another version", HELLO.with(1, 2)],
+    ["sends HELLO with another version", HELLO.with(1, 1)],
     ["sends DATA before START", HELLO, data(1)],
     ["sends START twice", HELLO, START, START],
     ["skips the beginning", HELLO, frame({ kind: "start", offset: 1 })],
@@ -163,6 +163,21 @@ Deno.test("a path with a used number is rejected, and the current path stays", a
   });
 });
 
+Deno.test("a session of another version is told ours, so that both sides know which of them to update", async () => {
+  await inVirtualTime(async () => {
+    const { session, other, attaching } = open("controlled");
+    await other.write(HELLO.with(1, 1));
+    const error = await assertRejects(() => session.finished, MalformedMessageError, "version 1");
+    assertEquals(error.remedy, "Update Punchline on the other side");
+    const told = new Uint8Array(100);
+    assertEquals(await other.read(told), HELLO.length);
+    assertEquals([told[0], told[1]], [HELLO[0], 2]);
+    assertEquals(await other.read(told), null);
+    await attaching;
+    other.close();
+  });
+});
+
 interface Opened {
   readonly session: Session;
   /** The other end of the path, which the test controls. */
@@ -178,7 +193,7 @@ function open(role: SessionRole, windowBytes?: number): Opened {
 
 function helloFields() {
   return {
-    version: fc.constant(1),
+    version: fc.constant(2),
     pathNumber: fc.nat(3),
     received: fc.nat(2),
     limit: fc.maxSafeNat(),

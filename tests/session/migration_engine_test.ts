@@ -168,7 +168,7 @@ for (
   const [what, role, events] of [
     ["a second HELLO", "controlling", [opened(A), hello(A, 1), hello(A, 1)]],
     ["a second HELLO", "controlled", [opened(A), hello(A, 1), hello(A, 2)]],
-    ["another version", "controlled", [opened(A), { ...hello(A, 1), version: 2 }]],
+    ["another version", "controlled", [opened(A), { ...hello(A, 1), version: 1 }]],
     ["a HELLO that answers with another number", "controlling", [opened(A), hello(A, 2)]],
   ] as const
 ) {
@@ -244,7 +244,7 @@ function opened(id: number, unacknowledgedBytes = 0): MigrationEvent {
 }
 
 function hello(id: number, pathNumber: number): Extract<MigrationEvent, { kind: "hello" }> {
-  return { kind: "hello", id, version: 1, pathNumber };
+  return { kind: "hello", id, version: 2, pathNumber };
 }
 
 function start(id: number): MigrationEvent {

@@ -7,7 +7,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { Session, type SessionEvent } from "../../lib/session/session.ts";
+import type { SessionEvent } from "../../lib/session/options.ts";
+import { Session } from "../../lib/session/session.ts";
 import { assertNetworkError, toBytes, toText } from "../simnet/fixtures.ts";
 import { connect, inVirtualTime, pattern, readAll, readSome, sessionPair } from "./fixtures.ts";
 import { testPathPair } from "./test_path.ts";

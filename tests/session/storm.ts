@@ -10,7 +10,7 @@ import { NetworkError } from "../../lib/base/errors.ts";
 import type { Session } from "../../lib/session/session.ts";
 import { labelledRandom, type Random, randomInteger } from "../simnet/random.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
-import { pattern, sessionPair } from "./fixtures.ts";
+import { pattern, sessionPair, streamSessionPair } from "./fixtures.ts";
 import { type TestPathOptions, testPathPair } from "./test_path.ts";
 
 /** The results of both sides. */
@@ -47,7 +47,8 @@ async function runStorm(seed: number): Promise<StormResult> {
   const upTo = (max: number) => randomInteger(random, 0, max);
   const isPatient = random() < 0.7;
   const windowBytes = [65_536, 100_000, 1_000_000][upTo(2)]!;
-  await using pair = sessionPair({ windowBytes, timeoutMs: isPatient ? 600_000 : 0 });
+  const open = seed % 2 === 0 ? sessionPair : streamSessionPair;
+  await using pair = open({ windowBytes, timeoutMs: isPatient ? 600_000 : 0 });
   const [fromA, fromB] = [pattern(upTo(MAX_BYTES)), pattern(upTo(MAX_BYTES))];
   const ended = Promise.allSettled([pair.a.finished, pair.b.finished]);
   const attached = attachPaths(random, pair, ended).then(() => {

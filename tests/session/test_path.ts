@@ -60,6 +60,11 @@ export class TestPath implements TcpConnection {
     peer.#peer = this;
   }
 
+  /** What the other end has written, in order. */
+  get received(): readonly Uint8Array[] {
+    return this.#peer.written;
+  }
+
   /** How many bytes this end has written. */
   get writtenBytes(): number {
     return this.#sent;

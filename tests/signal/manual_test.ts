@@ -138,6 +138,22 @@ Deno.test("of many messages without a listener, the newest are kept", async () =
   assertEquals([received.length, received.at(-1)], [64, "199"]);
 });
 
+Deno.test("onEnd() learns how many messages led somewhere", async () => {
+  const message = encodeManualMessage({ topic: TOPIC, message: Uint8Array.of(1) });
+  for (
+    const [text, expected] of [["", 0], ["what?\n", 0], [message.slice(0, -3), 0], [
+      message,
+      1,
+    ]] as const
+  ) {
+    const ended = Promise.withResolvers<number>();
+    const lines = ReadableStream.from(text.split("\n"));
+    const transport = manualTransport({ write() {}, lines, onEnd: ended.resolve });
+    await using _signaling = await transport.open({ network });
+    assertEquals(await ended.promise, expected, text);
+  }
+});
+
 Deno.test("publish() and subscribe() reject once the connection is closed", async () => {
   const { signaling, shown } = await open();
   await signaling[Symbol.asyncDispose]();

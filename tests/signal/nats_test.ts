@@ -1,9 +1,10 @@
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { MalformedMessageError, NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import { type NatsBus, openNatsBus, parseNatsUrl } from "../../lib/signal/nats/bus.ts";
+import { type NatsBus, openNatsBus } from "../../lib/signal/nats/bus.ts";
+import { parseNatsUrl } from "../../lib/signal/nats/connection.ts";
 import {
   decodeNatsLine,
   decodeSignedMessage,
@@ -19,7 +20,9 @@ const KEY = "0123456789abcdef";
 
 Deno.test("messages of NATS have the documented layout", () => {
   const rows: [string, ReturnType<typeof decodeNatsLine>][] = [
-    ['INFO {"server_id":"a"}', { kind: "info" }],
+    ['INFO {"server_id":"a"}', { kind: "info", tls: "none" }],
+    ['INFO {"tls_available":true}', { kind: "info", tls: "available" }],
+    ['INFO {"tls_required":true,"tls_available":true} ', { kind: "info", tls: "required" }],
     ["PING", { kind: "ping" }],
     ["pong", { kind: "pong" }],
     ["+OK", { kind: "ok" }],
@@ -30,18 +33,29 @@ Deno.test("messages of NATS have the documented layout", () => {
   ];
   for (const [line, expected] of rows) assertEquals(decodeNatsLine(bytes(line)), expected, line);
   for (
-    const line of ["", "{}", "MSG", "MSG a 1", "MSG a x 1", "MSG a 1 -1", "MSG a 1 9999999999"]
+    const line of [
+      "",
+      "{}",
+      "INFO",
+      "INFO {",
+      "INFO null",
+      "MSG",
+      "MSG a 1",
+      "MSG a x 1",
+      "MSG a 1 -1",
+      "MSG a 1 9999999999",
+    ]
   ) {
     assertThrows(() => decodeNatsLine(bytes(line)), MalformedMessageError, undefined, line);
   }
   assertEquals(text(encodeNatsSubscribe("a", 1)), "SUB a 1\r\n");
   assertEquals(text(encodeNatsUnsubscribe(1)), "UNSUB 1\r\n");
   assertEquals(text(encodeNatsPublish("a", bytes("hi"))), "PUB a 2\r\nhi\r\n");
-  const connect = text(encodeNatsConnect({ user: "ann", password: 'p"w' }));
+  const connect = text(encodeNatsConnect({ user: "ann", password: 'p"w' }, { usesTls: true }));
   const [, json, rest] = /^CONNECT (.*)\r\n(.*\r\n)$/.exec(connect)!;
   assertEquals(rest, "PING\r\n");
-  const { user, pass, echo } = JSON.parse(json!);
-  assertEquals([user, pass, echo], ["ann", 'p"w', false]);
+  const { user, pass, echo, tls_required } = JSON.parse(json!);
+  assertEquals([user, pass, echo, tls_required], ["ann", 'p"w', false, true]);
 });
 
 Deno.test("decoders of NATS throw nothing but MalformedMessageError", () => {
@@ -70,14 +84,17 @@ Deno.test("decoders of NATS throw nothing but MalformedMessageError", () => {
 });
 
 Deno.test("parseNatsUrl() reads the login and the port, and does not repeat a password", () => {
-  assertEquals(parseNatsUrl("nats://[::1]"), { host: "::1", port: 4222, login: undefined });
-  assertEquals(parseNatsUrl("nats://a%40b:p%3Aw@n.example:1"), {
+  assertEquals(parseNatsUrl("nats://[::1]"), {
+    ...{ host: "::1", port: 4222, login: undefined, requiresTls: false },
+  });
+  assertEquals(parseNatsUrl("tls://a%40b:p%3Aw@n.example:1"), {
     host: "n.example",
     port: 1,
     login: { user: "a@b", password: "p:w" },
+    requiresTls: true,
   });
   for (
-    const url of ["tls://a", "nats://", "nats://a/b", "nats://u:secret@", "nats://u:secret@a/b"]
+    const url of ["wss://a", "nats://", "nats://a/b", "nats://u:secret@", "nats://u:secret@a/b"]
   ) {
     const error = assertThrows(() => parseNatsUrl(url), TypeError);
     assertEquals(error.message.includes("secret"), false, error.message);
@@ -138,6 +155,31 @@ Deno.test("a bus that cannot be opened says why", async () => {
   });
 });
 
+Deno.test("a login is not sent to a server that has no TLS where the URL asks for it", async () => {
+  const sent: string[] = [];
+  const open = (greeting: string, scheme = "tls") =>
+    withServer(() => Promise.resolve(), greeting, { scheme, sent });
+  const error = await assertRejects(() => open("INFO {}\r\n"), NetworkError, "offers none");
+  assertEquals(error.reason, "tls");
+  assertStringIncludes(error.remedy ?? "", "nats://");
+  // In the clear after the greeting: from someone between the two.
+  for (const scheme of ["tls", "nats"]) {
+    const greeting = 'INFO {"tls_required":true}\r\n+OK\r\n';
+    await assertRejects(() => open(greeting, scheme), MalformedMessageError, "without TLS");
+  }
+  // The simulation has no TLS.
+  await assertRejects(() => open('INFO {"tls_required":true}\r\n', "nats"), TypeError, "no TLS");
+  assertEquals(sent.join(""), "");
+});
+
+Deno.test("a server that stops in the middle of its greeting is left after five seconds", async () => {
+  await assertRejects(
+    () => withServer(() => Promise.resolve(), "INFO {"),
+    NetworkError,
+    "did not complete the greeting of NATS in time",
+  );
+});
+
 interface ScriptedServer {
   readonly bus: NatsBus;
   /** Sends the newest client something. */
@@ -150,6 +192,7 @@ interface ScriptedServer {
 async function withServer(
   job: (server: ScriptedServer) => Promise<void>,
   greeting = "INFO {}\r\n",
+  { scheme = "nats", sent: parts = [] }: { scheme?: string; sent?: string[] } = {},
 ): Promise<void> {
   await simulate(async ({ internet }) => {
     const host = internet.host("nats");
@@ -167,6 +210,7 @@ async function withServer(
           if (length === null) return connection.close();
           const part = String.fromCharCode(...buffer.subarray(0, length));
           sent += part;
+          parts.push(part);
           if (part.includes("PING\r\n")) await writeAll(connection, bytes("PONG\r\n"));
         }
       } catch (error) {
@@ -182,7 +226,7 @@ async function withServer(
     })();
     try {
       const { network } = internet.host("node");
-      const urls = [`nats://${host.addresses[0]}`];
+      const urls = [`${scheme}://${host.addresses[0]}`];
       await using bus = await openNatsBus({ network, urls, key: KEY });
       await job({
         bus,

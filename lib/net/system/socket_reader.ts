@@ -15,13 +15,21 @@ export class SocketReader {
     buffer: () => this.#buffer,
     callback: (length, buffer) => this.#accept(buffer.subarray(0, length)),
   };
-  #buffer = new Uint8Array(MIN_BUFFER_BYTES);
+  #buffer: Uint8Array<ArrayBuffer>;
   #unread: Uint8Array = NOTHING;
   #maxReadBytes = 0;
+  /** How many reads one after the other have needed no more than the smallest buffer. */
+  #smallReads = 0;
   #waiting: Waiting | undefined;
   #socket: net.Socket | undefined;
   #isAtEnd = false;
-  #failure: { readonly reason: unknown } | undefined;
+  /** Makes the error, which is rarely needed and has a stack: each connection ends, and few are read afterwards. */
+  #failure: (() => unknown) | undefined;
+
+  /** @param firstReadBytes the size of the first buffer. Default: small, for a server that has many clients */
+  constructor(firstReadBytes = MIN_BUFFER_BYTES) {
+    this.#buffer = new Uint8Array(firstReadBytes);
+  }
 
   /**
    * Starts reading.
@@ -33,7 +41,7 @@ export class SocketReader {
     this.#socket = socket;
     let failed: Error | undefined;
     socket.on("error", (error) => failed ??= error);
-    socket.on("close", () => this.fail(toFailure(failed)));
+    socket.on("close", () => this.#fail(() => toFailure(failed)));
     socket.on("end", () => {
       this.#isAtEnd = true;
       this.#settle(({ resolve }) => resolve(null));
@@ -49,7 +57,7 @@ export class SocketReader {
     this.#maxReadBytes = Math.max(this.#maxReadBytes, buffer.length);
     if (this.#unread.length > 0) return Promise.resolve(this.#take(buffer));
     if (this.#isAtEnd) return Promise.resolve(null);
-    if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure());
     return new Promise((resolve, reject) => this.#waiting = { buffer, resolve, reject });
   }
 
@@ -60,23 +68,24 @@ export class SocketReader {
     return this.#unread.slice();
   }
 
-  /** Rejects pending and future reads. Data that has arrived can still be read. */
-  fail(reason: unknown): void {
-    this.#failure ??= { reason };
-    this.#settle(({ reject }) => reject(reason));
-  }
-
   /** Discards unread data, and rejects pending and future reads. */
-  close(reason: unknown): void {
+  close(toReason: () => unknown): void {
     this.#unread = NOTHING;
     this.#isAtEnd = false;
     this.#failure = undefined;
-    this.fail(reason);
+    this.#fail(toReason);
+  }
+
+  /** Rejects pending and future reads. Data that has arrived can still be read. */
+  #fail(toReason: () => unknown): void {
+    this.#failure ??= toReason;
+    this.#settle(({ reject }) => reject(toReason()));
   }
 
   /** Takes what the socket has read; `false` pauses the socket. */
   #accept(data: Uint8Array): boolean {
     if (data.length === this.#buffer.length) this.#growBuffer();
+    else this.#shrinkBuffer(data.length);
     this.#unread = data;
     this.#settle(({ resolve, buffer }) => resolve(this.#copyTo(buffer)));
     return this.#unread.length === 0;
@@ -110,6 +119,16 @@ export class SocketReader {
     const wanted = Math.min(this.#buffer.length, this.#maxReadBytes) * BUFFER_GROWTH;
     const length = Math.min(wanted, MAX_BUFFER_BYTES);
     if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
+    this.#smallReads = 0;
+  }
+
+  /** A connection that was busy and carries keep-alives now needs little. */
+  #shrinkBuffer(length: number): void {
+    const isSmall = length <= MIN_BUFFER_BYTES && this.#buffer.length > MIN_BUFFER_BYTES;
+    this.#smallReads = isSmall ? this.#smallReads + 1 : 0;
+    if (this.#smallReads < SMALL_READS) return;
+    this.#buffer = new Uint8Array(MIN_BUFFER_BYTES);
+    this.#smallReads = 0;
   }
 }
 
@@ -146,6 +165,9 @@ const NOTHING = new Uint8Array(0);
 
 /** Chosen by us: small, because each of ten thousand clients of a server has one, and most of them are idle. */
 const MIN_BUFFER_BYTES = 512;
+
+/** Chosen by us: a transfer rarely has so many in a row, and a connection that is idle has them within 20 s. */
+const SMALL_READS = 4;
 
 /** Chosen by us: a read that fills the buffer makes the next one larger by this factor. */
 const BUFFER_GROWTH = 8;

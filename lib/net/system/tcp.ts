@@ -33,7 +33,7 @@ export async function connectTcp(
   requireNet(action("connect to", remote), remote.ip, remote.port);
   if (local !== undefined) requireNet(action("connect from", local), local.ip, local.port);
   signal?.throwIfAborted();
-  const reader = new SocketReader();
+  const reader = new SocketReader(options.firstReadBytes);
   const { promise: connected, resolve, reject } = Promise.withResolvers<void>();
   const onAbort = () => reject(signal?.reason);
   let socket: net.Socket | undefined;
@@ -91,10 +91,13 @@ export async function listenTcp(
  *
  * @param socket must not have started to read; taken over
  */
-function acceptedConnection(socket: net.Socket): TcpConnection | undefined {
+function acceptedConnection(
+  socket: net.Socket,
+  { firstReadBytes }: ListenTcpOptions,
+): TcpConnection | undefined {
   const ends = endsOf(socket); // read at once: the peer may reset the connection at any moment
   if (ends === undefined) return void socket.destroy();
-  const reader = new SocketReader();
+  const reader = new SocketReader(firstReadBytes);
   return new SystemTcpConnection(withReader(socket, reader), reader, ends);
 }
 
@@ -218,7 +221,7 @@ class SystemTcpConnection implements TcpConnection {
   #end(end: () => void): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#reader.close(this.#failure("read from"));
+    this.#reader.close(() => this.#failure("read from"));
     end();
   }
 
@@ -301,7 +304,7 @@ class SystemTcpListener implements TcpListener {
   #attend(server: net.Server): void {
     server.on("connection", (socket) => {
       this.#handle({ kind: "accepted" });
-      const connection = acceptedConnection(socket);
+      const connection = acceptedConnection(socket, this.#options);
       if (connection !== undefined && !this.#accepted.push(connection)) connection.reset();
     });
   }

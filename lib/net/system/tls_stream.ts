@@ -200,7 +200,7 @@ class TlsConnection implements TcpConnection {
   #end(end: () => void): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#reader.close(this.#failure("read from"));
+    this.#reader.close(() => this.#failure("read from"));
     end();
     this.#connection.close();
   }

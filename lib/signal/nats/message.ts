@@ -3,7 +3,7 @@
  * ASCII that end with CR LF, and payloads of announced lengths. And what the nodes of a rendezvous put into a payload.
  *
  * ```text
- * INFO {...}                          the server's, first
+ * INFO {...}                          the server's, first; then, if it requires TLS, the handshake
  * CONNECT {...}                       the client's, then PING
  * SUB subject id    UNSUB id
  * PUB subject length CRLF payload
@@ -19,7 +19,9 @@ import { malformed } from "../../base/errors.ts";
 
 /** What a server sends. Others, of later versions, decode to `unknown`. */
 export type NatsServerMessage =
-  | { readonly kind: "info" | "ping" | "pong" | "ok" | "unknown" }
+  | { readonly kind: "ping" | "pong" | "ok" | "unknown" }
+  /** What the server says of itself: whether clients have to speak TLS, may, or cannot. */
+  | { readonly kind: "info"; readonly tls: "required" | "available" | "none" }
   | { readonly kind: "error"; readonly reason: string }
   /** The payload follows, and CR LF. */
   | { readonly kind: "message"; readonly id: number; readonly length: number };
@@ -40,7 +42,7 @@ export function decodeNatsLine(line: Uint8Array): NatsServerMessage {
   const [, verb, rest] = /^([A-Za-z+-]+)[ \t]*(.*)$/.exec(text) ?? [];
   switch (verb?.toUpperCase()) {
     case "INFO":
-      return { kind: "info" };
+      return { kind: "info", tls: tlsIn(rest!) };
     case "PING":
       return { kind: "ping" };
     case "PONG":
@@ -61,11 +63,30 @@ export function decodeNatsLine(line: Uint8Array): NatsServerMessage {
   }
 }
 
+function tlsIn(json: string): "required" | "available" | "none" {
+  let info: unknown;
+  try {
+    info = JSON.parse(json);
+  } catch (cause) {
+    throw malformed("NATS line", "INFO is not JSON", cause);
+  }
+  if (typeof info !== "object" || info === null) {
+    throw malformed("NATS line", "INFO is not a JSON object");
+  }
+  const { tls_required, tls_available } = info as Record<string, unknown>;
+  if (tls_required === true) return "required";
+  return tls_available === true ? "available" : "none";
+}
+
 /** The bytes with which a client starts. Its own messages do not come back to it. */
-export function encodeNatsConnect(login: NatsLogin | undefined): Uint8Array<ArrayBuffer> {
+export function encodeNatsConnect(
+  login: NatsLogin | undefined,
+  { usesTls }: { readonly usesTls: boolean },
+): Uint8Array<ArrayBuffer> {
   const options = {
     ...{ verbose: false, pedantic: false, echo: false, lang: "deno", version: "1", protocol: 1 },
     name: "punchline",
+    tls_required: usesTls,
     user: login?.user,
     pass: login?.password,
   };

@@ -16,6 +16,7 @@
 import { toBase64url } from "../../base/bytes.ts";
 import { Pacer } from "../../base/rate_limiter.ts";
 import type { ReleasedConnection } from "../../net/network.ts";
+import type { SourceCounts } from "../../net/source.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
 import { encodeWebSocketFrame, prependHeader } from "../websocket/frame.ts";
 import {
@@ -99,13 +100,17 @@ export class RendezvousRelay {
   constructor(
     limits: RelayLimits,
     onRefused: (why: RelayRefusal, ip: string) => void = () => {},
-    { places, nodes }: { places?: RelayPlaces; nodes?: RelayNodes } = {},
+    { places, nodes, counts }: {
+      places?: RelayPlaces;
+      nodes?: RelayNodes;
+      counts?: SourceCounts;
+    } = {},
   ) {
     this.#onRefused = onRefused;
     this.#places = places;
     this.#nodes = nodes;
     this.#limits = limits;
-    this.#pairs = new RelayPairs(limits);
+    this.#pairs = new RelayPairs(limits, counts);
     const perSecond = limits.allRelaysBytesPerSecond;
     this.#pacer = new Pacer({ burst: Math.max(perSecond * BURST_S, MAX_RELAYED_BYTES), perSecond });
   }

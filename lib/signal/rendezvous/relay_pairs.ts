@@ -4,7 +4,7 @@
  * @module
  */
 
-import { sourceKeys } from "../../net/source.ts";
+import { LocalSourceCounts, type SourceCounts, sourceKeys } from "../../net/source.ts";
 
 /** How many connections a relay joins. */
 export interface RelayPairLimits {
@@ -28,11 +28,13 @@ export class RelayPairs<M> {
   readonly #limits: RelayPairLimits;
   readonly #byToken = new Map<string, Pair<M>>();
   readonly #byMember = new Map<M, Pair<M>>();
-  readonly #perSource = new Map<string, number>();
+  readonly #perSource: SourceCounts;
   #whole = 0;
 
-  constructor(limits: RelayPairLimits) {
+  /** @param perSource counts of several threads, if there are any */
+  constructor(limits: RelayPairLimits, perSource: SourceCounts = new LocalSourceCounts()) {
     this.#limits = limits;
+    this.#perSource = perSource;
   }
 
   /** How many pairs there are. */
@@ -57,11 +59,13 @@ export class RelayPairs<M> {
     const source = relaySource(ip);
     const isCounted = pair?.sources.has(source) ?? false;
     const { maxRelays, maxRelaysPerSource } = this.#limits;
-    if (!isCounted && this.#count(source) >= maxRelaysPerSource) {
+    if (!isCounted && !this.#perSource.take(source, maxRelaysPerSource)) {
       return { kind: "refused", why: "source-full" };
     }
-    if (this.#whole >= maxRelays) return { kind: "refused", why: "relay-full" };
-    if (!isCounted) this.#perSource.set(source, this.#count(source) + 1);
+    if (this.#whole >= maxRelays) {
+      if (!isCounted) this.#perSource.release(source);
+      return { kind: "refused", why: "relay-full" };
+    }
     return pair === undefined
       ? this.#wait(token, member, source)
       : this.#complete(pair, member, source);
@@ -74,11 +78,7 @@ export class RelayPairs<M> {
     if (pair.members.length === 2) this.#whole--;
     this.#byToken.delete(pair.token);
     for (const each of pair.members) this.#byMember.delete(each);
-    for (const source of pair.sources) {
-      const left = this.#count(source) - 1;
-      if (left === 0) this.#perSource.delete(source);
-      else this.#perSource.set(source, left);
-    }
+    for (const source of pair.sources) this.#perSource.release(source);
     return pair.members.find((each) => each !== member);
   }
 
@@ -99,7 +99,7 @@ export class RelayPairs<M> {
     for (const pair of this.#byToken.values()) {
       if (pair.members.length === 2) continue;
       const [source] = pair.sources;
-      const count = this.#count(source!);
+      const count = this.#perSource.count(source!);
       if (count > most) [least, most] = [pair, count];
     }
     return least!;
@@ -113,10 +113,6 @@ export class RelayPairs<M> {
     this.#whole++;
     return { kind: "joined", peer: peer! };
   }
-
-  #count(source: string): number {
-    return this.#perSource.get(source) ?? 0;
-  }
 }
 
 interface Pair<M> {
@@ -125,8 +121,8 @@ interface Pair<M> {
   readonly sources: Set<string>;
 }
 
-/** A home may have all of an IPv6 /56. */
+/** A home may have all of an IPv6 /56. Its connections may be counted in the same place. */
 function relaySource(ip: string): string {
   const keys = sourceKeys(ip);
-  return keys[1] ?? keys[0]!;
+  return `relay ${keys[1] ?? keys[0]}`;
 }

@@ -13,7 +13,7 @@ import { type IpPrefix, parseIpPrefix } from "../../net/ip_prefix.ts";
 import { sortConnection, type SortedConnection } from "../../net/demultiplexer.ts";
 import type { Network, TcpConnection, TcpListener, TlsAcceptor } from "../../net/network.ts";
 import { shortageLogger } from "../../net/shortage.ts";
-import { ConnectionCounts, type ConnectionLimits } from "../../net/source.ts";
+import { ConnectionCounts, type ConnectionLimits, type SourceCounts } from "../../net/source.ts";
 import { AccessKey } from "./access_key.ts";
 import type { RendezvousBus } from "./bus.ts";
 import { FairTurns, type TurnLimits } from "./fair_turns.ts";
@@ -71,6 +71,8 @@ export interface RendezvousOptions {
   readonly nodeHost?: string;
   /** Where the relay's pairs meet, if other threads serve the same port. Default: here. */
   readonly relayPlaces?: RelayPlaces;
+  /** What each source has in all threads, if there are several. Default: counted here. */
+  readonly sourceCounts?: SourceCounts;
   /** Whether other servers of this program listen on the same port (SO_REUSEPORT). Default: `false`. */
   readonly sharesPort?: boolean;
   /** Receives non-fatal diagnostics, such as a shortage of file descriptors. */
@@ -160,7 +162,7 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     admits,
     reusePort: options.sharesPort,
   });
-  const { tls, serveStun, bus, relayPlaces } = options;
+  const { tls, serveStun, bus, relayPlaces, sourceCounts } = options;
   return new Server(listener, {
     proxies,
     limits,
@@ -171,6 +173,7 @@ export async function serveRendezvous(options: RendezvousOptions): Promise<Rende
     serveStun,
     bus,
     relayPlaces,
+    sourceCounts,
     nodes,
     logger,
   });
@@ -207,14 +210,14 @@ class Server implements RendezvousServer {
     this.#proxies = proxies;
     this.#limits = limits;
     this.#accessKey = accessKey;
-    this.#counts = new ConnectionCounts(limits);
+    this.#counts = new ConnectionCounts(limits, parts.sourceCounts);
     this.#turns = turns;
     const { bus } = parts;
     this.#rooms = { rooms: new RendezvousRooms(limits), remote: bus && new RemoteRooms(bus) };
     this.#topics = { topics: TopicSubscriber.topics(limits, bus), bus };
     const onRefused = (why: string, from: string) => this.#countRefusal(why, from);
-    const { relayPlaces: places, nodes } = parts;
-    this.#relay = new RendezvousRelay(limits, onRefused, { places, nodes });
+    const { relayPlaces: places, sourceCounts: counts, nodes } = parts;
+    this.#relay = new RendezvousRelay(limits, onRefused, { places, nodes, counts });
     this.finished = this.#serve();
   }
 
@@ -421,6 +424,7 @@ interface ServerParts {
   readonly serveStun: RendezvousOptions["serveStun"];
   readonly bus: RendezvousBus | undefined;
   readonly relayPlaces: RelayPlaces | undefined;
+  readonly sourceCounts: SourceCounts | undefined;
   readonly nodes: RelayNodes | undefined;
 }
 

@@ -1,0 +1,149 @@
+// deno-lint-ignore-file no-console -- what it prints is its result
+/**
+ * How fast `connect` and `listen` pass on a gigabyte from stdin to stdout, against a session over Noise between two
+ * processes in the same run. Loopback, without a file or a terminal.
+ *
+ *     deno run -A bench/pipe_bench.ts
+ *
+ * @module
+ */
+
+import type { TcpConnection } from "../lib/net/network.ts";
+import { systemNetwork } from "../lib/net/system.ts";
+import { generateKeyPair, KeyPair } from "../lib/noise/handshake.ts";
+import { secureConnection } from "../lib/noise/secure_connection.ts";
+import { StreamSession } from "../lib/session/streams.ts";
+import { serveRendezvous } from "../lib/signal/rendezvous/server.ts";
+import { median } from "./median.ts";
+
+async function measure(): Promise<void> {
+  await using rendezvous = await serveRendezvous({
+    network: systemNetwork,
+    local: { ip: "127.0.0.1", port: 0 },
+  });
+  const [sessions, pipes]: [number[], number[]] = [[], []];
+  for (let i = 0; i < ROUNDS; i++) {
+    sessions.push(await measureSession());
+    pipes.push(await measurePipe(rendezvous.url));
+  }
+  const ratio = median(pipes.map((rate, index) => rate / sessions[index]!));
+  console.log(JSON.stringify({
+    sessionMegabytesPerSecond: Math.round(median(sessions)),
+    pipeMegabytesPerSecond: Math.round(median(pipes)),
+    ratio: Math.round(ratio * 100) / 100,
+  }));
+}
+
+async function measureSession(): Promise<number> {
+  const receiver = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--unstable-net", import.meta.filename!, "receive"],
+    stdout: "piped",
+  }).spawn();
+  try {
+    const line = await receiver.stdout.getReader({ mode: "byob" })
+      .read(new Uint8Array(5), { min: 5 });
+    const port = Number(new TextDecoder().decode(line.value));
+    const connection = await systemNetwork.connectTcp({ ip: "127.0.0.1", port });
+    using session = await overNoise(connection, "controlling");
+    const data = new Uint8Array(65_536);
+    const startMs = performance.now();
+    for (let sent = 0; sent < BYTES; sent += data.length) await session.write(data);
+    await session.closeWrite();
+    await session.read(data); // all has arrived
+    return BYTES / 1000 / (performance.now() - startMs);
+  } finally {
+    receiver.kill();
+    await receiver.status;
+  }
+}
+
+/** From the moment when `listen` has its connection until it has written everything. */
+async function measurePipe(rendezvous: string): Promise<number> {
+  const run = [Deno.execPath(), "run", "--quiet", "-A", "--config", CONFIG, CLI].join(" ");
+  const options = `--rendezvous ${rendezvous} --no-code`;
+  const listen = new Deno.Command("sh", {
+    args: ["-c", `exec ${run} listen ${options} </dev/null >/dev/null`],
+    stderr: "piped",
+  }).spawn();
+  const printed = new Printed(listen.stderr);
+  const ticket = await printed.until(/(punchline:[\w-]{60,})/);
+  const connect = new Deno.Command("sh", {
+    args: [
+      "-c",
+      `head -c ${BYTES} /dev/zero | ${run} connect ${ticket} --rendezvous ${rendezvous}`,
+    ],
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  await printed.until(/(Connected)/);
+  const startMs = performance.now();
+  await listen.status;
+  const rate = BYTES / 1000 / (performance.now() - startMs);
+  await connect.status;
+  return rate;
+}
+
+async function receive(): Promise<void> {
+  using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  Deno.stdout.writeSync(new TextEncoder().encode(`${listener.local.port}`.padStart(5)));
+  const session = await overNoise(await listener.accept(), "controlled");
+  const buffer = new Uint8Array(65_536);
+  while (await session.read(buffer) !== null);
+  await session.closeWrite();
+  await session.finished;
+}
+
+async function overNoise(
+  connection: TcpConnection,
+  role: "controlling" | "controlled",
+): Promise<StreamSession> {
+  const isInitiator = role === "controlling";
+  const path = await secureConnection(connection, {
+    pattern: "IK",
+    role: isInitiator ? "initiator" : "responder",
+    signal: AbortSignal.timeout(10_000),
+    staticKey: isInitiator ? generateKeyPair() : RECEIVER_KEY,
+    remoteStaticKey: isInitiator ? RECEIVER_KEY.publicKey : undefined,
+  });
+  const session = new StreamSession({ role });
+  await session.attach(path);
+  return session;
+}
+
+/** What a process prints. */
+class Printed {
+  #text = "";
+  #changed = Promise.withResolvers<void>();
+
+  constructor(stream: ReadableStream<Uint8Array<ArrayBuffer>>) {
+    this.#read(stream);
+  }
+
+  async until(expression: RegExp): Promise<string> {
+    for (;;) {
+      const found = expression.exec(this.#text);
+      if (found !== null) return found[1]!;
+      await this.#changed.promise;
+    }
+  }
+
+  async #read(stream: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      this.#text += text;
+      this.#changed.resolve();
+      this.#changed = Promise.withResolvers();
+    }
+  }
+}
+
+const CLI = new URL("../cli.ts", import.meta.url).pathname;
+const CONFIG = new URL("../deno.json", import.meta.url).pathname;
+const RECEIVER_KEY = new KeyPair(new Uint8Array(32).fill(0x42));
+const BYTES = 2 ** 30;
+const ROUNDS = 3;
+
+if (Deno.args[0] === "receive") await receive();
+else {
+  await measure();
+  Deno.exit(); // some connections are still closing
+}

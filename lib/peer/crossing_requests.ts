@@ -1,0 +1,173 @@
+/**
+ * Two peers that request a connection to each other at once get one: that of the peer with the lower key. Its request is
+ * accepted for the other's, which is cancelled. Carries out what {@linkcode stepCrossing} decides.
+ *
+ * @module
+ */
+
+import { equalBytes } from "../base/bytes.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
+import { TaskGroup } from "../base/tasks.ts";
+import { ResettableTimer } from "../base/timers.ts";
+import type { PeerConnection } from "./connection.ts";
+import {
+  type CrossingEvent,
+  type CrossingState,
+  HELD_MS,
+  stepCrossing,
+} from "./crossing_requests_engine.ts";
+import type { IncomingConnection } from "./incoming.ts";
+import { REJECTION_CODES } from "./rejection.ts";
+
+/** How a dial is started. */
+export interface DialHooks {
+  readonly signal: AbortSignal | undefined;
+  /** Called when the other side has answered the request. */
+  readonly onAnswered?: () => void;
+}
+
+/** Requests a connection. */
+type Dial = (hooks: DialHooks) => Promise<PeerConnection>;
+
+/** What a peer dials, and the requests that cross it. */
+export class CrossingRequests {
+  readonly #ownKey: Uint8Array;
+  readonly #protocol: string;
+  readonly #show: (incoming: IncomingConnection) => boolean;
+  readonly #dials = new Set<CrossedDial>();
+
+  /**
+   * @param options.protocol what this side asks for
+   * @param options.show shows a request to the application, which decides about it; returns whether there was room
+   */
+  constructor(
+    ownKey: Uint8Array,
+    { protocol, show }: Pick<CrossedDialOptions, "protocol" | "show">,
+  ) {
+    this.#ownKey = ownKey;
+    this.#protocol = protocol;
+    this.#show = show;
+  }
+
+  /**
+   * Connects to a peer, by this side's request or by one of that peer's that crosses it.
+   *
+   * @throws as `dial`, and {@linkcode IncomingConnection.accept}
+   */
+  async connect(
+    remoteKey: Uint8Array,
+    dial: Dial,
+    signal: AbortSignal | undefined,
+  ): Promise<PeerConnection> {
+    const isOwnKeyLower = isLess(this.#ownKey, remoteKey);
+    const crossed = new CrossedDial({
+      remoteKey,
+      protocol: this.#protocol,
+      isOwnKeyLower,
+      show: this.#show,
+    });
+    this.#dials.add(crossed);
+    try {
+      return await crossed.connect(dial, signal);
+    } catch (error) {
+      if (signal?.aborted || !crossed.hasMet || !isGivenUp(error)) throw error;
+      return await dial({ signal });
+    } finally {
+      this.#dials.delete(crossed);
+    }
+  }
+
+  /** Takes a request of another peer; returns whether there was room. */
+  take(incoming: IncomingConnection): boolean {
+    const { remoteKey } = incoming;
+    const crossed = [...this.#dials].find((each) => each.isCrossedBy(incoming));
+    if (crossed === undefined || equalBytes(remoteKey, this.#ownKey)) return this.#show(incoming);
+    crossed.meet(incoming);
+    return true;
+  }
+
+  /** Forgets a request whose other side has given up. */
+  withdraw(incoming: IncomingConnection): void {
+    for (const crossed of this.#dials) crossed.withdraw(incoming);
+  }
+}
+
+interface CrossedDialOptions {
+  readonly remoteKey: Uint8Array;
+  readonly protocol: string;
+  readonly isOwnKeyLower: boolean;
+  readonly show: (incoming: IncomingConnection) => boolean;
+}
+
+/** One dial, and the request that crosses it. */
+class CrossedDial {
+  /** Whether a request of the other side has crossed it. */
+  hasMet = false;
+  readonly #options: CrossedDialOptions;
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
+  readonly #accepting = Promise.withResolvers<IncomingConnection>();
+  #state: CrossingState = "dialling";
+  #met: IncomingConnection | undefined;
+
+  constructor(options: CrossedDialOptions) {
+    this.#options = options;
+  }
+
+  isCrossedBy({ remoteKey, protocol }: IncomingConnection): boolean {
+    return this.#state === "dialling" && protocol === this.#options.protocol &&
+      equalBytes(remoteKey, this.#options.remoteKey);
+  }
+
+  async connect(dial: Dial, signal: AbortSignal | undefined): Promise<PeerConnection> {
+    const { promise: dialled, resolve, reject } = Promise.withResolvers<PeerConnection>();
+    await using dialling = new TaskGroup(reject);
+    dialling.run(async (stopped) => {
+      const either = signal === undefined ? stopped : AbortSignal.any([stopped, signal]);
+      const onAnswered = () => this.#dispatch({ kind: "answered" });
+      try {
+        const connection = await dial({ signal: either, onAnswered });
+        if (stopped.aborted) connection.reset();
+        else resolve(connection);
+      } catch (error) {
+        this.#dispatch({ kind: signal?.aborted ? "aborted" : "failed" });
+        if (this.#state !== "accepting") throw error;
+      }
+    });
+    const first = await Promise.race([dialled, this.#accepting.promise]);
+    if (!("accept" in first)) return first;
+    await dialling.stop(new NetworkError("Cannot dial: the other side does", "closed"));
+    return await first.accept({ signal });
+  }
+
+  meet(incoming: IncomingConnection): void {
+    this.hasMet = true;
+    this.#met = incoming;
+    this.#dispatch({ kind: "met", isOwnKeyLower: this.#options.isOwnKeyLower });
+  }
+
+  withdraw(incoming: IncomingConnection): void {
+    if (this.#met === incoming) this.#dispatch({ kind: "withdrawn" });
+  }
+
+  #dispatch(event: CrossingEvent): void {
+    const { state, action } = stepCrossing(this.#state, event);
+    this.#state = state;
+    if (state !== "holding") this.#timer.clear();
+    else if (!this.#timer.isSet) this.#timer.set(HELD_MS);
+    if (action === "accept") this.#accepting.resolve(this.#met!);
+    else if (action === "refuse") this.#met!.refuse("busy");
+    else if (action === "show" && !this.#options.show(this.#met!)) this.#met!.refuse("busy");
+  }
+}
+
+/** Whether the other side has given its request up at the same moment, or has accepted one of this side's before. */
+function isGivenUp(error: unknown): boolean {
+  return error instanceof NetworkError && error.reason === "reset" ||
+    error instanceof RefusedError && error.code === REJECTION_CODES.busy;
+}
+
+/** Whether one key is lower than the other, as a number. */
+function isLess(one: Uint8Array, other: Uint8Array): boolean {
+  const index = one.findIndex((byte, index) => byte !== other[index]);
+  return index >= 0 && one[index]! < other[index]!;
+}

@@ -1,0 +1,102 @@
+/**
+ * Unix sockets of the system. Deno's permission for them names an absolute path, so these run in a process of their own:
+ * see `unix_test.ts`.
+ *
+ * @module
+ */
+
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { NetworkError } from "../../lib/base/errors.ts";
+import { connectUnix, listenUnix } from "../../lib/net/system/unix.ts";
+import { withScratch } from "../cli/command.ts";
+import { readAll } from "../session/fixtures.ts";
+
+Deno.test("a Unix socket carries bytes both ways, and only its owner may connect", () =>
+  withScratch(async (folder) => {
+    const path = `${folder}/socket`;
+    using listener = await listenUnix(path);
+    assertEquals((await Deno.lstat(path)).mode! & 0o777, 0o600);
+    assertEquals(names(folder), ["socket"]); // nothing else is left behind
+    using client = await connectUnix(path);
+    using service = await listener.accept();
+    await client.write(HELLO);
+    await client.closeWrite();
+    assertEquals(await readAll(service), HELLO);
+    await service.write(HELLO);
+    service.close();
+    assertEquals(await readAll(client), HELLO);
+    listener.close();
+    assertEquals(names(folder), []);
+    await assertRejects(() => listener.accept(), NetworkError, "closed");
+  }));
+
+Deno.test("listenUnix() replaces a socket of its own that nothing listens at any more", () =>
+  withScratch(async (folder) => {
+    const path = `${folder}/socket`;
+    leaveDead(path, 0o600);
+    using listener = await listenUnix(path);
+    using _client = await connectUnix(path);
+    using _service = await listener.accept();
+  }));
+
+for (
+  const [what, why, leave] of [
+    ["a file", "it is not a socket", (path) => Deno.writeTextFileSync(path, "mine")],
+    ["a folder", "it is not a socket", (path) => Deno.mkdirSync(path)],
+    ["the dead socket of another program", "not one of this user's", (path) => {
+      leaveDead(path, 0o755);
+    }],
+  ] as [string, string, (path: string) => void][]
+) {
+  Deno.test(`listenUnix() leaves ${what} alone`, () =>
+    withScratch(async (folder) => {
+      const path = `${folder}/socket`;
+      leave(path);
+      const { ino } = Deno.lstatSync(path);
+      const error = await assertRejects(() => listenUnix(path), NetworkError, why);
+      assertEquals([error.reason, Deno.lstatSync(path).ino], ["address-in-use", ino]);
+      assertEquals(names(folder), ["socket"]);
+    }));
+}
+
+Deno.test("listenUnix() leaves a socket alone at which something listens, and close() one that is not its own", () =>
+  withScratch(async (folder) => {
+    const path = `${folder}/socket`;
+    using listener = await listenUnix(path);
+    await assertRejects(() => listenUnix(path), NetworkError, "another program listens there");
+    Deno.removeSync(path);
+    using other = await listenUnix(path);
+    listener.close();
+    using _client = await connectUnix(path);
+    using _service = await other.accept();
+  }));
+
+Deno.test("connectUnix() says that nothing listens, or that the path may not be used", () =>
+  withScratch(async (folder) => {
+    const absent = await assertRejects(() => connectUnix(`${folder}/absent`), NetworkError);
+    assertEquals([absent.reason, absent.message.endsWith("no such socket")], ["refused", true]);
+    leaveDead(`${folder}/dead`, 0o600);
+    const dead = await assertRejects(() => connectUnix(`${folder}/dead`), NetworkError);
+    assertEquals(dead.reason, "refused");
+    for (const call of [connectUnix, listenUnix]) {
+      const forbidden = await assertRejects(() => call("/punchline-forbidden"), NetworkError);
+      assertEquals(forbidden.reason, "not-permitted");
+      assertMatch(forbidden.message, /--allow-write is not granted for it$/);
+    }
+    await assertRejects(() => listenUnix(`${folder}/${"x".repeat(300)}`), NetworkError);
+    assertEquals(names(folder), ["dead"]);
+  }));
+
+/** As a program does that was killed: Deno removes the socket where it was bound. */
+function leaveDead(path: string, mode: number): void {
+  const listener = Deno.listen({ transport: "unix", path: `${path}2` });
+  Deno.chmodSync(`${path}2`, mode);
+  Deno.renameSync(`${path}2`, path);
+  listener.close();
+}
+
+function names(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].map(({ name }) => name);
+}
+
+const HELLO = new TextEncoder().encode("hello");

@@ -1,0 +1,179 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { RefusedError } from "../../lib/base/errors.ts";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
+import {
+  type CrossingEvent,
+  type CrossingState,
+  HELD_MS,
+  stepCrossing,
+} from "../../lib/peer/crossing_requests_engine.ts";
+import type { Peer } from "../../lib/peer/peer.ts";
+import { inPeerScene, type PeerScene } from "../scenes/peer_scene.ts";
+
+/** What happens, and what follows. */
+const CASES: Readonly<Record<string, readonly (readonly [CrossingEvent, string])[]>> = {
+  "the peer with the higher key accepts the other's request for its own": [
+    [met(false), "accepting accept"],
+    [{ kind: "failed" }, "accepting"],
+    [met(false), "accepting"],
+  ],
+  "the peer with the lower key waits for the answer to its own": [
+    [met(true), "holding"],
+    [met(true), "holding"],
+    [{ kind: "answered" }, "settled refuse"],
+    [{ kind: "failed" }, "settled"],
+  ],
+  "it accepts the other's if its own gets no answer in time": [
+    [met(true), "holding"],
+    [{ kind: "time" }, "accepting accept"],
+    [{ kind: "answered" }, "accepting"],
+  ],
+  "or fails": [
+    [met(true), "holding"],
+    [{ kind: "failed" }, "accepting accept"],
+  ],
+  "the application decides about the other's if it has given its own up": [
+    [met(true), "holding"],
+    [{ kind: "aborted" }, "settled show"],
+  ],
+  "one that is given up makes room for another": [
+    [met(true), "holding"],
+    [{ kind: "withdrawn" }, "dialling"],
+    [met(true), "holding"],
+  ],
+  "after the answer, a request is one of its own": [
+    [{ kind: "answered" }, "settled"],
+    [met(false), "settled"],
+  ],
+};
+
+for (const [name, steps] of Object.entries(CASES)) {
+  Deno.test(`crossing requests: ${name}`, () => {
+    let state: CrossingState = "dialling";
+    for (const [event, expected] of steps) {
+      const step = stepCrossing(state, event);
+      state = step.state;
+      assertEquals([step.state, step.action].filter(Boolean).join(" "), expected, event.kind);
+    }
+  });
+}
+
+for (const laterMs of [0, 20, 45]) {
+  Deno.test(`two peers that dial each other ${laterMs} ms apart keep one connection, the lower key's`, () =>
+    inPeerScene({}, async ({ a, b, open }) => {
+      await using alice = await open(a, { listen: true });
+      await using bob = await open(b, { listen: true });
+      const visitors: PeerConnection[] = [];
+      for (const peer of [alice, bob]) peer.serve((connection) => void visitors.push(connection));
+      for (const [one, other] of [[alice, bob], [bob, alice]] as const) {
+        const first = one.connect(other.ticket);
+        await new Promise((resolve) => setTimeout(resolve, laterMs));
+        const [here, there] = await Promise.all([first, other.connect(one.ticket)]);
+        assertEquals([one.connections, other.connections], [[here], [there]]);
+        const isOneLower = lower(one, other);
+        assertEquals([here.isControlling, there.isControlling], [isOneLower, !isOneLower]);
+        await assertCarries(here, there);
+        await Promise.all([here, there].map((each) => each[Symbol.asyncDispose]()));
+      }
+      assertEquals(visitors, []); // each belongs to whoever has called connect()
+    }));
+}
+
+Deno.test("if only the higher key's request gets through, both keep that", () =>
+  inPeerScene({}, async (scene) => {
+    await using low = await openLower(scene);
+    const { high } = low;
+    low.low.serve(() => {});
+    high.serve(() => {});
+    const heard = high.connect(low.low.ticket);
+    const dialling = low.low.connect(high.ticket);
+    const dropped = low.dropRequestsTo(high);
+    setTimeout(() => dropped[Symbol.dispose](), HELD_MS + 1000);
+    const [there, here] = await Promise.all([heard, dialling]);
+    assertEquals([here.isControlling, there.isControlling], [false, true]);
+    await assertCarries(here, there);
+    assertEquals([low.low.connections.length, high.connections.length], [1, 1]);
+    await Promise.all([here, there].map((each) => each[Symbol.asyncDispose]()));
+  }));
+
+Deno.test("a dial that is aborted leaves a crossing request to the application", () =>
+  inPeerScene({}, async (scene) => {
+    await using low = await openLower(scene);
+    const { high } = low;
+    const leaving = new AbortController();
+    const visits = Promise.withResolvers<PeerConnection>();
+    low.low.serve(async (connection) => {
+      visits.resolve(connection);
+      await connection.finished;
+    });
+    const dropped = low.dropRequestsTo(high);
+    const dialling = low.low.connect(high.ticket, { signal: leaving.signal });
+    const heard = high.connect(low.low.ticket);
+    setTimeout(() => leaving.abort(new Error("gone")), 600);
+    await assertRejects(() => dialling, Error, "gone");
+    dropped[Symbol.dispose]();
+    const [there, here] = await Promise.all([heard, visits.promise]);
+    await assertCarries(here, there);
+    await there[Symbol.asyncDispose]();
+  }));
+
+Deno.test("peers of different protocols do not take each other's requests for their own", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: true, protocol: "one" });
+    await using bob = await open(b, { listen: true, protocol: "two" });
+    const dials = [alice.connect(bob.ticket), bob.connect(alice.ticket)];
+    for (const dial of dials) await assertRejects(() => dial, RefusedError);
+  }));
+
+interface LowerScene extends AsyncDisposable {
+  readonly low: Peer;
+  readonly high: Peer;
+  /** Loses what is published under the topics of a peer's ticket. */
+  dropRequestsTo(peer: Peer): Disposable;
+}
+
+/** Two peers that listen, by the order of their keys. */
+async function openLower({ a, b, hub, open }: PeerScene): Promise<LowerScene> {
+  const before = new Set(hub.subscribers.keys());
+  const one = await open(a, { listen: true });
+  const topicsOfOne = [...hub.subscribers.keys()].filter((topic) => !before.has(topic));
+  const other = await open(b, { listen: true });
+  const topicsOfOther = [...hub.subscribers.keys()].filter((topic) =>
+    !before.has(topic) && !topicsOfOne.includes(topic)
+  );
+  const [low, high] = lower(one, other) ? [one, other] : [other, one];
+  return {
+    low,
+    high,
+    dropRequestsTo: (peer) => {
+      const topics = peer === one ? topicsOfOne : topicsOfOther;
+      const kept = topics.map((topic) => [topic, hub.subscribers.get(topic)] as const);
+      for (const topic of topics) hub.subscribers.set(topic, new Set());
+      return {
+        [Symbol.dispose]: () => {
+          for (const [topic, set] of kept) hub.subscribers.set(topic, set!);
+        },
+      };
+    },
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all([one.close(), other.close()]);
+    },
+  };
+}
+
+async function assertCarries(one: PeerConnection, other: PeerConnection): Promise<void> {
+  const buffer = new Uint8Array(5);
+  await one.write(new TextEncoder().encode("there"));
+  assertEquals(await other.read(buffer), 5);
+  await other.write(buffer);
+  assertEquals(await one.read(buffer), 5);
+}
+
+function lower(one: Peer, other: Peer): boolean {
+  const index = one.publicKey.findIndex((byte, index) => byte !== other.publicKey[index]);
+  return one.publicKey[index]! < other.publicKey[index]!;
+}
+
+function met(isOwnKeyLower: boolean): CrossingEvent {
+  return { kind: "met", isOwnKeyLower };
+}

@@ -1,0 +1,227 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { MalformedMessageError, RefusedError } from "../../lib/base/errors.ts";
+import type { Network, TcpConnection } from "../../lib/net/network.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
+import { forward, type ForwardOptions, serveForwards } from "../../lib/peer/forward.ts";
+import { FORWARD_CODES } from "../../lib/peer/forward_outcome.ts";
+import {
+  decodeForwardRequest,
+  encodeForwardRequest,
+  type ForwardRequest,
+} from "../../lib/peer/forward_message.ts";
+import { StreamSession } from "../../lib/session/streams.ts";
+import { readAll } from "../session/fixtures.ts";
+import { testPathPair } from "../session/test_path.ts";
+
+const HELLO = new TextEncoder().encode("hello");
+
+Deno.test("a connection is forwarded to the first target, or to the one that it names", async () => {
+  await withForwarding({ services: 2 }, async ({ visit, ports }) => {
+    assertEquals(await visit({}), `${ports[0]} hello`);
+    assertEquals(await visit({ target: `${ports[1]}` }), `${ports[1]} hello`);
+  });
+});
+
+Deno.test("a hundred connections are forwarded at once", async () => {
+  await withForwarding({}, async ({ visit, ports }) => {
+    const answers = await Promise.all(Array.from({ length: 100 }, () => visit({})));
+    assertEquals(answers, Array(100).fill(`${ports[0]} hello`));
+  });
+});
+
+Deno.test("what is not offered is refused with a code, and never dialled", async () => {
+  await withForwarding({}, async ({ visit, dialled }) => {
+    for (const options of [{ target: "1" }, { target: "x" }, { dial: { host: "a.b", port: 80 } }]) {
+      const error = await assertRejects(() => visit(options), RefusedError);
+      assertEquals(error.code, FORWARD_CODES.notOffered);
+    }
+    assertEquals(dialled, []);
+  });
+});
+
+Deno.test("a service that does not run is told apart from one that is not offered", async () => {
+  await withForwarding({}, async ({ visit, stopServices }) => {
+    stopServices();
+    const error = await assertRejects(() => visit({}), RefusedError);
+    assertEquals(error.code, FORWARD_CODES.unreachable);
+  });
+});
+
+for (
+  const [what, allow, host, expected] of [
+    ["a host that is named", ["a.example:80"], "a.example", ["198.51.100.1"]],
+    ["the same in capitals", ["A.example:80"], "a.EXAMPLE", ["198.51.100.1"]],
+    ["any host", ["*:80"], "a.example", ["198.51.100.1"]],
+    ["an address that is named", ["10.0.0.7:80"], "10.0.0.7", ["10.0.0.7"]],
+    [
+      "a private address by a name, if both are named",
+      [
+        "private.example:80",
+        "10.0.0.7:80",
+      ],
+      "private.example",
+      ["10.0.0.7"],
+    ],
+    ["nothing at another port", ["a.example:81", "*:443"], "a.example", []],
+    ["nothing that is not named", ["b.example:80"], "a.example", []],
+    ["no private address by any host", ["*:80"], "10.0.0.7", []],
+    ["no loopback by any host", ["*:80"], "127.0.0.1", []],
+    ["no loopback in another spelling", ["*:80"], "::ffff:127.0.0.1", []],
+    ["no metadata service by any host", ["*:80"], "169.254.169.254", []],
+    ["no NAT64 address of a private one", ["*:80"], "64:ff9b::a00:7", []],
+    ["no private address by a name", ["private.example:80", "*:80"], "private.example", []],
+  ] as [string, string[], string, string[]][]
+) {
+  Deno.test(`serveForwards() lets the other side reach ${what}`, async () => {
+    await withForwarding({ allow }, async ({ visit, dialled }) => {
+      const visiting = visit({ dial: { host, port: 80 } });
+      if (expected.length > 0) assertEquals(await visiting, "dialled hello");
+      else {
+        const error = await assertRejects(() => visiting, RefusedError);
+        assertEquals(error.code, FORWARD_CODES.notOffered);
+      }
+      assertEquals(dialled, expected);
+    });
+  });
+}
+
+for (
+  const text of ["a.example", "a.example:0", "a.example:70000", "*.example:80", ":80", "a b:1"]
+) {
+  Deno.test(`serveForwards() rejects "${text}" as a host to allow`, async () => {
+    await using session = new StreamSession({ role: "controlled" });
+    await assertRejects(
+      () => serveForwards(session, { allow: [text] }),
+      TypeError,
+      "not HOST:PORT",
+    );
+    session.reset();
+  });
+}
+
+Deno.test("a forward request round-trips, and decoding throws nothing but MalformedMessageError", () => {
+  const name = fc.string({ maxLength: 60 }).filter((text) => !/\p{Cc}/u.test(text));
+  const request: fc.Arbitrary<ForwardRequest> = fc.oneof(
+    name.map((name) => ({ kind: "target" as const, name })),
+    name.map((name) => ({ kind: "udp" as const, name })),
+    fc.tuple(fc.stringMatching(/^[a-z0-9.-]{1,60}$/), fc.integer({ min: 1, max: 65_535 }))
+      .map(([host, port]) => ({ kind: "dial" as const, host, port })),
+  );
+  fc.assert(fc.property(request, (request) => {
+    assertEquals(decodeForwardRequest(encodeForwardRequest(request)), request);
+  }));
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 40 }), (bytes) => {
+    for (const each of [bytes, new Uint8Array([1, bytes.length % 4, 0, bytes.length, ...bytes])]) {
+      try {
+        decodeForwardRequest(each);
+      } catch (error) {
+        assert(error instanceof MalformedMessageError);
+      }
+    }
+  }));
+  assertEquals(encodeForwardRequest({ kind: "target", name: "22" }).toHex(), "010000023232");
+  assertEquals(
+    encodeForwardRequest({ kind: "dial", host: "a", port: 80 }).toHex(),
+    "0101000438302061",
+  );
+  assertEquals(encodeForwardRequest({ kind: "udp", name: "53" }).toHex(), "010200023533");
+  assertThrows(() => encodeForwardRequest({ kind: "target", name: "x".repeat(513) }), RangeError);
+});
+
+interface Forwarding {
+  readonly ports: readonly number[];
+  /** The addresses that were dialled for the other side. */
+  readonly dialled: string[];
+  /** Says hello over a forwarded connection; returns the answer. */
+  visit(options: ForwardOptions): Promise<string>;
+  stopServices(): void;
+}
+
+/** Two sides in this process, and services on loopback that answer with their port and what they were told. */
+async function withForwarding(
+  { services = 1, allow }: { readonly services?: number; readonly allow?: readonly string[] },
+  job: (forwarding: Forwarding) => Promise<void>,
+): Promise<void> {
+  await using one = new StreamSession({ role: "controlling" });
+  await using other = new StreamSession({ role: "controlled" });
+  const [path, otherPath] = testPathPair();
+  await Promise.all([one.attach(path), other.attach(otherPath)]);
+  const listeners = await Promise.all(
+    Array.from({ length: services }, () => systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 })),
+  );
+  const serving = listeners.map((listener) => serveAll(listener, `${listener.local.port}`));
+  using dialledService = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  const servingDialled = serveAll(dialledService, "dialled");
+  const ports = listeners.map(({ local }) => local.port);
+  const dialled: string[] = [];
+  const network: Network = networkWith(systemNetwork, {
+    resolve: (hostname, family) => {
+      const ip = family === 4 ? NAMES[hostname] : undefined;
+      return ip === undefined ? Promise.reject(new Error("no such name")) : Promise.resolve([ip]);
+    },
+    connectTcp: (remote, options) => {
+      if (ports.includes(remote.port)) return systemNetwork.connectTcp(remote, options);
+      dialled.push(remote.ip);
+      return systemNetwork.connectTcp(dialledService.local, options);
+    },
+  });
+  const answering = serveForwards(other, { targets: ports, allow, network });
+  using front = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
+  const stopServices = () => {
+    for (const listener of listeners) listener.close();
+  };
+  try {
+    await job({
+      ports,
+      dialled,
+      stopServices,
+      visit: async (options) => {
+        const [client, local] = await Promise.all([
+          systemNetwork.connectTcp(front.local),
+          front.accept(),
+        ]);
+        const forwarding = forward(one, local, options);
+        const talking = talk(client);
+        talking.catch(() => {}); // forwarding says why
+        await forwarding;
+        return await talking;
+      },
+    });
+  } finally {
+    one.close();
+    other.close();
+    stopServices();
+    dialledService.close();
+    await Promise.allSettled([answering, ...serving, servingDialled]);
+  }
+}
+
+async function talk(client: TcpConnection): Promise<string> {
+  using _client = client;
+  await client.write(HELLO);
+  await client.closeWrite();
+  return new TextDecoder().decode(await readAll(client));
+}
+
+async function serveAll(
+  listener: { accept(): Promise<TcpConnection> },
+  name: string,
+): Promise<void> {
+  for (;;) {
+    const client = await listener.accept().catch(() => undefined);
+    if (client === undefined) return; // it is closed
+    (async () => {
+      using _client = client;
+      const told = await readAll(client);
+      await client.write(new TextEncoder().encode(`${name} ${new TextDecoder().decode(told)}`));
+      await client.closeWrite();
+    })().catch(() => {});
+  }
+}
+
+const NAMES: Readonly<Record<string, string>> = {
+  "a.example": "198.51.100.1",
+  "private.example": "10.0.0.7",
+};
