@@ -21,7 +21,7 @@ import { parseStrategy, pathKindsOf, STRATEGIES } from "../punch/path_kinds.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
 import { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
-import { openStreamRelay, parseTurnUri } from "../turn/open_relay.ts";
+import { parseTurnUri } from "../turn/turn_uri.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
   parseRelay,
@@ -280,8 +280,11 @@ function relayOpener(
   loaded: LoadedProxy | undefined,
 ): RelayOpener {
   const { url, ...access } = server;
-  const open = (network: Network, signal: AbortSignal) =>
-    openStreamRelay(url, { ...access, network, signal });
+  const open = async (network: Network, signal: AbortSignal) => {
+    // Few connections need a relay, so the others do not load it.
+    const { openStreamRelay } = await import("../turn/open_relay.ts");
+    return await openStreamRelay(url, { ...access, network, signal });
+  };
   if (loaded === undefined) return { url, open: (signal) => open(network, signal) };
   const { proxy, withNames } = loaded;
   const carrier = proxy.networkFor(parseTurnUri(url).host);
@@ -299,7 +302,6 @@ function rendezvousOpeners(
     rttMs: signaling.rttMsOf(url) ?? null,
     open: async (token, signal) => {
       const network = await dialPolicy.networkFor(url, signal);
-      // Few connections need a relay, so the others do not load it.
       const { openRelayConnection } = await import("../signal/rendezvous/relay_connection.ts");
       const connection = await openRelayConnection(url, { network, token, signal });
       if (onProgress === undefined) return connection;

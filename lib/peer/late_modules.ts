@@ -16,8 +16,11 @@ export async function loadLateModules(): Promise<void> {
 const LATE_MODULES: readonly (() => Promise<unknown>)[] = [
   () => import("../signal/rendezvous/relay_connection.ts"),
   () => import("./roaming.ts"),
+  () => import("./relay_path.ts"),
+  () => import("../turn/open_relay.ts"),
   () => import("../punch/udp_punch.ts"),
   () => import("../nat/inbound.ts"),
+  () => import("../nat/tcp_dialer.ts"),
   () => import("../net/system/tls_client.ts"),
   () => import("../net/nat64_network.ts"),
   () => import("../net/proxy/client.ts"),

@@ -221,7 +221,7 @@ export const MTU_FINDING: Finding = {
   remedy: MTU_REMEDY,
 };
 
-/** The kinds of path that a punch by TCP finds where TCP is of no use: none. */
+/** What to look for where TCP is of no use: nothing by TCP, so that only the punch by UDP beside it goes on. */
 export const UDP_ONLY: ReadonlySet<DirectPathKind> = new Set(["punch-udp"]);
 
 /** Chosen by us: networks change, and a search for a better path finds out. */

@@ -11,14 +11,8 @@ import { NetworkError, undefinedIfMalformed } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { WakeableDelay } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
-import {
-  encodeProbe,
-  mappingSamples,
-  type OpenProbe,
-  type Probe,
-  type ProbeSpec,
-  readReply,
-} from "../nat/probe.ts";
+import { mappingSamples, type OpenProbe, type Probe, type ProbeSpec } from "../nat/probe.ts";
+import { encodeProbe, readReply } from "../nat/probe_message.ts";
 import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import { openConsecutive, OwnAddresses } from "../net/local_address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { UnreachableError } from "../../lib/base/errors.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
-import { isBetter } from "../../lib/peer/path_search.ts";
+import { isBetter } from "../../lib/peer/path_search_engine.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
