@@ -5,7 +5,7 @@
  */
 
 import type { SuiteOptions, SuiteResult } from "../verdicts/suites.ts";
-import type { Strategy } from "../../../lib/peer/options.ts";
+import type { Strategy } from "../../../lib/punch/path_kinds.ts";
 import { type Outage, OUTAGES, runOutage } from "./outages.ts";
 import { runPeerMatrix } from "./matrix.ts";
 import { PeerLab } from "./peer_lab.ts";
