@@ -8,11 +8,11 @@
 import { shownUrl } from "../base/login.ts";
 import type { Network } from "../net/network.ts";
 import type { ProxyOptions } from "../net/proxy/client.ts";
-import { withNat64 } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
 import { readProxyVariable, readVariable } from "../net/system/private_input.ts";
 import { DialPolicy } from "../peer/dial_policy.ts";
 import type { PeerOptions } from "../peer/options.ts";
+import { withNat64 } from "../punch/punch.ts";
 import type { Arguments } from "./arguments.ts";
 import { readConfig } from "./config.ts";
 import { UsageError } from "./io.ts";

@@ -1,11 +1,11 @@
 /**
- * Names and addresses: one address of a name, and networks that resolve names, or reach addresses, in their own way.
+ * Names and addresses: one address of a name, and a network that resolves names in its own way.
  *
  * @module
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { type IpFamily, ipFamily, ipScope, isIp } from "./address.ts";
+import { type IpFamily, ipFamily, isIp } from "./address.ts";
 import { hasNoRoute, networkWith } from "./local_address.ts";
 import type { Network } from "./network.ts";
 import { abortable } from "@std/async/abortable";
@@ -91,51 +91,4 @@ export async function withHostAddress<T>(
     }
     return await job(other);
   }
-}
-
-/**
- * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
- * only there).
- */
-export function withNat64(network: Network): Network {
-  let loaded: Network | undefined;
-  const load = async () => loaded ??= (await import("./nat64_network.ts")).nat64Network(network);
-  /** Whether the interfaces have IPv6 alone, as far as that is known by now. */
-  let hasIpv6Alone: boolean | undefined;
-  const look = async (): Promise<void> => {
-    const listed = await network.localAddresses() ?? [];
-    hasIpv6Alone = listed.length > 0 &&
-      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
-  };
-  let looking = look();
-  /** Opens a socket of any IPv4 address. It does not wait for what is known. */
-  const open = <T>(ip: string, on: (network: Network) => Promise<T>): Promise<T> => {
-    if (loaded !== undefined || ip !== "0.0.0.0") return on(loaded ?? network);
-    if (hasIpv6Alone === undefined) return looking.then(() => open(ip, on));
-    if (hasIpv6Alone) return load().then(on);
-    looking = look(); // this host may have moved to another network since
-    return on(network);
-  };
-  const dial = async <T>(
-    ip: string,
-    signal: AbortSignal | undefined,
-    open: (network: Network) => Promise<T>,
-  ): Promise<T> => {
-    const translating = loaded; // it may be loaded for another socket meanwhile
-    try {
-      return await open(translating ?? network);
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (translating !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
-      return await open(await load());
-    }
-  };
-  return networkWith(network, {
-    bindUdp: (local, options) => open(local.ip, (network) => network.bindUdp(local, options)),
-    listenTcp: (local, options) => open(local.ip, (network) => network.listenTcp(local, options)),
-    connectTcp: (remote, options) =>
-      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
-    connectTls: (remote, options) =>
-      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
-  });
 }
