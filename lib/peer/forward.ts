@@ -230,7 +230,7 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
       await offer.udp.serve(stream, request.name, () => onEvent({ event: "opened", target }));
       return onEvent({ event: "closed", target });
     }
-    const local = await connect(request, offer);
+    const local = await connect(request, stream, offer);
     if (request.kind === "dial") await stream.write(Uint8Array.of(0));
     onEvent({ event: "opened", target });
     const which = await join(stream, local);
@@ -240,7 +240,8 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
     stream.reset(
       error instanceof NotOfferedError ? FORWARD_CODES.notOffered : FORWARD_CODES.unreachable,
     );
-    if (!stopped.aborted) onEvent({ event: "failed", target, error });
+    const by = stream.resetCode === undefined ? {} : { broken: "peer" as const };
+    if (!stopped.aborted) onEvent({ event: "failed", target, ...by, error });
   }
 }
 
@@ -272,11 +273,14 @@ async function readExactly(stream: SessionStream, length: number): Promise<Uint8
   return bytes;
 }
 
+/** Until the stream is reset: its place is free for another one then. */
 async function connect(
   request: Exclude<ForwardRequest, { kind: "udp" }>,
+  stream: SessionStream,
   { targets, rules, network, stopped }: Offer,
 ): Promise<ByteStream> {
   using deadline = new Deadline(CONNECT_MS, stopped);
+  stream.finished.catch((reason) => deadline.expire(reason));
   if (request.kind === "dial") return await dial(request, rules, network, deadline.signal);
   const target = request.name === ""
     ? targets[0]

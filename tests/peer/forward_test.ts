@@ -14,6 +14,7 @@ import {
 import { StreamSession } from "../../lib/session/streams.ts";
 import { readAll } from "../session/fixtures.ts";
 import { testPathPair } from "../session/test_path.ts";
+import { abortable } from "@std/async/abortable";
 
 const HELLO = new TextEncoder().encode("hello");
 
@@ -47,6 +48,38 @@ Deno.test("a service that does not run is told apart from one that is not offere
     const error = await assertRejects(() => visit({}), RefusedError);
     assertEquals(error.code, FORWARD_CODES.unreachable);
   });
+});
+
+Deno.test("serveForwards() stops connecting once the stream is reset", async () => {
+  await using one = new StreamSession({ role: "controlling" });
+  await using other = new StreamSession({ role: "controlled" });
+  const [path, otherPath] = testPathPair();
+  await Promise.all([one.attach(path), other.attach(otherPath)]);
+  let pending = 0;
+  const network: Network = networkWith(systemNetwork, {
+    connectTcp: async (_remote, { signal } = {}) => {
+      pending++;
+      try {
+        return await abortable(new Promise<never>(() => {}), signal!);
+      } finally {
+        pending--;
+      }
+    },
+  });
+  const serving = serveForwards(other, { targets: [9], allow: ["*:80"], network });
+  const requests: ForwardRequest[] = [
+    { kind: "target", name: "9" },
+    { kind: "dial", host: "198.51.100.1", port: 80 },
+  ];
+  for (const request of requests) {
+    const stream = await one.openStream();
+    await stream.write(encodeForwardRequest(request));
+    while (pending === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    stream.reset();
+    while (pending > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  one.reset();
+  await serving;
 });
 
 for (
