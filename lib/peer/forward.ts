@@ -9,7 +9,7 @@ import { concat } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
-import { ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
+import { formatTransportAddress, ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
 import { type ByteStream, resetStream } from "../net/deno_conn.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
@@ -247,12 +247,15 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
 
 /** What the other side calls it, for people. */
 function nameOf(request: ForwardRequest): string {
-  if (request.kind === "dial") return `${request.host}:${request.port}`;
+  if (request.kind === "dial") return hostName(request);
   return request.kind === "udp" ? `UDP ${request.name}`.trimEnd() : request.name;
 }
 
 async function readRequest(stream: SessionStream): Promise<ForwardRequest> {
-  const timer = new ResettableTimer(() => stream.reset());
+  const timer = new ResettableTimer(() => {
+    const message = "Cannot forward: the other side has not said in time to what";
+    stream.abort(new NetworkError(message, "timed-out"));
+  });
   timer.set(REQUEST_MS);
   try {
     const header = await readExactly(stream, FORWARD_HEADER_LENGTH);
@@ -321,7 +324,7 @@ function parseRule(text: string): Rule {
 
 /** Resolves a name once, and connects to an address that was judged. */
 async function dial(
-  { host, port }: { readonly host: string; readonly port: number },
+  { host, port }: Rule,
   rules: readonly Rule[],
   network: Network,
   signal: AbortSignal,
@@ -329,9 +332,9 @@ async function dial(
   const ip = asIp(host);
   const isNamed = (name: string) => rules.some((rule) => rule.host === name && rule.port === port);
   const isOffered = isNamed(ip ?? host) || isNamed("*");
-  if (!isOffered) throw new NotOfferedError(`${host}:${port}`);
+  if (!isOffered) throw new NotOfferedError(hostName({ host, port }));
   const addresses = ip === undefined ? await resolveAll(host, network, signal) : [ip];
-  let failure: unknown = new NotOfferedError(`${host}:${port}`);
+  let failure: unknown = new NotOfferedError(hostName({ host, port }));
   for (const address of addresses) {
     if (!isNamed(address) && await isInside(address, network, signal)) continue;
     try {
@@ -345,6 +348,11 @@ async function dial(
     }
   }
   throw failure;
+}
+
+/** As {@linkcode formatTransportAddress}, also for a name. */
+function hostName({ host, port }: Rule): string {
+  return asIp(host) === undefined ? `${host}:${port}` : formatTransportAddress({ ip: host, port });
 }
 
 /** Whether an address is not on the internet, or this host's own: only who offers it may name it. */
