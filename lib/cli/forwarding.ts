@@ -274,7 +274,7 @@ function withRemedy(error: unknown): unknown {
   if (!(error instanceof RefusedError) || error.code !== REJECTION_CODES.protocol) return error;
   return new RefusedError("Cannot forward: the peer offers no port", error.code, {
     cause: error,
-    remedy: "Start `punchline listen --tcp PORT` at the other side",
+    remedy: "Start `punchline listen --tcp PORT` at the other side, of the same version",
   });
 }
 

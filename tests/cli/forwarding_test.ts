@@ -60,6 +60,7 @@ Deno.test("connect --tcp to a listen that offers no port says so", () =>
       connect: ["--tcp", `${port}`],
     });
     await connector.prints("the peer offers no port");
+    await connector.prints("listen --tcp PORT` at the other side, of the same version");
     await endBoth(listener, connector);
   }));
 
