@@ -116,8 +116,8 @@ export async function forwardFronts(
   } catch (error) {
     if (!io.signal.aborted) throw error;
   }
-  shared.reset();
   await datagrams?.[Symbol.asyncDispose]();
+  shared.reset(); // last: waiting after it would report that the connection has ended
   return EXIT.interrupted;
 }
 

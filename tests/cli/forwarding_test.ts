@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { forwardSocks, readSocksRequest } from "../../lib/cli/socks.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
@@ -189,6 +189,7 @@ Deno.test("connect --udp carries datagrams to the port that it names, or the fir
     await connector.prints("Closed: the peer does not offer that");
     await connector.prints(/^Opened the first UDP port$/m);
     const { stderr } = await endBoth(listener, connector);
+    assert(!stderr.includes("Cannot use the session"), stderr);
     assertEquals(stderr.match(/^Connected/gm)?.length, 1, stderr);
   }));
 
