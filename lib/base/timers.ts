@@ -11,6 +11,7 @@
 export class Deadline implements Disposable {
   /** Aborts with a `TimeoutError`, or with the reason of the other signal. */
   readonly signal: AbortSignal;
+  readonly #controller = new AbortController(); // a signal that a timer can abort needs one
   readonly #timer: ReturnType<typeof setTimeout>;
 
   /**
@@ -18,13 +19,17 @@ export class Deadline implements Disposable {
    * @param signal another signal to abort with
    */
   constructor(afterMs: number, signal?: AbortSignal) {
-    const controller = new AbortController(); // a signal that a timer can abort needs one
     this.#timer = setTimeout(() => {
-      controller.abort(new DOMException(`Timed out after ${afterMs} ms`, "TimeoutError"));
+      this.expire(new DOMException(`Timed out after ${afterMs} ms`, "TimeoutError"));
     }, Math.max(0, afterMs));
     this.signal = signal === undefined
-      ? controller.signal
-      : AbortSignal.any([controller.signal, signal]);
+      ? this.#controller.signal
+      : AbortSignal.any([this.#controller.signal, signal]);
+  }
+
+  /** Aborts with this reason, before the time is up. */
+  expire(reason: unknown): void {
+    this.#controller.abort(reason);
   }
 
   [Symbol.dispose](): void {

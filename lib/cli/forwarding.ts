@@ -116,8 +116,8 @@ export async function forwardFronts(
   } catch (error) {
     if (!io.signal.aborted) throw error;
   }
-  shared.reset();
   await datagrams?.[Symbol.asyncDispose]();
+  shared.reset(); // last: waiting after it would report that the connection has ended
   return EXIT.interrupted;
 }
 
@@ -274,7 +274,7 @@ function withRemedy(error: unknown): unknown {
   if (!(error instanceof RefusedError) || error.code !== REJECTION_CODES.protocol) return error;
   return new RefusedError("Cannot forward: the peer offers no port", error.code, {
     cause: error,
-    remedy: "Start `punchline listen --tcp PORT` at the other side",
+    remedy: "Start `punchline listen --tcp PORT` at the other side, of the same version",
   });
 }
 

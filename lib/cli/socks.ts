@@ -5,6 +5,7 @@
  */
 
 import { malformed, RefusedError } from "../base/errors.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import { formatIp } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import type { PeerConnection } from "../peer/connection.ts";
@@ -34,6 +35,10 @@ export async function readSocksRequest(
   if (!isOpen) throw malformed(WHAT, "the client wants to log in");
   const [again, command, , kind] = await readBytes(client, 4);
   if (again !== 5) throw malformed(WHAT, `version ${again} is not 5`);
+  if (![IPV4, NAME, IPV6].includes(kind!)) {
+    await replyToSocks(client, SOCKS_REPLIES.badAddressType);
+    throw malformed(WHAT, `address type ${kind} is unknown`);
+  }
   const host = await readHost(client, kind!);
   const [high, low] = await readBytes(client, 2);
   if (command !== CONNECT) {
@@ -63,7 +68,7 @@ export async function forwardSocks(
   connection: PeerConnection,
   signal: AbortSignal,
 ): Promise<void> {
-  const dial = await readSocksRequest(local);
+  const dial = await readInTime(local);
   let isDialled = false;
   const onDialled = () => {
     isDialled = true;
@@ -82,10 +87,23 @@ export async function forwardSocks(
   }
 }
 
+/** A client that says nothing would be kept for as long as the command runs. */
+async function readInTime(client: TcpConnection): Promise<SocksRequest> {
+  const timer = new ResettableTimer(() => client.reset());
+  timer.set(REQUEST_MS);
+  try {
+    return await readSocksRequest(client);
+  } catch (error) {
+    await client.closeWrite(); // what it was told arrives before the reset
+    throw error;
+  } finally {
+    timer.clear();
+  }
+}
+
 async function readHost(client: Pick<TcpConnection, "read">, kind: number): Promise<string> {
   if (kind === IPV4) return formatIp(await readBytes(client, 4));
   if (kind === IPV6) return formatIp(await readBytes(client, 16));
-  if (kind !== NAME) throw malformed(WHAT, `address type ${kind} is unknown`);
   const [length] = await readBytes(client, 1);
   const name = new TextDecoder().decode(await readBytes(client, length!));
   if (!/^[\w.:-]{1,255}$/.test(name)) throw malformed(WHAT, "its name is not one of a host");
@@ -152,4 +170,13 @@ const NAME = 3;
 const IPV6 = 4;
 
 /** The replies of RFC 1928 §6 that are given here. */
-const SOCKS_REPLIES = { succeeded: 0, notAllowed: 2, refused: 5, badCommand: 7 } as const;
+const SOCKS_REPLIES = {
+  succeeded: 0,
+  notAllowed: 2,
+  refused: 5,
+  badCommand: 7,
+  badAddressType: 8,
+} as const;
+
+/** Chosen by us: a client asks as soon as it is connected. */
+const REQUEST_MS = 10_000;

@@ -9,7 +9,7 @@ import { concat } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
-import { ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
+import { formatTransportAddress, ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
 import { type ByteStream, resetStream } from "../net/deno_conn.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
@@ -230,7 +230,7 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
       await offer.udp.serve(stream, request.name, () => onEvent({ event: "opened", target }));
       return onEvent({ event: "closed", target });
     }
-    const local = await connect(request, offer);
+    const local = await connect(request, stream, offer);
     if (request.kind === "dial") await stream.write(Uint8Array.of(0));
     onEvent({ event: "opened", target });
     const which = await join(stream, local);
@@ -240,18 +240,22 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
     stream.reset(
       error instanceof NotOfferedError ? FORWARD_CODES.notOffered : FORWARD_CODES.unreachable,
     );
-    if (!stopped.aborted) onEvent({ event: "failed", target, error });
+    const by = stream.resetCode === undefined ? {} : { broken: "peer" as const };
+    if (!stopped.aborted) onEvent({ event: "failed", target, ...by, error });
   }
 }
 
 /** What the other side calls it, for people. */
 function nameOf(request: ForwardRequest): string {
-  if (request.kind === "dial") return `${request.host}:${request.port}`;
+  if (request.kind === "dial") return hostName(request);
   return request.kind === "udp" ? `UDP ${request.name}`.trimEnd() : request.name;
 }
 
 async function readRequest(stream: SessionStream): Promise<ForwardRequest> {
-  const timer = new ResettableTimer(() => stream.reset());
+  const timer = new ResettableTimer(() => {
+    const message = "Cannot forward: the other side has not said in time to what";
+    stream.abort(new NetworkError(message, "timed-out"));
+  });
   timer.set(REQUEST_MS);
   try {
     const header = await readExactly(stream, FORWARD_HEADER_LENGTH);
@@ -272,11 +276,14 @@ async function readExactly(stream: SessionStream, length: number): Promise<Uint8
   return bytes;
 }
 
+/** Until the stream is reset: its place is free for another one then. */
 async function connect(
   request: Exclude<ForwardRequest, { kind: "udp" }>,
+  stream: SessionStream,
   { targets, rules, network, stopped }: Offer,
 ): Promise<ByteStream> {
   using deadline = new Deadline(CONNECT_MS, stopped);
+  stream.finished.catch((reason) => deadline.expire(reason));
   if (request.kind === "dial") return await dial(request, rules, network, deadline.signal);
   const target = request.name === ""
     ? targets[0]
@@ -317,7 +324,7 @@ function parseRule(text: string): Rule {
 
 /** Resolves a name once, and connects to an address that was judged. */
 async function dial(
-  { host, port }: { readonly host: string; readonly port: number },
+  { host, port }: Rule,
   rules: readonly Rule[],
   network: Network,
   signal: AbortSignal,
@@ -325,9 +332,9 @@ async function dial(
   const ip = asIp(host);
   const isNamed = (name: string) => rules.some((rule) => rule.host === name && rule.port === port);
   const isOffered = isNamed(ip ?? host) || isNamed("*");
-  if (!isOffered) throw new NotOfferedError(`${host}:${port}`);
+  if (!isOffered) throw new NotOfferedError(hostName({ host, port }));
   const addresses = ip === undefined ? await resolveAll(host, network, signal) : [ip];
-  let failure: unknown = new NotOfferedError(`${host}:${port}`);
+  let failure: unknown = new NotOfferedError(hostName({ host, port }));
   for (const address of addresses) {
     if (!isNamed(address) && await isInside(address, network, signal)) continue;
     try {
@@ -341,6 +348,11 @@ async function dial(
     }
   }
   throw failure;
+}
+
+/** As {@linkcode formatTransportAddress}, also for a name. */
+function hostName({ host, port }: Rule): string {
+  return asIp(host) === undefined ? `${host}:${port}` : formatTransportAddress({ ip: host, port });
 }
 
 /** Whether an address is not on the internet, or this host's own: only who offers it may name it. */

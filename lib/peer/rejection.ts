@@ -56,7 +56,7 @@ const REJECTION_REMEDIES: Readonly<Record<Rejection["reason"], string>> = {
   refused: "Ask the other side to accept, or to allow this peer's ID",
   protocol: "Run the same program on both sides, or ask for the ticket of the right one",
   clock: "Set the clock that is wrong",
-  unknown: "Connect again",
+  unknown: "Connect again; if that fails as well, run the same version on both sides",
   busy: "Try again in a moment",
   cancelled: "Ask the other side to wait, and connect again",
 };

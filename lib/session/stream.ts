@@ -209,6 +209,11 @@ export class SessionStream implements DenoConn {
     return this.#isEndDue || this.#writes.length > 0;
   }
 
+  /** @ignore whether the other side is to be told of a reset */
+  get isResetDue(): boolean {
+    return this.#dueResetCode !== undefined;
+  }
+
   /** @ignore a frame of the other side */
   receive(event: StreamEvent, data?: Uint8Array): void {
     this.#step(event, data);
@@ -240,9 +245,9 @@ export class SessionStream implements DenoConn {
     this.#receiving.discard(reason);
   }
 
-  /** @ignore writes the frames without data */
-  writeControl(log: SessionLog): void {
-    const { id } = this;
+  /** @ignore writes the frames without data; returns whether RESET was one */
+  writeControl(log: SessionLog): boolean {
+    const { id, isResetDue } = this;
     if (this.#isOpenDue) log.append(encodeStreamFrame({ kind: "open", id }));
     this.#isOpenDue = false;
     if (this.#dueResetCode !== undefined) {
@@ -254,6 +259,7 @@ export class SessionStream implements DenoConn {
       log.append(encodeStreamFrame({ kind: "window", id, limit }));
       this.#isWindowDue = false;
     }
+    return isResetDue;
   }
 
   /**

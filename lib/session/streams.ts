@@ -267,10 +267,8 @@ class Multiplexer implements SessionLayer, StreamOwner {
   /** As {@linkcode SessionLayer.onEnd}. */
   onEnd(): void {
     if (this.#state.isRemoteEnded) return;
-    const reason = new NetworkError(
-      "Cannot continue: the other side has ended the connection",
-      "reset",
-    );
+    const message = "Cannot continue: the other side has ended the connection";
+    const reason = new NetworkError(message, "reset");
     for (const stream of [...this.#streams.values()]) {
       if (stream === this.first) continue;
       stream.cut(reason);
@@ -335,6 +333,7 @@ class Multiplexer implements SessionLayer, StreamOwner {
   onOver(stream: SessionStream): void {
     if (!this.#streams.delete(stream.id)) return;
     this.#accepted.remove(stream);
+    if (stream.isResetDue) return; // it counts until that is written
     this.#dispatch({ kind: "over", id: stream.id });
   }
 
@@ -434,7 +433,8 @@ class Multiplexer implements SessionLayer, StreamOwner {
     }
     for (const stream of this.#controls) {
       this.#controls.delete(stream);
-      stream.writeControl(this.#log);
+      const [{ id }, isReset] = [stream, stream.writeControl(this.#log)];
+      if (isReset && !this.#streams.has(id)) this.#dispatch({ kind: "over", id });
       return true;
     }
     for (const stream of this.#writable) {

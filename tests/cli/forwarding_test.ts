@@ -4,12 +4,13 @@
  * @module
  */
 
-import { assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { readSocksRequest } from "../../lib/cli/socks.ts";
+import { forwardSocks, readSocksRequest } from "../../lib/cli/socks.ts";
+import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { concat } from "../../lib/base/bytes.ts";
-import { MalformedMessageError } from "../../lib/base/errors.ts";
-import { readAll } from "../session/fixtures.ts";
+import { MalformedMessageError, NetworkError } from "../../lib/base/errors.ts";
+import { inVirtualTime, readAll } from "../session/fixtures.ts";
 import type { UdpSocket } from "../../lib/net/network.ts";
 import {
   type Command,
@@ -59,6 +60,7 @@ Deno.test("connect --tcp to a listen that offers no port says so", () =>
       connect: ["--tcp", `${port}`],
     });
     await connector.prints("the peer offers no port");
+    await connector.prints("listen --tcp PORT` at the other side, of the same version");
     await endBoth(listener, connector);
   }));
 
@@ -187,6 +189,7 @@ Deno.test("connect --udp carries datagrams to the port that it names, or the fir
     await connector.prints("Closed: the peer does not offer that");
     await connector.prints(/^Opened the first UDP port$/m);
     const { stderr } = await endBoth(listener, connector);
+    assert(!stderr.includes("Cannot use the session"), stderr);
     assertEquals(stderr.match(/^Connected/gm)?.length, 1, stderr);
   }));
 
@@ -215,17 +218,18 @@ Deno.test("connect --udp goes on after listen was started again", () =>
   ));
 
 for (
-  const [what, hex] of [
-    ["SOCKS4", "0401"],
-    ["a login", "050102"],
-    ["BIND", "050100050200017f0000010050"],
-    ["an unknown type of address", "0501000501000200"],
-    ["port 0", "050100050100017f0000010000"],
-    ["an early end", "05010005010001"],
+  const [what, hex, answer] of [
+    ["SOCKS4", "0401", ""],
+    ["a login", "050102", "05ff"],
+    ["BIND", "050100050200017f0000010050", "050005070001000000000000"],
+    ["an unknown type of address", "0501000501000200", "050005080001000000000000"],
+    ["port 0", "050100050100017f0000010000", "0500"],
+    ["an early end", "05010005010001", "0500"],
   ] as const
 ) {
   Deno.test(`readSocksRequest() rejects ${what}`, async () => {
     let rest = Uint8Array.fromHex(hex);
+    let written = "";
     const client = {
       read: (buffer: Uint8Array) => {
         const part = rest.slice(0, buffer.length);
@@ -233,11 +237,28 @@ for (
         buffer.set(part);
         return Promise.resolve(part.length === 0 ? null : part.length);
       },
-      write: (data: Uint8Array) => Promise.resolve(data.length),
+      write: (data: Uint8Array) => {
+        written += data.toHex();
+        return Promise.resolve(data.length);
+      },
     };
     await assertRejects(() => readSocksRequest(client), MalformedMessageError);
+    assertEquals(written, answer);
   });
 }
+
+Deno.test("a SOCKS client that says nothing is reset after a while", () =>
+  inVirtualTime(async () => {
+    const { promise: reading, reject } = Promise.withResolvers<never>();
+    const client = {
+      read: () => reading,
+      reset: () => reject(new NetworkError("Cannot read: it is closed", "closed")),
+      closeWrite: () => Promise.resolve(),
+    };
+    const { signal } = new AbortController();
+    const forwarding = forwardSocks(client as never, {} as PeerConnection, signal);
+    await assertRejects(() => forwarding, NetworkError, "it is closed");
+  }));
 
 async function startBoth(
   servers: Servers,

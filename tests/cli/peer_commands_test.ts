@@ -87,6 +87,7 @@ Deno.test("connect notices at once that the listener was killed, and reports its
       const { code, stderr } = await connector.end();
       assertEquals(code, 1);
       assertMatch(stderr, /the peer was restarted and no longer knows this connection/);
+      assertMatch(stderr, /if that fails as well, run the same version on both sides/);
       again.interrupt();
       await again.end();
     })

@@ -1,19 +1,25 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError, RefusedError } from "../../lib/base/errors.ts";
+import {
+  MalformedMessageError,
+  messageOf,
+  NetworkError,
+  RefusedError,
+} from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { forward, type ForwardOptions, serveForwards } from "../../lib/peer/forward.ts";
-import { FORWARD_CODES } from "../../lib/peer/forward_outcome.ts";
+import { FORWARD_CODES, type ForwardEvent } from "../../lib/peer/forward_outcome.ts";
 import {
   decodeForwardRequest,
   encodeForwardRequest,
   type ForwardRequest,
 } from "../../lib/peer/forward_message.ts";
 import { StreamSession } from "../../lib/session/streams.ts";
-import { readAll } from "../session/fixtures.ts";
+import { inVirtualTime, readAll } from "../session/fixtures.ts";
 import { testPathPair } from "../session/test_path.ts";
+import { abortable } from "@std/async/abortable";
 
 const HELLO = new TextEncoder().encode("hello");
 
@@ -48,6 +54,59 @@ Deno.test("a service that does not run is told apart from one that is not offere
     assertEquals(error.code, FORWARD_CODES.unreachable);
   });
 });
+
+Deno.test("serveForwards() stops connecting once the stream is reset", async () => {
+  await using one = new StreamSession({ role: "controlling" });
+  await using other = new StreamSession({ role: "controlled" });
+  const [path, otherPath] = testPathPair();
+  await Promise.all([one.attach(path), other.attach(otherPath)]);
+  let pending = 0;
+  const network: Network = networkWith(systemNetwork, {
+    connectTcp: async (_remote, { signal } = {}) => {
+      pending++;
+      try {
+        return await abortable(new Promise<never>(() => {}), signal!);
+      } finally {
+        pending--;
+      }
+    },
+  });
+  const serving = serveForwards(other, { targets: [9], allow: ["*:80"], network });
+  const requests: ForwardRequest[] = [
+    { kind: "target", name: "9" },
+    { kind: "dial", host: "198.51.100.1", port: 80 },
+  ];
+  for (const request of requests) {
+    const stream = await one.openStream();
+    await stream.write(encodeForwardRequest(request));
+    while (pending === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    stream.reset();
+    while (pending > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  one.reset();
+  await serving;
+});
+
+Deno.test("serveForwards() says that the other side has not asked for anything in time", () =>
+  inVirtualTime(async () => {
+    const [one, other] = [
+      new StreamSession({ role: "controlling" }),
+      new StreamSession({ role: "controlled" }),
+    ];
+    const [path, otherPath] = testPathPair();
+    await Promise.all([one.attach(path), other.attach(otherPath)]);
+    const errors: unknown[] = [];
+    const onEvent = ({ error }: ForwardEvent) => errors.push(error);
+    const serving = serveForwards(other, { targets: [9], onEvent });
+    const stream = await one.openStream();
+    await assertRejects(() => stream.finished, NetworkError, "reset");
+    assertEquals(errors.map(messageOf), [
+      "Cannot forward: the other side has not said in time to what",
+    ]);
+    one.reset();
+    other.reset();
+    await serving;
+  }));
 
 for (
   const [what, allow, host, expected] of [

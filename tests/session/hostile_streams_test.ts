@@ -72,6 +72,22 @@ Deno.test("a peer that opens streams and reads nothing ends its session", async 
   });
 });
 
+Deno.test("a peer that makes this side reset streams, and reads nothing, ends its session", async () => {
+  await inVirtualTime(async () => {
+    const { session, other } = await start({ capacity: 10 });
+    const resetting = (async () => {
+      for await (const stream of session.streams) stream.reset();
+    })();
+    for (let i = 0; i < 300; i++) {
+      await send(other, ...Array.from({ length: 100 }, (_, j) => open(2 * (100 * i + j) + 1)));
+      await new Promise((resolve) => setTimeout(resolve, 1)); // they are accepted and reset
+    }
+    await assertRejects(() => session.finished, MalformedMessageError, "too many streams");
+    await resetting;
+    other.close();
+  });
+});
+
 Deno.test("streams that are opened and reset again and again take no memory", async () => {
   await inVirtualTime(async () => {
     const { session, other } = await start();
