@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { MalformedMessageError, RefusedError } from "../../lib/base/errors.ts";
+import { MalformedMessageError, messageOf, RefusedError } from "../../lib/base/errors.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { forward, type ForwardOptions, serveForwards } from "../../lib/peer/forward.ts";
-import { FORWARD_CODES } from "../../lib/peer/forward_outcome.ts";
+import { FORWARD_CODES, type ForwardEvent } from "../../lib/peer/forward_outcome.ts";
 import {
   decodeForwardRequest,
   encodeForwardRequest,
@@ -38,6 +38,17 @@ Deno.test("what is not offered is refused with a code, and never dialled", async
       assertEquals(error.code, FORWARD_CODES.notOffered);
     }
     assertEquals(dialled, []);
+  });
+});
+
+Deno.test("the side that offers learns why a name that it allows is refused", async () => {
+  const allow = ["private.example:80", "*:80"];
+  await withForwarding({ allow }, async ({ visit, failures }) => {
+    const dial = { host: "private.example", port: 80 };
+    await assertRejects(() => visit({ dial }), RefusedError);
+    assertEquals(failures, [
+      "Cannot forward to private.example:80: 10.0.0.7 must be allowed by its address",
+    ]);
   });
 });
 
@@ -134,6 +145,8 @@ interface Forwarding {
   readonly ports: readonly number[];
   /** The addresses that were dialled for the other side. */
   readonly dialled: string[];
+  /** What the side that offers learns of streams that fail. */
+  readonly failures: string[];
   /** Says hello over a forwarded connection; returns the answer. */
   visit(options: ForwardOptions): Promise<string>;
   stopServices(): void;
@@ -167,7 +180,11 @@ async function withForwarding(
       return systemNetwork.connectTcp(dialledService.local, options);
     },
   });
-  const answering = serveForwards(other, { targets: ports, allow, network });
+  const failures: string[] = [];
+  const onEvent = ({ error }: ForwardEvent) => {
+    if (error !== undefined) failures.push(messageOf(error));
+  };
+  const answering = serveForwards(other, { targets: ports, allow, network, onEvent });
   using front = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   const stopServices = () => {
     for (const listener of listeners) listener.close();
@@ -176,6 +193,7 @@ async function withForwarding(
     await job({
       ports,
       dialled,
+      failures,
       stopServices,
       visit: async (options) => {
         const [client, local] = await Promise.all([
