@@ -2,12 +2,12 @@
 /**
  * The relay of a rendezvous server against a bare TCP forwarder, over loopback: the server is a process of its own, and
  * both ends are one other, so what differs is the server. The clients send the frames of the relay in both cases, made
- * before, and count what arrives.
+ * before, and count what arrives. As those of peers, the frames are encrypted, and their masks zero; `masked` is with others.
  *
  *     deno run -A bench/relay_bench.ts [--rounds N] [--megabytes N] [--pairs N] [--tls]
  *
  * Prints one line of JSON: the medians in MB/s of the forwarder, of the relay and of a stream with Noise over the relay,
- * the median of the ratios of relay and forwarder in consecutive rounds, and for all pairs at once the slowest and the
+ * the medians of the ratios of relay and forwarder in consecutive rounds, and for all pairs at once the slowest and the
  * fastest one's share of the mean. With `--tls`, relay and forwarder speak TLS to both ends.
  *
  * @module
@@ -55,21 +55,29 @@ async function main(): Promise<void> {
   const opens = {
     forwarder: () => openForwarded(servers.forwarder),
     relay: () => openRelayed(servers.relay),
+    masked: () => openRelayed(servers.relay, MASK),
     noise: () => openSecured(servers.relay),
   };
-  const rates: Record<keyof typeof opens, number[]> = { forwarder: [], relay: [], noise: [] };
+  const rates: Record<keyof typeof opens, number[]> = {
+    forwarder: [],
+    relay: [],
+    masked: [],
+    noise: [],
+  };
   for (let round = 0; round < rounds; round++) {
     for (const name of Object.keys(opens) as (keyof typeof opens)[]) {
       rates[name].push(await rateOf(await opens[name](), bytes));
     }
   }
-  const ratios = rates.relay.map((rate, round) => rate / rates.forwarder[round]!);
+  const ratioOf = (name: keyof typeof opens) =>
+    Number(median(rates[name].map((rate, i) => rate / rates.forwarder[i]!)).toFixed(2));
   const shares = await sharesOf(servers.relay, Number(given.pairs));
   console.log(JSON.stringify({
     forwarderMBs: Math.round(median(rates.forwarder)),
     relayMBs: Math.round(median(rates.relay)),
     noiseMBs: Math.round(median(rates.noise)),
-    ratio: Number(median(ratios).toFixed(2)),
+    ratio: ratioOf("relay"),
+    maskedRatio: ratioOf("masked"),
     pairs: Number(given.pairs),
     slowest: Number(Math.min(...shares).toFixed(2)),
     fastest: Number(Math.max(...shares).toFixed(2)),
@@ -117,9 +125,9 @@ async function openForwarded(port: number): Promise<Ends> {
 }
 
 /** Bare clients: they send frames that are ready, and look into none. */
-async function openRelayed(url: string): Promise<Ends> {
+async function openRelayed(url: string, mask: Uint8Array = NO_MASK): Promise<Ends> {
   const token = crypto.getRandomValues(new Uint8Array(RELAY_TOKEN_BYTES));
-  return bareEnds(await joinRelay(url, token), await joinRelay(url, token));
+  return bareEnds(await joinRelay(url, token), await joinRelay(url, token), mask);
 }
 
 async function joinRelay(url: string, token: Uint8Array): Promise<TcpConnection> {
@@ -132,10 +140,15 @@ async function joinRelay(url: string, token: Uint8Array): Promise<TcpConnection>
   return connection;
 }
 
-function bareEnds(sender: TcpConnection, receiver: TcpConnection): Ends {
+function bareEnds(
+  sender: TcpConnection,
+  receiver: TcpConnection,
+  mask: Uint8Array = NO_MASK,
+): Ends {
   const buffer = new Uint8Array(DATA.length);
+  const frame = encodeWebSocketFrame("binary", DATA, mask);
   return [{
-    write: (data) => writeAll(sender, data === DATA ? FRAME : SMALL_FRAME),
+    write: (data) => writeAll(sender, data === DATA ? frame : SMALL_FRAME),
     close: () => sender.close(),
   }, {
     read: async () => await receiver.read(buffer) ?? 0,
@@ -262,8 +275,8 @@ async function startServers(): Promise<
 const DATA = crypto.getRandomValues(new Uint8Array(65_536));
 const SMALL_DATA = DATA.subarray(0, 16_384);
 const MASK = Uint8Array.of(1, 2, 3, 4);
-const FRAME = encodeWebSocketFrame("binary", DATA, MASK);
-const SMALL_FRAME = encodeWebSocketFrame("binary", SMALL_DATA, MASK);
+const NO_MASK = new Uint8Array(4);
+const SMALL_FRAME = encodeWebSocketFrame("binary", SMALL_DATA, NO_MASK);
 const SHARE_MS = 5000;
 
 if (given._[0] === "serve") await serve();

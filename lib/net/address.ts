@@ -71,6 +71,31 @@ export function ipToBytes(text: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
+ * The 32 bits of an IPv4 address in dotted decimal, or `undefined` for any other text. Without a regular expression or an
+ * array, because a server parses the address of each client that it answers.
+ */
+export function ipv4Bits(text: string): number | undefined {
+  if (text.length > MAX_IPV4_LENGTH) return undefined;
+  let bits = 0;
+  let at = 0;
+  for (let count = 0; count < 4; count++) {
+    const start = at;
+    let value = 0;
+    for (; at < text.length && text.charCodeAt(at) !== DOT; at++) {
+      const digit = text.charCodeAt(at) - 0x30;
+      if (digit < 0 || digit > 9) return undefined;
+      value = 10 * value + digit;
+    }
+    const hasLeadingZero = at - start > 1 && text.charCodeAt(start) === 0x30;
+    const isLast = at === text.length;
+    if (at === start || hasLeadingZero || value > 255 || isLast !== (count === 3)) return undefined;
+    bits = bits << 8 | value;
+    at++;
+  }
+  return bits >>> 0;
+}
+
+/**
  * The canonical address of four or sixteen bytes.
  *
  * @throws {RangeError} if the number of bytes is neither
@@ -253,25 +278,10 @@ export function withoutZone(ip: string): string {
   return ip.slice(0, ip.length - zoneOf(ip).length);
 }
 
-/** Without a regular expression, because a server parses the address of each client that it answers. */
 function parseIpv4(text: string): Uint8Array<ArrayBuffer> | undefined {
-  if (text.length > MAX_IPV4_LENGTH) return undefined;
-  const bytes = new Uint8Array(4);
-  let count = 0;
-  for (let at = 0; count < 4; at++, count++) {
-    const start = at;
-    let value = 0;
-    for (; at < text.length && text.charCodeAt(at) !== DOT; at++) {
-      const digit = text.charCodeAt(at) - 0x30;
-      if (digit < 0 || digit > 9) return undefined;
-      value = 10 * value + digit;
-    }
-    const hasLeadingZero = at - start > 1 && text.charCodeAt(start) === 0x30;
-    const isLast = at === text.length;
-    if (at === start || hasLeadingZero || value > 255 || isLast !== (count === 3)) return undefined;
-    bytes[count] = value;
-  }
-  return bytes;
+  const bits = ipv4Bits(text);
+  if (bits === undefined) return undefined;
+  return Uint8Array.of(bits >>> 24, bits >>> 16, bits >>> 8, bits);
 }
 
 function parseIpv6(text: string): Uint8Array<ArrayBuffer> | undefined {

@@ -70,7 +70,8 @@ export function nat64Network(network: Network): Network {
       const isPlain = local.ip === ANY_IPV4 && options?.multicast === undefined;
       const prefix = isPlain ? await prefixIfNeeded() : undefined;
       if (prefix === undefined) return await network.bindUdp(local, options);
-      return translatedSocket(await network.bindUdp({ ...local, ip: "::" }, options), prefix);
+      const untranslated = { ...options, answerer: undefined }; // it would see other addresses
+      return translatedSocket(await network.bindUdp({ ...local, ip: "::" }, untranslated), prefix);
     },
     listenTcp: async (local, options) => {
       const prefix = local.ip === ANY_IPV4 ? await prefixIfNeeded() : undefined;

@@ -93,10 +93,26 @@ export interface BindUdpOptions {
    */
   readonly accepts?: (data: Uint8Array) => boolean;
   /**
+   * Answers datagrams before they are copied and queued, for a server that many ask the same. A network may ignore it: whoever
+   * receives has to know all answers.
+   */
+  readonly answerer?: DatagramAnswerer;
+  /**
    * The longest datagram that will be received; of longer ones, the rest is lost. A small limit saves memory and time for
    * each datagram. Default: 65,535.
    */
   readonly maxDatagramBytes?: number;
+}
+
+/** Answers datagrams where they arrive; see {@linkcode BindUdpOptions.answerer}. */
+export interface DatagramAnswerer {
+  /**
+   * What to send back to where a datagram came from, or `undefined` to receive it as usual. Both the datagram and the answer
+   * may be overwritten once they have been used.
+   */
+  answer(data: Uint8Array, from: TransportAddress): Uint8Array | undefined;
+  /** Called after each answer; `isSent` is `false` if the system has refused it. */
+  onAnswered(isSent: boolean): void;
 }
 
 /**

@@ -37,6 +37,32 @@ for (const [driver, multicast] of [["Deno", undefined], ["node:dgram", {}]] as c
       assertEquals((await b.receive()).data, new Uint8Array(length).fill(length));
     }
   });
+
+  Deno.test(`bindUdp() sends what an answerer returns, and only what it leaves is received, with ${driver}`, async () => {
+    const outcomes: boolean[] = [];
+    const reply = new Uint8Array(1);
+    const answers: Record<number, Uint8Array> = { 1: reply, 2: new Uint8Array(70_000) };
+    using a = await systemNetwork.bindUdp(LOOPBACK);
+    using b = await systemNetwork.bindUdp(LOOPBACK, {
+      multicast,
+      accepts: ([first]) => first !== 9,
+      answerer: {
+        answer([first = 0, second = 0], from) {
+          assertEquals(from, a.local);
+          reply[0] = second; // one array for all answers
+          return answers[first];
+        },
+        onAnswered: (isSent) => outcomes.push(isSent),
+      },
+    });
+    for (const data of [[1, 5], [1, 6], [2], [9], [3]]) {
+      await a.send(Uint8Array.from(data), b.local);
+    }
+    assertEquals([...(await b.receive()).data], [3]);
+    assertEquals([...(await a.receive()).data], [5]);
+    assertEquals([...(await a.receive()).data], [6]);
+    assertEquals(outcomes.toSorted(), [false, true, true]); // 70,000 bytes are too long
+  });
 }
 
 Deno.test("bindUdp() rejects an address that is in use, and one that is not ours", async () => {

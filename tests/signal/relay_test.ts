@@ -4,8 +4,15 @@ import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { openRelayConnection } from "../../lib/signal/rendezvous/relay_connection.ts";
-import { encodeUpgradeRequest } from "../../lib/signal/websocket/handshake.ts";
-import { type RendezvousPlace, withRendezvous } from "./rendezvous_fixtures.ts";
+import { newHandshakeReader, readHead } from "../../lib/signal/websocket/connection.ts";
+import { encodeWebSocketFrame, type WebSocketOpcode } from "../../lib/signal/websocket/frame.ts";
+import {
+  encodeUpgradeRequest,
+  encodeUpgradeResponse,
+  judgeUpgradeRequest,
+} from "../../lib/signal/websocket/handshake.ts";
+import { simulate } from "../simnet/simulate.ts";
+import { LINK, type RendezvousPlace, withRendezvous } from "./rendezvous_fixtures.ts";
 
 const TOKEN = new Uint8Array(32).fill(7);
 
@@ -40,6 +47,92 @@ Deno.test("a megabyte arrives in order, although the reader is slow", async () =
       assertEquals(received.subarray(i * sent.length, (i + 1) * sent.length), sent);
     }
   }, { relayBytesPerSecond: Infinity, allRelaysBytesPerSecond: Infinity });
+});
+
+Deno.test("messages in fragments, pings and texts between others change nothing for the other half", async () => {
+  await withRendezvous(async (place) => {
+    using raw = await place.dial();
+    const key = "dGhlIHNhbXBsZSBub25jZQ==";
+    await writeAll(raw, encodeUpgradeRequest("server", "/relay/1", key));
+    await readHead(raw, newHandshakeReader(raw));
+    using b = await open(place);
+    const frame = (opcode: WebSocketOpcode, text: string) =>
+      encodeWebSocketFrame(opcode, bytes(text), Uint8Array.of(1, 2, 3, 4));
+    const begun = frame("binary", "2");
+    begun[0]! &= 0x7f; // more follows
+    const frames = [
+      encodeWebSocketFrame("binary", TOKEN, Uint8Array.of(1, 2, 3, 4)),
+      frame("binary", "1"),
+      frame("ping", "a"),
+      begun,
+      frame("ping", "b"),
+      frame("continuation", "3"),
+      frame("text", "of no use"),
+      frame("binary", "4"),
+      frame("binary", ""),
+      frame("binary", "5"),
+      frame("text", `{"end":true}`),
+    ];
+    const whole = concat(...frames);
+    for (let i = 0; i < whole.length; i += 7) await writeAll(raw, whole.subarray(i, i + 7));
+    assertEquals(await readText(b), "12345");
+    await writeAll(b, bytes("6"));
+    await b.closeWrite();
+    const sent = [
+      encodeWebSocketFrame("text", bytes(`{"peer":"present"}`)),
+      ...["a", "b"].map((text) => encodeWebSocketFrame("pong", bytes(text))),
+      encodeWebSocketFrame("binary", bytes("6")),
+      encodeWebSocketFrame("text", bytes(`{"end":true}`)),
+    ];
+    const buffer = new Uint8Array(concat(...sent).length);
+    for (let at = 0; at < buffer.length;) at += (await raw.read(buffer.subarray(at)))!;
+    assertEquals(buffer, concat(...sent));
+  });
+});
+
+Deno.test("a continuation without a beginning ends the connection", async () => {
+  await withRendezvous(async (place) => {
+    const socket = await place.open("relay/1");
+    using b = await open(place);
+    socket.send("binary", TOKEN);
+    socket.sendFrame(encodeWebSocketFrame("binary", bytes("1"), Uint8Array.of(1, 2, 3, 4)));
+    socket.sendFrame(encodeWebSocketFrame("continuation", bytes("2"), Uint8Array.of(1, 2, 3, 4)));
+    let message = await socket.receive();
+    while (message.kind !== "close") message = await socket.receive();
+    assertEquals(message.code, 1002);
+    assertEquals(await b.read(new Uint8Array(9)), 1);
+    socket.close(1000, "");
+    await socket.finish();
+  });
+});
+
+Deno.test("what peers encrypt is not masked on its way to the relay, and all else is", async () => {
+  await simulate(async ({ internet }) => {
+    const host = internet.host("server", { link: LINK });
+    const local = { ip: host.addresses[0]!, port: 3480 };
+    using listener = await host.network.listenTcp(local);
+    const { network } = internet.host("client", { link: LINK });
+    const opening = openRelayConnection(`ws://${local.ip}:3480`, { network, token: TOKEN });
+    using served = await listener.accept();
+    const reader = newHandshakeReader(served);
+    const request = judgeUpgradeRequest(await readHead(served, reader));
+    if (request.kind !== "upgrade") throw new Error("refused");
+    await writeAll(served, encodeUpgradeResponse(request.key));
+    using client = await opening;
+    await writeAll(client, bytes("encrypted"));
+    await client.closeWrite();
+    const text = `{"end":true}`;
+    const binary = concat(
+      encodeWebSocketFrame("binary", TOKEN, new Uint8Array(4)),
+      encodeWebSocketFrame("binary", bytes("encrypted"), new Uint8Array(4)),
+    );
+    const length = binary.length + 2 + 4 + text.length;
+    while (reader.buffered < length) await reader.fill();
+    assertEquals(reader.take(binary.length), binary);
+    const mask = reader.unread.slice(2, 6);
+    assertEquals(mask.some((byte) => byte !== 0), true);
+    assertEquals(reader.unread, encodeWebSocketFrame("text", bytes(text), mask));
+  });
 });
 
 Deno.test("a pair is held to its rate", async () => {

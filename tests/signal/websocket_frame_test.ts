@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
+import { concat, equalBytes } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import {
   decodeClose,
@@ -7,6 +8,8 @@ import {
   decodeWebSocketFrame,
   encodeClose,
   encodeWebSocketFrame,
+  frameLength,
+  toServerFrames,
   type WebSocketOpcode,
 } from "../../lib/signal/websocket/frame.ts";
 
@@ -92,6 +95,90 @@ Deno.test("frames round-trip through encode and decode, and what follows them is
       });
     },
   ));
+});
+
+Deno.test("frameLength() is exact once the header is there, and 0 for a frame that is too long", () => {
+  const frame = encodeWebSocketFrame("binary", filled(300), MASK);
+  assertEquals(frameLength(frame.subarray(0, 1), 300), 2);
+  assertEquals(frameLength(frame.subarray(0, 3), 300), 4);
+  assertEquals(frameLength(frame.subarray(0, 4), 300), 308);
+  assertEquals(frameLength(frame, 299), 0);
+});
+
+Deno.test("toServerFrames() makes frames of a server from RFC 6455 §5.7's of a client, in place", () => {
+  const bytes = fromHex("828537fa213d7f9f4d5158" + "828537fa213d7f9f4d5158" + "8285");
+  const made = toServerFrames(bytes, { maxPayloadLength: 5, maxBytes: 100 });
+  assertEquals(made.frames.toHex(), "820548656c6c6f".repeat(2));
+  assertEquals(made.frames.buffer, bytes.buffer);
+  assertEquals([made.taken, made.count], [22, 2]);
+  assertEquals(bytes.subarray(made.taken).toHex(), "8285"); // not touched
+});
+
+for (
+  const [what, hex] of [
+    ["text", "818537fa213d7f9f4d5158"],
+    ["a ping", "898537fa213d7f9f4d5158"],
+    ["the start of a message", "028537fa213d7f9f4d5158"],
+    ["the rest of a message", "808537fa213d7f9f4d5158"],
+    ["a frame without a mask", "820548656c6c6f"],
+    ["a frame that is too long", "828637fa213d7f9f4d515800"],
+    ["a frame that is incomplete", "828537fa213d7f9f4d51"],
+    ["nothing", ""],
+  ] as const
+) {
+  Deno.test(`toServerFrames() ends before ${what}`, () => {
+    for (const count of [0, 1]) {
+      const bytes = fromHex("828137fa213d7f".repeat(count) + hex);
+      const made = toServerFrames(bytes, { maxPayloadLength: 5, maxBytes: 100 });
+      assertEquals(made.frames.toHex(), "820148".repeat(count));
+      assertEquals([made.taken, made.count], [7 * count, count]);
+      assertEquals(bytes.subarray(made.taken).toHex(), hex);
+    }
+  });
+}
+
+Deno.test("toServerFrames() takes one message at least, and no more than asked for after that", () => {
+  const frame = encodeWebSocketFrame("binary", filled(100), MASK);
+  const taken = (maxBytes: number) => {
+    const bytes = new Uint8Array([...frame, ...frame, ...frame]);
+    return toServerFrames(bytes, { maxPayloadLength: 100, maxBytes }).count;
+  };
+  assertEquals([1, 211, 212, 1000].map(taken), [1, 1, 2, 3]);
+});
+
+Deno.test("toServerFrames() makes the frames that a server would send, at any offset", () => {
+  const message = fc.record({
+    payload: fc.oneof(fc.uint8Array({ maxLength: 20 }), fc.nat(70_000).map(filled)),
+    mask: fc.oneof(fc.constant(new Uint8Array(4)), fc.uint8Array({ minLength: 4, maxLength: 4 })),
+  });
+  fc.assert(
+    fc.property(fc.array(message, { maxLength: 5 }), fc.nat(7), (messages, offset) => {
+      const sent = messages.map(({ payload, mask }) =>
+        encodeWebSocketFrame("binary", payload, mask)
+      );
+      const room = concat(new Uint8Array(offset), ...sent);
+      const made = toServerFrames(room.subarray(offset), {
+        maxPayloadLength: 70_000,
+        maxBytes: Infinity,
+      });
+      const expected = messages.map(({ payload }) => encodeWebSocketFrame("binary", payload));
+      assert(equalBytes(made.frames, concat(...expected)));
+      assertEquals([made.taken, made.count], [room.length - offset, messages.length]);
+    }),
+    { numRuns: 50 },
+  );
+});
+
+Deno.test("toServerFrames() throws nothing but MalformedMessageError", () => {
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
+    try {
+      const options = { maxPayloadLength: 30, maxBytes: 50 };
+      const { frames, taken } = toServerFrames(new Uint8Array(bytes), options);
+      assert(frames.length <= taken && taken <= bytes.length);
+    } catch (error) {
+      if (!(error instanceof MalformedMessageError)) throw error;
+    }
+  }));
 });
 
 Deno.test("decodeWebSocketFrame(), decodeClose() and decodeText() throw nothing but MalformedMessageError", () => {

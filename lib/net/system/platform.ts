@@ -17,14 +17,27 @@ import { getSystemErrorName } from "node:util";
  */
 export function requireNet(action: string, host: string, port?: number): void {
   if (isFullyGranted("net")) return;
-  const name = ipFamily(host) === 6 ? `[${host}]` : host;
-  const target = port === undefined ? name : `${name}:${port}`;
-  if (Deno.permissions.querySync({ name: "net", host: target }).state === "granted") return;
+  const target = targetOf(host, port);
+  if (isGranted(target)) return;
   throw new NetworkError(
     `${action}: network access to ${target} is not granted`,
     "not-permitted",
     { remedy: "Run the program with --allow-net" },
   );
+}
+
+/** Whether the program may send to an address. */
+export function mayReach({ ip, port }: TransportAddress): boolean {
+  return isGranted(targetOf(ip, port));
+}
+
+function targetOf(host: string, port: number | undefined): string {
+  const name = ipFamily(host) === 6 ? `[${host}]` : host;
+  return port === undefined ? name : `${name}:${port}`;
+}
+
+function isGranted(target: string): boolean {
+  return Deno.permissions.querySync({ name: "net", host: target }).state === "granted";
 }
 
 /** Whether the permission was given without a list of what it is for, as by `--allow-net`. */

@@ -8,8 +8,14 @@ import { copyOf } from "../../base/bytes.ts";
 import { NetworkError } from "../../base/errors.ts";
 import { WaitQueue } from "../../base/wait_queue.ts";
 import { ipFamily, ipScope, parseIp, type TransportAddress } from "../address.ts";
-import type { BindUdpOptions, Datagram, MulticastOptions, UdpSocket } from "../network.ts";
-import { action, isFullyGranted, requireNet, toNetworkError } from "./platform.ts";
+import type {
+  BindUdpOptions,
+  Datagram,
+  DatagramAnswerer,
+  MulticastOptions,
+  UdpSocket,
+} from "../network.ts";
+import { action, isFullyGranted, mayReach, requireNet, toNetworkError } from "./platform.ts";
 import dgram from "node:dgram";
 
 /** As {@linkcode Network.bindUdp}. Multicast always uses `node:dgram`: only that can choose the interface to send on. */
@@ -89,16 +95,29 @@ function bindDeno(
 async function pump(
   conn: DatagramConn,
   queue: WaitQueue<Datagram>,
-  { accepts = () => true, maxDatagramBytes = MAX_DATAGRAM }: BindUdpOptions,
+  options: BindUdpOptions,
 ): Promise<void> {
+  const { accepts = () => true, maxDatagramBytes = MAX_DATAGRAM } = options;
+  const answerer = answererOf(options);
   const buffer = new Uint8Array(maxDatagramBytes);
   let failures = 0;
   while (!queue.isClosed) {
     try {
-      const [data, from] = await conn.receive(buffer);
+      const [data, source] = await conn.receive(buffer);
       failures = 0;
-      if (!accepts(data)) continue;
-      queue.push({ data: copyOf(data), from: { ip: canonicalIp(from.hostname), port: from.port } });
+      const from = { ip: canonicalIp(source.hostname), port: source.port };
+      const answer = answerer?.answer(data, from);
+      if (answer === undefined) {
+        if (accepts(data)) queue.push({ data: copyOf(data), from });
+        continue;
+      }
+      let isSent = false;
+      try {
+        await conn.send(answer, source);
+        isSent = true;
+      } finally {
+        answerer!.onAnswered(isSent);
+      }
     } catch (error) {
       // Windows reports here an ICMP port unreachable for an earlier send. The socket still works.
       if (queue.isClosed || ++failures < MAX_FAILURES) continue;
@@ -108,10 +127,18 @@ async function pump(
   }
 }
 
-async function bindNode(
-  local: TransportAddress,
-  { multicast, accepts = () => true, maxDatagramBytes }: BindUdpOptions,
-): Promise<UdpSocket> {
+/** Without full permission, each address is checked. To receive a datagram and send its answer then says what is missing. */
+function answererOf({ answerer }: BindUdpOptions): DatagramAnswerer | undefined {
+  if (answerer === undefined || isFullyGranted("net")) return answerer;
+  return {
+    answer: (data, from) => mayReach(from) ? answerer.answer(data, from) : undefined,
+    onAnswered: (isSent) => answerer.onAnswered(isSent),
+  };
+}
+
+async function bindNode(local: TransportAddress, options: BindUdpOptions): Promise<UdpSocket> {
+  const { multicast, accepts = () => true, maxDatagramBytes } = options;
+  const answerer = answererOf(options);
   const v6 = ipFamily(local.ip) === 6;
   const reuseAddr = (multicast?.groups ?? []).length > 0;
   const socket = dgram.createSocket({ type: v6 ? "udp6" : "udp4", ipv6Only: v6, reuseAddr });
@@ -131,12 +158,13 @@ async function bindNode(
     throw error;
   }
   socket.on("error", () => {}); // as in pump(): an ICMP error for an earlier send; the socket still works
-  socket.on("message", (data, from) => {
-    if (!accepts(data)) return;
-    queue.push({
-      data: new Uint8Array(data),
-      from: { ip: parseIp(from.address), port: from.port },
-    });
+  socket.on("message", (data, source) => {
+    const from = { ip: parseIp(source.address), port: source.port };
+    const answer = answerer?.answer(data, from);
+    if (answer !== undefined) {
+      const onSent = (error: Error | null) => answerer!.onAnswered(error === null);
+      socket.send(answer.slice(), source.port, source.address, onSent);
+    } else if (accepts(data)) queue.push({ data: new Uint8Array(data), from });
   });
   const { address, port } = socket.address();
   return new SystemUdpSocket({

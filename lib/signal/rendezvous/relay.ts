@@ -18,7 +18,8 @@ import { Pacer } from "../../base/rate_limiter.ts";
 import type { ReleasedConnection } from "../../net/network.ts";
 import type { SourceCounts } from "../../net/source.ts";
 import type { WebSocketMessage } from "../websocket/connection.ts";
-import { encodeWebSocketFrame, prependHeader } from "../websocket/frame.ts";
+import { encodeWebSocketFrame, type ServerFrames } from "../websocket/frame.ts";
+import { IoPause } from "./io_pause.ts";
 import {
   encodeNotice,
   isRelayEnd,
@@ -52,6 +53,13 @@ export type RelayRefusal = Extract<RelayJoinResult<never>, { kind: "refused" }>[
 export interface RelaySocket {
   /** The next message. */
   receive(): Promise<WebSocketMessage>;
+  /**
+   * The whole binary messages that have arrived, as frames to send on, once the next frame has arrived; without any if that is
+   * another one, which `receive()` returns. The next call overwrites them.
+   *
+   * @param maxBytes more than one message is not longer than that
+   */
+  receiveFrames(maxBytes: number): Promise<ServerFrames>;
   /** Sends an encoded frame; `false` if the connection is closing. */
   sendFrame(frame: Uint8Array): boolean;
   /** As {@linkcode WebSocketConnection.drained}. */
@@ -95,6 +103,7 @@ export class RendezvousRelay {
   readonly #onRefused: (why: RelayRefusal, ip: string) => void;
   readonly #places: RelayPlaces | undefined;
   readonly #nodes: RelayNodes | undefined;
+  readonly #ioPause = new IoPause();
   #bytes = 0;
 
   constructor(
@@ -161,7 +170,10 @@ export class RendezvousRelay {
     }
     this.#members.add(member);
     try {
-      await member.passOn((cost, nowMs, share) => this.#delayMs(cost, nowMs, share));
+      await member.passOn({
+        delayMs: (cost, nowMs, share) => this.#delayMs(cost, nowMs, share),
+        pause: () => this.#pairs.size > FEW_PAIRS ? this.#ioPause.ifDue() : undefined,
+      });
     } finally {
       if (member.isWaiting) this.#nodes?.forget(token);
       this.#pairs.leave(member)?.end("peer-gone");
@@ -195,6 +207,8 @@ class RelayMember {
   #timer: ReturnType<typeof setTimeout>;
   #isOver = false;
   #isWaiting = true;
+  /** When either side has last sent something. */
+  #activeMs = performance.now();
 
   constructor(socket: RelaySocket, limits: RelayLimits) {
     this.#socket = socket;
@@ -207,30 +221,50 @@ class RelayMember {
     const perSecond = one.#limits.relayBytesPerSecond;
     const pacer = new Pacer({ burst: Math.max(perSecond * BURST_S, MAX_RELAYED_BYTES), perSecond });
     const share = new Pacer({ burst: MAX_RELAYED_BYTES, perSecond });
-    one.#onJoined({ peer: other, pacer, share });
-    other.#onJoined({ peer: one, pacer, share });
+    const maxBytes = Math.min(one.#limits.maxRelayQueuedBytes, perSecond * CHUNK_S);
+    one.#onJoined({ peer: other, pacer, share, maxBytes });
+    other.#onJoined({ peer: one, pacer, share, maxBytes });
   }
 
   /** Passes on what the connection sends, until it ends. */
-  async passOn(delayMs: (cost: number, nowMs: number, share: Pacer) => number): Promise<void> {
-    for (let isLarge = false;;) {
+  async passOn(pace: RelayPace): Promise<void> {
+    for (let joined: Joined | undefined;;) {
+      if (joined !== undefined) {
+        const { frames, count } = await this.#socket.receiveFrames(joined.maxBytes);
+        if (count > 0) {
+          const cost = Math.max(frames.length, count * MIN_COST);
+          if (!await this.#pass(frames, cost, { joined, pace })) return;
+          continue;
+        }
+      }
       const message = await this.#socket.receive();
       if (message.kind === "close") return this.#socket.close(RELAY_CLOSE_CODES.normal, "");
-      const joined = await this.#joined.promise;
-      if (joined === undefined) return;
-      if (!isLarge) this.#socket.enlarge(this.#limits.maxRelayQueuedBytes);
-      isLarge = true;
-      const { peer, pacer, share } = joined;
+      if (joined === undefined) {
+        joined = await this.#joined.promise;
+        if (joined === undefined) return;
+        this.#socket.enlarge(this.#limits.maxRelayQueuedBytes);
+      }
       const frame = frameFor(message);
       const cost = Math.max(frame?.length ?? 0, MIN_COST);
-      const nowMs = performance.now();
-      const waitMs = Math.max(pacer.delayMs(cost, nowMs), delayMs(cost, nowMs, share));
-      if (waitMs >= 1) await delay(waitMs);
-      if (frame === undefined) continue;
-      this.#restartIdle();
-      if (!await peer.#take(frame)) return;
-      peer.#restartIdle();
+      if (!await this.#pass(frame, cost, { joined, pace })) return;
     }
+  }
+
+  /** Sends frames to the other half, once their turn has come; `false` if it is gone. */
+  async #pass(
+    frames: Uint8Array | undefined,
+    cost: number,
+    { joined, pace }: { joined: Joined; pace: RelayPace },
+  ): Promise<boolean> {
+    const { peer, pacer, share } = joined;
+    const nowMs = performance.now();
+    const waitMs = Math.max(pacer.delayMs(cost, nowMs), pace.delayMs(cost, nowMs, share));
+    if (waitMs >= 1) await delay(waitMs);
+    if (frames === undefined) return true;
+    this.#activeMs = peer.#activeMs = performance.now();
+    if (!await peer.#take(frames)) return false;
+    await pace.pause();
+    return true;
   }
 
   /** Ends the connection because the other half does not come, or has gone. */
@@ -259,22 +293,38 @@ class RelayMember {
 
   #onJoined(joined: Joined): void {
     this.#isWaiting = false;
-    this.#restartIdle();
+    clearTimeout(this.#timer);
+    this.#endWhenIdle(this.#limits.relayIdleMs);
     const notice = new TextEncoder().encode(encodeNotice({ kind: "peer", isPresent: true }));
     this.#socket.sendFrame(encodeWebSocketFrame("text", notice));
     this.#joined.resolve(joined);
   }
 
-  #restartIdle(): void {
-    clearTimeout(this.#timer);
-    if (!this.#isOver) this.#timer = setTimeout(() => this.end("idle"), this.#limits.relayIdleMs);
+  /** Looks again whenever the time might be over, so that a message need not restart a timer. */
+  #endWhenIdle(waitMs: number): void {
+    if (this.#isOver) return;
+    this.#timer = setTimeout(() => {
+      const leftMs = this.#activeMs + this.#limits.relayIdleMs - performance.now();
+      if (leftMs <= 0) this.end("idle");
+      else this.#endWhenIdle(leftMs);
+    }, waitMs);
   }
 
-  /** Sends to this connection, once it has read enough; `false` if it is gone. */
-  async #take(frame: Uint8Array): Promise<boolean> {
-    await this.#socket.drained(Math.max(0, this.#limits.maxRelayQueuedBytes - frame.length));
-    return this.#socket.sendFrame(frame);
+  /** Sends to this connection, and waits until the system has all of it; `false` if the connection is gone. */
+  async #take(frames: Uint8Array): Promise<boolean> {
+    await this.#socket.drained(Math.max(0, this.#limits.maxRelayQueuedBytes - frames.length));
+    const isSent = this.#socket.sendFrame(frames);
+    await this.#socket.drained(0);
+    return isSent;
   }
+}
+
+/** What keeps a pair from taking more than its share. */
+interface RelayPace {
+  /** How long what costs so much has to wait for the other pairs. */
+  delayMs(cost: number, nowMs: number, share: Pacer): number;
+  /** Waits if it is time for the system's events. */
+  pause(): Promise<void> | undefined;
 }
 
 interface Joined {
@@ -283,6 +333,8 @@ interface Joined {
   readonly pacer: Pacer;
   /** The same, at its share of the rate of all pairs. */
   readonly share: Pacer;
+  /** How much to pass on at once; a message may be longer. */
+  readonly maxBytes: number;
 }
 
 /** The token, as text; `undefined` if the first message is something else, or does not come in time. */
@@ -309,7 +361,7 @@ function isControl({ kind }: WebSocketMessage): boolean {
 
 /** The frame that passes on a message; `undefined` if the message is for the server, or unknown. */
 function frameFor(message: WebSocketMessage): Uint8Array | undefined {
-  if (message.kind === "binary") return prependHeader("binary", message.data);
+  if (message.kind === "binary") return encodeWebSocketFrame("binary", message.data);
   const isEnd = message.kind === "text" && isRelayEnd(message.text);
   return isEnd ? encodeWebSocketFrame("text", new TextEncoder().encode(RELAY_END)) : undefined;
 }
@@ -331,3 +383,9 @@ const MIN_COST = 512;
 
 /** Chosen by us: how much of a second may be sent at once after a pause, so that short messages never wait. */
 const BURST_S = 0.25;
+
+/** Chosen by us: what is passed on at once takes so much of a second at a pair's rate, so that it flows evenly. */
+const CHUNK_S = 0.025;
+
+/** Chosen by us: so few pairs let the events of other sockets in soon enough without a pause, and are a sixth faster. */
+const FEW_PAIRS = 2;

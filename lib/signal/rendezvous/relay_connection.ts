@@ -60,7 +60,7 @@ export async function openRelayConnection(
   }
   target.pathname = `${target.pathname.replace(/\/$/, "")}${RELAY_PATH}`;
   const dial = (to: URL, signal?: AbortSignal) =>
-    dialWebSocket(to, { network, signal, limits: LIMITS });
+    dialWebSocket(to, { network, signal, limits: LIMITS, isEncrypted: true });
   const socket = await dial(target, signal).catch((error) => {
     if (!(error instanceof RefusedError) || error.code !== NOT_FOUND) throw error;
     throw new RefusedError(`Cannot relay by ${withoutLogin(url)}: it has no relay`, NOT_FOUND, {

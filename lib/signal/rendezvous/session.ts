@@ -23,8 +23,10 @@ import {
   judgeUpgradeRequest,
   type RefusalStatus,
 } from "../websocket/handshake.ts";
+import { type ServerFrames, toServerFrames } from "../websocket/frame.ts";
 import type { FairTurns } from "./fair_turns.ts";
 import { clientAddress } from "./forwarded.ts";
+import { MAX_RELAYED_BYTES } from "./message.ts";
 import type { RelaySocket } from "./relay.ts";
 
 /** What one client may cost. */
@@ -264,6 +266,16 @@ export class RendezvousSession implements ClientSocket {
         if (message.kind === "ping") socket.send("pong", message.data);
         return message;
       },
+      receiveFrames: async (maxBytes) => {
+        await socket.arrived();
+        this.#unansweredPings = 0;
+        let frames = NO_FRAMES;
+        socket.takeBytes((arrived) => {
+          frames = toServerFrames(arrived, { maxPayloadLength: MAX_RELAYED_BYTES, maxBytes });
+          return frames.taken;
+        });
+        return frames;
+      },
       sendFrame: (frame) => socket.sendFrame(frame),
       drained: (maxBytes) => socket.drained(maxBytes),
       close: (code, reason) => socket.close(code, reason),
@@ -346,6 +358,8 @@ export class RendezvousSession implements ClientSocket {
 function isStream(handler: MessageHandler | StreamHandler): handler is StreamHandler {
   return "serve" in handler;
 }
+
+const NO_FRAMES: ServerFrames = { frames: new Uint8Array(0), taken: 0, count: 0 };
 
 /** Chosen by us: messages that wait less have not waited, and a client that sends nothing for so long pauses. */
 const MOMENT_MS = 50;

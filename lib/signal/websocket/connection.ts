@@ -13,10 +13,12 @@ import { Deadline } from "../../base/timers.ts";
 import { formatTransportAddress, isIp, parseIp, type TransportAddress } from "../../net/address.ts";
 import type { Network, ReleasedConnection, TcpConnection } from "../../net/network.ts";
 import {
+  CLOSE_CODES,
   type DecodedWebSocketFrame,
   decodeWebSocketFrame,
   encodeClose,
   encodeWebSocketFrame,
+  frameLength,
   isControl,
   MessageAssembler,
   takeTogether,
@@ -25,15 +27,16 @@ import {
   type WebSocketOpcode,
 } from "./frame.ts";
 import {
+  CHECK_URL,
   decodeHead,
   encodeUpgradeRequest,
   endOfHead,
   type HttpHead,
   judgeUpgradeResponse,
-  UNKNOWN_PATH,
+  upgradeRefusal,
 } from "./handshake.ts";
 
-export type { WebSocketMessage } from "./frame.ts";
+export { CLOSE_CODES, type WebSocketMessage } from "./frame.ts";
 
 /** How much memory a socket may take. */
 export interface WebSocketLimits {
@@ -51,6 +54,8 @@ export interface WebSocketConnectionOptions {
   readonly reader: BufferedReader;
   /** Sent before all messages. */
   readonly handshake?: Uint8Array;
+  /** As {@linkcode DialWebSocketOptions.isEncrypted}. */
+  readonly isEncrypted?: boolean;
   /** How much memory it may take. */
   readonly limits: WebSocketLimits;
 }
@@ -65,6 +70,11 @@ export interface DialWebSocketOptions {
   readonly subprotocol?: string;
   /** Certificate authorities to trust in addition to the platform's, PEM; for `wss:`. */
   readonly caCerts?: readonly string[];
+  /**
+   * Whether binary messages are encrypted by whoever sends them. Their masks are then zero, which spares both ends the work:
+   * what a mask is for (RFC 6455 §10.3) is that no one can choose the bytes that proxies on the way see.
+   */
+  readonly isEncrypted?: boolean;
   /** Aborts the opening. */
   readonly signal?: AbortSignal;
 }
@@ -82,7 +92,7 @@ export async function dialWebSocket(
   url: URL,
   options: DialWebSocketOptions,
 ): Promise<WebSocketConnection> {
-  const { signal, limits } = options;
+  const { signal, limits, isEncrypted } = options;
   const connection = await connect(url, options);
   const onAbort = () => connection.reset();
   signal?.addEventListener("abort", onAbort, { once: true });
@@ -90,7 +100,7 @@ export async function dialWebSocket(
     signal?.throwIfAborted();
     const reader = await upgrade(connection, url, options.subprotocol);
     reader.enlarge(limits.maxMessageBytes);
-    return new WebSocketConnection(connection, { role: "client", reader, limits });
+    return new WebSocketConnection(connection, { role: "client", reader, limits, isEncrypted });
   } catch (error) {
     connection.reset();
     signal?.throwIfAborted();
@@ -126,6 +136,7 @@ export class WebSocketConnection {
   readonly #connection: TcpConnection;
   readonly #reader: BufferedReader;
   readonly #role: "client" | "server";
+  readonly #isEncrypted: boolean;
   #limits: WebSocketLimits;
   /** Limits the control frames that a client handles. A server decides itself when it reads on. */
   readonly #controls: TokenBucket | undefined;
@@ -144,6 +155,7 @@ export class WebSocketConnection {
     this.#connection = connection;
     this.#reader = options.reader;
     this.#role = options.role;
+    this.#isEncrypted = options.isEncrypted ?? false;
     this.#limits = options.limits;
     this.#assembler = new MessageAssembler(options.role === "server");
     if (options.role === "client") {
@@ -220,6 +232,24 @@ export class WebSocketConnection {
     }
   }
 
+  /** Waits until the next frame has arrived as a whole, or is known to be wrong. */
+  async arrived(): Promise<void> {
+    for (;;) {
+      const length = frameLength(this.#reader.unread, this.#limits.maxMessageBytes);
+      if (this.#reader.buffered >= length) return;
+      await fill(this.#reader, this.#connection, length);
+    }
+  }
+
+  /**
+   * Takes what has arrived, between two messages, as it is.
+   *
+   * @param take may change the bytes until the next call of another method, and returns how many it has taken
+   */
+  takeBytes(take: (arrived: Uint8Array<ArrayBuffer>) => number): void {
+    if (!this.#assembler.isWithin) this.#reader.take(take(this.#reader.unread));
+  }
+
   /** From now on, messages may be so long. */
   allow(maxMessageBytes: number): void {
     this.#limits = { ...this.#limits, maxMessageBytes };
@@ -290,8 +320,10 @@ export class WebSocketConnection {
   }
 
   #encode(opcode: WebSocketOpcode, payload: Uint8Array): Uint8Array {
-    const mask = this.#role === "client" ? crypto.getRandomValues(new Uint8Array(4)) : undefined;
-    return encodeWebSocketFrame(opcode, payload, mask);
+    if (this.#role === "server") return encodeWebSocketFrame(opcode, payload);
+    const mask = new Uint8Array(4);
+    const isPlain = !this.#isEncrypted || opcode !== "binary";
+    return encodeWebSocketFrame(opcode, payload, isPlain ? crypto.getRandomValues(mask) : mask);
   }
 
   #enqueue(bytes: Uint8Array): boolean {
@@ -330,7 +362,7 @@ export class WebSocketConnection {
     while (true) {
       const decoded = this.#decode();
       if (decoded.kind === "frame") return decoded.frame;
-      await fill(this.#reader, this.#connection, decoded.neededLength);
+      await this.arrived();
     }
   }
 
@@ -386,15 +418,6 @@ export async function readHead(
   });
 }
 
-/** Close codes of RFC 6455 §7.4.1. */
-export const CLOSE_CODES = {
-  normal: 1000,
-  goingAway: 1001,
-  malformed: 1002,
-  policy: 1008,
-  tooLong: 1009,
-} as const;
-
 async function fill(
   reader: BufferedReader,
   connection: TcpConnection,
@@ -417,14 +440,7 @@ async function upgrade(
   const reader = newHandshakeReader(connection);
   const response = judgeUpgradeResponse(await readHead(connection, reader), key, subprotocol);
   if (response.kind === "upgraded") return reader;
-  const { status, reason } = response;
-  const [why, remedy] = status === 404 && reason === UNKNOWN_PATH
-    ? ["the access key in the URL is wrong or missing (404)", CHECK_KEY]
-    : [
-      `the server answered ${status} ${reason}`,
-      UPGRADE_REMEDIES[status] ?? (status >= 500 ? LATER : CHECK_URL),
-    ];
-  throw new RefusedError(`Cannot open ${withoutLogin(url.href)}: ${why}`, status, { remedy });
+  throw upgradeRefusal(url, response);
 }
 
 /** Tries the addresses of the name in turn. One that does not answer does not hold up the next for long. */
@@ -482,16 +498,3 @@ const READ_BYTES = 4608;
 const NEXT_ADDRESS_MS = 4000;
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { "ws:": 80, "wss:": 443 };
-
-const LATER = "Try later, or another server";
-
-/** Those of our rendezvous server, and of proxies in front of it. */
-const UPGRADE_REMEDIES: Readonly<Record<number, string>> = {
-  401: "Check the login in the URL",
-  403: "Check the login in the URL",
-  409: "Choose another room, or end one of the two that are in it",
-  429: LATER,
-};
-
-const CHECK_KEY = "Use the whole URL of the server, with its access key: wss://HOST/KEY";
-const CHECK_URL = "Check the URL: its path, its login, and that a rendezvous or a broker is there";

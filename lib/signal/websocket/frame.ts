@@ -28,7 +28,7 @@ export interface WebSocketFrame {
   readonly isFinal: boolean;
   /** Whether the payload was masked, as a client's has to be and a server's may not be. */
   readonly isMasked: boolean;
-  /** An owned copy, unmasked, with room for {@linkcode prependHeader} in front of it. */
+  /** An owned copy, unmasked. */
   readonly payload: Uint8Array<ArrayBuffer>;
 }
 
@@ -38,6 +38,16 @@ export type DecodedWebSocketFrame =
   /** At least this many bytes are needed. */
   | { readonly kind: "incomplete"; readonly neededLength: number }
   | { readonly kind: "too-long"; readonly payloadLength: number };
+
+/** What {@linkcode toServerFrames} has made. */
+export interface ServerFrames {
+  /** A part of what was given. */
+  readonly frames: Uint8Array<ArrayBuffer>;
+  /** How many bytes of the client's they were. */
+  readonly taken: number;
+  /** How many frames there are. */
+  readonly count: number;
+}
 
 /**
  * The bytes of a frame that is a whole message.
@@ -62,21 +72,6 @@ export function encodeWebSocketFrame(
 }
 
 /**
- * The bytes of a server's frame that passes on the payload of a frame that was decoded. They are not copied: the header is
- * written in front of the payload, so that one payload can be passed on once.
- */
-export function prependHeader(
-  opcode: WebSocketOpcode,
-  payload: Uint8Array<ArrayBuffer>,
-): Uint8Array<ArrayBuffer> {
-  const { buffer, byteOffset, length } = payload;
-  const start = 2 + lengthBytesOf(length);
-  const bytes = new Uint8Array(buffer, byteOffset - start, start + length);
-  writeHeader(bytes, opcode, length, 0);
-  return bytes;
-}
-
-/**
  * Reads the frame at the start of the bytes.
  *
  * @param maxPayloadLength a longer frame is reported as soon as its length has arrived
@@ -86,27 +81,83 @@ export function decodeWebSocketFrame(
   bytes: Uint8Array,
   maxPayloadLength: number,
 ): DecodedWebSocketFrame {
-  if (bytes.length < 2) return { kind: "incomplete", neededLength: 2 };
-  const opcode = opcodeOf(bytes[0]!);
-  const isFinal = (bytes[0]! & FINAL) !== 0;
-  const isMasked = (bytes[1]! & MASKED) !== 0;
-  const length = bytes[1]! & ~MASKED;
+  const header = decodeHeader(bytes, 0);
+  if (typeof header === "number") return { kind: "incomplete", neededLength: header };
+  const { opcode, isFinal, isMasked, start, payloadLength } = header;
+  if (payloadLength > maxPayloadLength) return { kind: "too-long", payloadLength };
+  const byteLength = start + payloadLength;
+  if (bytes.length < byteLength) return { kind: "incomplete", neededLength: byteLength };
+  const payload = bytes.slice(start, byteLength);
+  if (isMasked) applyMask(payload, bytes.subarray(start - MASK_BYTES, start));
+  return { kind: "frame", frame: { opcode, isFinal, isMasked, payload }, byteLength };
+}
+
+/**
+ * How many bytes the frame at the start has at least, which is exact once its header is there; 0 if it is too long.
+ *
+ * @throws {MalformedMessageError} as {@linkcode decodeWebSocketFrame}
+ */
+export function frameLength(bytes: Uint8Array, maxPayloadLength: number): number {
+  const header = decodeHeader(bytes, 0);
+  if (typeof header === "number") return header;
+  return header.payloadLength > maxPayloadLength ? 0 : header.start + header.payloadLength;
+}
+
+/**
+ * The whole messages at the start of what a client has sent, as frames of a server, for a relay that passes them on. They
+ * stay where they are: masks are applied, and headers become shorter, in place. It ends before any other frame.
+ */
+export function toServerFrames(
+  bytes: Uint8Array<ArrayBuffer>,
+  { maxPayloadLength, maxBytes }: { maxPayloadLength: number; maxBytes: number },
+): ServerFrames {
+  const from = MASK_BYTES;
+  let [at, end, count] = [0, from, 0];
+  for (;;) {
+    const header = decodeHeader(bytes, at);
+    if (typeof header === "number") break;
+    const { opcode, isFinal, isMasked, start, payloadLength } = header;
+    const next = at + start + payloadLength;
+    if (opcode !== "binary" || !isFinal || !isMasked || payloadLength > maxPayloadLength) break;
+    if (next > bytes.length || next > maxBytes && count > 0) break;
+    const mask = bytes.slice(at + start - MASK_BYTES, at + start);
+    bytes.copyWithin(end, at, at + start - MASK_BYTES);
+    bytes[end + 1]! &= ~MASKED;
+    end += start - MASK_BYTES;
+    moveUnmasked(bytes, { from: at + start, to: end, length: payloadLength }, mask);
+    end += payloadLength;
+    at = next;
+    count++;
+  }
+  return { frames: bytes.subarray(from, Math.max(from, end)), taken: at, count };
+}
+
+/** A frame without its payload. */
+interface FrameHeader {
+  readonly opcode: WebSocketOpcode;
+  readonly isFinal: boolean;
+  readonly isMasked: boolean;
+  /** How many bytes come before the payload. */
+  readonly start: number;
+  readonly payloadLength: number;
+}
+
+/** The header at an offset of the bytes; if it is incomplete, how many bytes it has at least. */
+function decodeHeader(bytes: Uint8Array, offset: number): FrameHeader | number {
+  if (bytes.length < offset + 2) return 2;
+  const second = bytes[offset + 1]!;
+  const opcode = opcodeOf(bytes[offset]!);
+  const isFinal = (bytes[offset]! & FINAL) !== 0;
+  const isMasked = (second & MASKED) !== 0;
+  const length = second & ~MASKED;
   if (isControl(opcode) && (!isFinal || length >= LENGTH_IN_16_BITS)) {
     throw invalid(`a ${opcode} frame is whole and has at most 125 bytes`);
   }
   const lengthBytes = length === LENGTH_IN_64_BITS ? 8 : length === LENGTH_IN_16_BITS ? 2 : 0;
+  if (bytes.length < offset + 2 + lengthBytes) return 2 + lengthBytes;
+  const payloadLength = lengthBytes === 0 ? length : extendedLength(bytes, offset, lengthBytes);
   const start = 2 + lengthBytes + (isMasked ? MASK_BYTES : 0);
-  if (bytes.length < 2 + lengthBytes) {
-    return { kind: "incomplete", neededLength: 2 + lengthBytes };
-  }
-  const payloadLength = lengthBytes === 0 ? length : extendedLength(bytes, lengthBytes);
-  if (payloadLength > maxPayloadLength) return { kind: "too-long", payloadLength };
-  const byteLength = start + payloadLength;
-  if (bytes.length < byteLength) return { kind: "incomplete", neededLength: byteLength };
-  const payload = new Uint8Array(HEADER_ROOM + payloadLength).subarray(HEADER_ROOM);
-  payload.set(bytes.subarray(start, byteLength));
-  if (isMasked) applyMask(payload, bytes.subarray(start - MASK_BYTES, start));
-  return { kind: "frame", frame: { opcode, isFinal, isMasked, payload }, byteLength };
+  return { opcode, isFinal, isMasked, start, payloadLength };
 }
 
 /** Whether it is a control frame (RFC 6455 §5.5), which may come between the frames of a message. */
@@ -157,6 +208,11 @@ export class MessageAssembler {
   /** @param isServer whether the frames come from a client */
   constructor(isServer: boolean) {
     this.#isServer = isServer;
+  }
+
+  /** Whether a message has begun and not ended. */
+  get isWithin(): boolean {
+    return this.#fragments !== undefined;
   }
 
   /** How long the message of a frame is at least. */
@@ -242,8 +298,8 @@ function opcodeOf(byte: number): WebSocketOpcode {
 }
 
 /** RFC 6455 §5.2: the shortest encoding of the length has to be used. */
-function extendedLength(bytes: Uint8Array, lengthBytes: 2 | 8): number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
+function extendedLength(bytes: Uint8Array, offset: number, lengthBytes: 2 | 8): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + offset);
   const length = lengthBytes === 2 ? view.getUint16(2) : Number(view.getBigUint64(2));
   if (length < (lengthBytes === 2 ? LENGTH_IN_16_BITS : 2 ** 16)) {
     throw invalid(`payload length ${length} is not in its shortest encoding`);
@@ -251,24 +307,51 @@ function extendedLength(bytes: Uint8Array, lengthBytes: 2 | 8): number {
   return length;
 }
 
-/** Four bytes at a time, which is several times as fast: a relay unmasks all that it passes on. */
 function applyMask(payload: Uint8Array, mask: Uint8Array): void {
-  const { length, buffer, byteOffset } = payload;
-  const head = Math.min(length, (4 - byteOffset % 4) % 4);
+  moveUnmasked(payload, { from: 0, to: 0, length: payload.length }, mask);
+}
+
+/**
+ * Applies a mask while bytes move to the front by a multiple of four. Four bytes at a time, which is several times as fast:
+ * a relay unmasks all that it passes on.
+ */
+function moveUnmasked(
+  bytes: Uint8Array,
+  { from, to, length }: { from: number; to: number; length: number },
+  mask: Uint8Array,
+): void {
+  if (mask.every((byte) => byte === 0)) {
+    if (from !== to) bytes.copyWithin(to, from, from + length);
+    return;
+  }
+  const { buffer, byteOffset } = bytes;
+  const head = Math.min(length, (4 - (byteOffset + from) % 4) % 4);
   const words = (length - head) >>> 2;
-  for (let i = 0; i < head; i++) payload[i]! ^= mask[i]!;
+  for (let i = 0; i < head; i++) bytes[to + i] = bytes[from + i]! ^ mask[i]!;
   if (words > 0) {
     const rotated = Uint8Array.from(mask, (_, i) => mask[(head + i) % MASK_BYTES]!);
-    const [key] = new Uint32Array(rotated.buffer);
-    const aligned = new Uint32Array(buffer, byteOffset + head, words);
-    for (let i = 0; i < words; i++) aligned[i] = aligned[i]! ^ key!;
+    const key = new Uint32Array(rotated.buffer)[0]!;
+    const source = new Uint32Array(buffer, byteOffset + from + head, words);
+    const target = new Uint32Array(buffer, byteOffset + to + head, words);
+    for (let i = 0; i < words; i++) target[i] = source[i]! ^ key;
   }
-  for (let i = head + 4 * words; i < length; i++) payload[i]! ^= mask[i % MASK_BYTES]!;
+  for (let i = head + 4 * words; i < length; i++) {
+    bytes[to + i] = bytes[from + i]! ^ mask[i % MASK_BYTES]!;
+  }
 }
 
 function invalid(rule: string): MalformedMessageError {
   return malformed("WebSocket frame", rule);
 }
+
+/** Close codes of RFC 6455 §7.4.1. */
+export const CLOSE_CODES = {
+  normal: 1000,
+  goingAway: 1001,
+  malformed: 1002,
+  policy: 1008,
+  tooLong: 1009,
+} as const;
 
 /** By their numbers. */
 const OPCODES: readonly (WebSocketOpcode | undefined)[] = [
@@ -298,6 +381,3 @@ const MAX_FRAMES = 16;
 
 /** Chosen by us: more is not copied. */
 const MAX_TOGETHER_BYTES = 4096;
-
-/** The longest header without a mask, and aligned for {@linkcode applyMask}. */
-const HEADER_ROOM = 12;

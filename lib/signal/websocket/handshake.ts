@@ -6,7 +6,8 @@
 
 import { concat } from "../../base/bytes.ts";
 import { hash } from "../../base/crypto.ts";
-import { malformed, type MalformedMessageError } from "../../base/errors.ts";
+import { malformed, type MalformedMessageError, RefusedError } from "../../base/errors.ts";
+import { withoutLogin } from "../../base/login.ts";
 
 /** The start line and the fields of an HTTP message. */
 export interface HttpHead {
@@ -176,6 +177,20 @@ export function judgeUpgradeResponse(
   return { kind: "upgraded" };
 }
 
+/** The error of a client that was refused. */
+export function upgradeRefusal(
+  url: URL,
+  { status, reason }: Extract<UpgradeResponse, { kind: "refused" }>,
+): RefusedError {
+  const [why, remedy] = status === 404 && reason === UNKNOWN_PATH
+    ? ["the access key in the URL is wrong or missing (404)", CHECK_KEY]
+    : [
+      `the server answered ${status} ${reason}`,
+      UPGRADE_REMEDIES[status] ?? (status >= 500 ? LATER : CHECK_URL),
+    ];
+  return new RefusedError(`Cannot open ${withoutLogin(url.href)}: ${why}`, status, { remedy });
+}
+
 /** Fields that are `undefined` are left out. */
 function encodeHead(
   startLine: string,
@@ -199,7 +214,23 @@ function invalid(problem: string): MalformedMessageError {
 }
 
 /** What our server says about a path that it does not have. A client asks for one only if the access key is wrong. */
-export const UNKNOWN_PATH = "Not a room: 1 to 64 letters, digits and - . _ ~";
+const UNKNOWN_PATH = "Not a room: 1 to 64 letters, digits and - . _ ~";
+
+/** What to do about an answer that our servers do not give. */
+export const CHECK_URL =
+  "Check the URL: its path, its login, and that a rendezvous or a broker is there";
+
+const CHECK_KEY = "Use the whole URL of the server, with its access key: wss://HOST/KEY";
+
+const LATER = "Try later, or another server";
+
+/** Those of our rendezvous server, and of proxies in front of it. */
+const UPGRADE_REMEDIES: Readonly<Record<number, string>> = {
+  401: "Check the login in the URL",
+  403: "Check the login in the URL",
+  409: "Choose another room, or end one of the two that are in it",
+  429: LATER,
+};
 
 /** The reason phrases, which are also the bodies of refusals. */
 const REASONS = {

@@ -10,6 +10,7 @@ import {
   ipFamily,
   ipScope,
   ipToBytes,
+  ipv4Bits,
   sameTransportAddress,
   type TransportAddress,
 } from "../../net/address.ts";
@@ -23,6 +24,7 @@ import {
   paddedLength,
   readUint16,
   writeUint16,
+  writeUint32,
 } from "../codec.ts";
 import { verifyFingerprint } from "../integrity.ts";
 import {
@@ -225,15 +227,19 @@ export class PlainResponder {
       length -= this.#attributeLength;
     }
     writeUint16(answer, 2, length - HEADER_LENGTH);
-    answer.set(request.subarray(8, HEADER_LENGTH), 8);
-    const address = ipToBytes(source.ip);
+    for (let i = 8; i < HEADER_LENGTH; i++) answer[i] = request[i]!; // the transaction ID
     // XOR-MAPPED-ADDRESS comes first, MAPPED-ADDRESS last.
-    const xored = HEADER_LENGTH + ATTRIBUTE_HEADER_LENGTH;
-    writeUint16(answer, xored + 2, source.port ^ (MAGIC_COOKIE >>> 16));
-    for (let i = 0; i < address.length; i++) answer[xored + 4 + i] = address[i]! ^ answer[4 + i]!;
+    const xored = HEADER_LENGTH + ATTRIBUTE_HEADER_LENGTH + 2;
+    const bits = ipv4Bits(source.ip);
+    const address = bits === undefined ? ipToBytes(source.ip) : undefined;
+    writeUint16(answer, xored, source.port ^ (MAGIC_COOKIE >>> 16));
+    if (address === undefined) writeUint32(answer, xored + 2, bits! ^ MAGIC_COOKIE);
+    else address.forEach((byte, i) => answer[xored + 2 + i] = byte ^ answer[4 + i]!);
     if (count < this.#attributeCount) return answer.subarray(0, length);
-    writeUint16(answer, length - address.length - 2, source.port);
-    answer.set(address, length - address.length);
+    const mapped = length - (address?.length ?? 4);
+    writeUint16(answer, mapped - 2, source.port);
+    if (address === undefined) writeUint32(answer, mapped, bits!);
+    else answer.set(address, mapped);
     return answer;
   }
 }

@@ -8,7 +8,7 @@
 import { NetworkError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { TransportAddress } from "../../net/address.ts";
-import type { Network, TcpListener, UdpSocket } from "../../net/network.ts";
+import type { DatagramAnswerer, Network, TcpListener, UdpSocket } from "../../net/network.ts";
 import { shortageLogger } from "../../net/shortage.ts";
 
 /** A transport address that the server listens on. */
@@ -17,8 +17,16 @@ export interface Endpoint {
   /** The transport address with the other IP address and the other port: Ca and Cp of RFC 5780 §6.1. */
   readonly other?: TransportAddress;
   readonly udp: UdpSocket;
+  /** What the UDP socket answers by itself. */
+  readonly direct: DirectAnswers;
   /** Missing where another server has the TCP port, and hands over the connections that speak STUN. */
   readonly tcp?: TcpListener;
+}
+
+/** Answers of a UDP socket where datagrams arrive. */
+export interface DirectAnswers {
+  /** As {@linkcode DatagramAnswerer.answer}; nothing until the addresses of all sockets are known. */
+  answer: DatagramAnswerer["answer"];
 }
 
 /** Events since the server started. */
@@ -57,6 +65,7 @@ export interface EndpointOptions {
   readonly accepts: (data: Uint8Array) => boolean;
   /** Closes TCP connections from the addresses for which it is `false`. */
   readonly admits: (ip: string) => boolean;
+  readonly counters: StunServerCounters;
   readonly logger?: Logger;
   /** Whether another server has the first TCP port. */
   readonly sharesTcp?: boolean;
@@ -111,6 +120,20 @@ export function newCounters(): StunServerCounters {
   };
 }
 
+class CountedAnswers implements DatagramAnswerer, DirectAnswers {
+  readonly #counters: StunServerCounters;
+  answer: DatagramAnswerer["answer"] = () => undefined;
+
+  constructor(counters: StunServerCounters) {
+    this.#counters = counters;
+  }
+
+  onAnswered(isSent: boolean): void {
+    if (isSent) this.#counters.udpAnswers++;
+    else this.#counters.udpSendFailures++;
+  }
+}
+
 /** Binds the same port on every address. */
 async function bindColumn(
   network: Network,
@@ -135,18 +158,18 @@ async function tryColumn(
   options: EndpointOptions,
 ): Promise<Endpoint[]> {
   using bound = new DisposableStack();
-  const { accepts, admits, logger, sharesTcp } = options;
+  const { accepts, admits, counters, logger, sharesTcp } = options;
   const column: Endpoint[] = [];
   for (const ip of ips) {
     // The port that the system chose for the first socket must be free for the others.
-    const udp = bound.use(
-      await network.bindUdp({ ip, port: column[0]?.address.port ?? port }, { accepts }),
-    );
+    const local = { ip, port: column[0]?.address.port ?? port };
+    const direct = new CountedAnswers(counters);
+    const udp = bound.use(await network.bindUdp(local, { accepts, answerer: direct }));
     const onShortage = logger && shortageLogger(udp.local, logger);
     const isShared = sharesTcp && column.length === 0;
     const tcp = isShared ? undefined : await network.listenTcp(udp.local, { onShortage, admits });
     if (tcp !== undefined) bound.use(tcp);
-    column.push({ address: udp.local, udp, tcp });
+    column.push({ address: udp.local, udp, direct, tcp });
   }
   bound.move();
   return column;

@@ -96,7 +96,13 @@ export async function serveStun(options: StunServerOptions): Promise<StunServer>
   const services = newServices(options, counters);
   const admits = (ip: string) => services.tcp.admits(ip);
   const bind = (ips: readonly string[], ports: readonly number[]) =>
-    bindEndpoints(network, ips, ports, { accepts, admits, logger, sharesTcp: options.sharesTcp });
+    bindEndpoints(network, ips, ports, {
+      accepts,
+      admits,
+      counters,
+      logger,
+      sharesTcp: options.sharesTcp,
+    });
   const address = parseIp(options.address);
   if (options.alternateAddress === undefined) {
     return await withTlsPort(await bind([address], [port]), counters, { services, options });
@@ -228,11 +234,13 @@ class SocketServer implements StunServer {
     }
   }
 
-  async #serveUdp({ udp, address, other }: Endpoint): Promise<void> {
+  async #serveUdp({ udp, direct, address, other }: Endpoint): Promise<void> {
     const responder = new UdpResponder({ destination: address, other }, {
       buckets: this.#buckets,
       counters: this.counters,
     });
+    const clock = () => performance.now();
+    direct.answer = (data, from) => responder.respondPlain(data, from, clock);
     for (;;) {
       let datagram;
       try {
@@ -241,7 +249,7 @@ class SocketServer implements StunServer {
         if (error instanceof NetworkError && error.reason === "closed") return;
         throw error;
       }
-      const answer = responder.respond(datagram.data, datagram.from, () => performance.now());
+      const answer = responder.respond(datagram.data, datagram.from, clock);
       if (answer === undefined) continue;
       try {
         await this.#socketOf(answer.from).send(answer.data, answer.to);

@@ -76,31 +76,34 @@ export class UdpResponder {
     source: TransportAddress,
     clock: () => number,
   ): OutgoingDatagram | undefined {
-    let shortened = false;
-    const mayExceed = (bytes: number) => {
-      const allowed = this.#buckets.excessBytes.take(source.ip, bytes, clock());
-      shortened ||= !allowed;
-      return allowed;
-    };
-    const answer = isPlainBinding(data)
-      ? {
-        data: this.#plain.respond(data, source, mayExceed),
-        from: this.#addresses.destination,
-        to: source,
-      }
-      : this.#respondInFull(data, { transport: "udp", source, ...this.#addresses }, {
-        mayExceed,
-        clock,
-      });
+    const plain = this.respondPlain(data, source, clock);
+    if (plain !== undefined) return { data: plain, from: this.#addresses.destination, to: source };
+    const arrival: Arrival = { transport: "udp", source, ...this.#addresses };
+    const answer = this.#respondInFull(data, arrival, clock);
     if (answer === undefined) this.#counters.udpIgnored++;
-    else if (shortened) this.#counters.udpShortened++;
     return answer;
+  }
+
+  /**
+   * As `respond()` for the requests that nearly all clients send, whose answers go back the way they came; `undefined` for
+   * all others.
+   */
+  respondPlain(
+    data: Uint8Array,
+    source: TransportAddress,
+    clock: () => number,
+  ): Uint8Array<ArrayBuffer> | undefined {
+    if (!isPlainBinding(data)) return undefined;
+    return this.#shortening((mayExceed) => this.#plain.respond(data, source, mayExceed), {
+      source,
+      clock,
+    });
   }
 
   #respondInFull(
     data: Uint8Array,
     arrival: Arrival,
-    { mayExceed, clock }: { mayExceed: (bytes: number) => boolean; clock: () => number },
+    clock: () => number,
   ): OutgoingDatagram | undefined {
     if (!mayBeBindingRequest(data)) return undefined;
     const request = decodeRequest(data);
@@ -113,7 +116,26 @@ export class UdpResponder {
       // To the client, silence would look like a filter.
       answer = refuseBinding(request, arrival, 500);
     }
-    const bytes = encodeAnswer(answer, data.length, mayExceed);
+    const whole = answer;
+    const bytes = this.#shortening((mayExceed) => encodeAnswer(whole, data.length, mayExceed), {
+      source: arrival.source,
+      clock,
+    });
     return bytes && { data: bytes, from: answer.from, to: answer.to };
+  }
+
+  /** Encodes an answer within the bytes that its source may receive, and counts it if that makes it shorter. */
+  #shortening<T extends Uint8Array | undefined>(
+    encode: (mayExceed: (bytes: number) => boolean) => T,
+    { source, clock }: { source: TransportAddress; clock: () => number },
+  ): T {
+    let isShortened = false;
+    const bytes = encode((excess) => {
+      const isAllowed = this.#buckets.excessBytes.take(source.ip, excess, clock());
+      isShortened ||= !isAllowed;
+      return isAllowed;
+    });
+    if (bytes !== undefined && isShortened) this.#counters.udpShortened++;
+    return bytes;
   }
 }
