@@ -5,7 +5,7 @@
  * @module
  */
 
-import { RefusedError } from "../base/errors.ts";
+import { NetworkError, RefusedError } from "../base/errors.ts";
 import { REJECTION_CODES } from "../peer/rejection.ts";
 import { PEER_TIMINGS } from "../peer/options.ts";
 import { readCommand } from "./arguments.ts";
@@ -22,7 +22,7 @@ import {
   readPeerOptions,
   rulesOutDirect,
 } from "./peer_options.ts";
-import { pipeThrough, RESET_CODES } from "./pipe.ts";
+import { endOfForwarding, pipeThrough, RESET_CODES } from "./pipe.ts";
 import { readTypedAhead, showTypedBelow } from "./stdin_lines.ts";
 import { readTarget, ticketOf } from "./target.ts";
 import { TicketUrls } from "./ticket_urls.ts";
@@ -88,6 +88,10 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
       await pipeThrough(connection, io, input.stdin.rest());
       await connection.finished;
     } catch (error) {
+      const ended = endOfForwarding(connection, { isService: false });
+      if (ended !== undefined) {
+        throw new NetworkError(`Cannot continue: ${ended}`, "reset", { cause: error });
+      }
       if (connection.resetCode !== RESET_CODES.busy) throw error;
       const message = "Cannot connect: the peer is busy with another connection";
       const remedy = "Wait until the other connection has ended";

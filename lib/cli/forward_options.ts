@@ -56,7 +56,8 @@ export function readOffers({ lists }: Pick<Arguments, "lists">): Offers | undefi
   for (const path of unix) checkPath(path);
   const allow = lists.get("allow-to")!;
   for (const text of allow) {
-    if (/^(?:\*|[\w.-]+|\[[\da-f:.]+\]):[1-9]\d{0,4}$/i.test(text)) continue;
+    const [, port] = /^(?:\*|[\w.-]+|\[[\da-f:.]+\]):([1-9]\d{0,4})$/i.exec(text) ?? [];
+    if (port !== undefined && Number(port) <= PORTS.max) continue;
     throw new UsageError(`--allow-to takes HOST:PORT or *:PORT, not ${text}`);
   }
   const isAnything = tcp.length + unix.length + udp.length + allow.length > 0;
@@ -75,6 +76,7 @@ export function readFronts({ lists, values }: Pick<Arguments, "lists" | "values"
   const portsOf = (kind: "tcp" | "udp") =>
     lists.get(kind)!.map((text): PortFront => {
       const [local, target] = splitTarget(kind, text);
+      if (kind === "udp") readInteger("udp", target, PORTS);
       return { kind, ip, port: readInteger(kind, local, PORTS)!, target };
     });
   const unix = lists.get("unix")!.map((text): PathFront => {

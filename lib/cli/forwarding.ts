@@ -182,7 +182,7 @@ async function forwardOne(
   },
   options: ForwardingOptions,
 ): Promise<void> {
-  const target = front.target ?? (front.kind === "unix" ? front.path : `${front.port}`);
+  let target = front.target ?? (front.kind === "unix" ? front.path : `${front.port}`);
   let [local, connection] = [accepted, shared.connection];
   try {
     if (connection === undefined) {
@@ -193,9 +193,16 @@ async function forwardOne(
         (givenUp) => abortable(shared.get(), AbortSignal.any([signal, givenUp])),
       );
     }
-    report({ event: "opened", target }, options, "client");
-    if (front.kind === "socks") await (await loadSocks()).forwardSocks(local, connection, signal);
-    else await forward(connection, local, { target: front.target, signal });
+    const onRequest = (host: string) => {
+      target = host;
+      report({ event: "opened", target }, options, "client");
+    };
+    if (front.kind === "socks") {
+      await (await loadSocks()).forwardSocks(local, connection, { signal, onRequest });
+    } else {
+      report({ event: "opened", target }, options, "client");
+      await forward(connection, local, { target: front.target, signal });
+    }
     report({ event: "closed", target }, options, "client");
   } catch (error) {
     local.reset();

@@ -92,8 +92,10 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   return await forwardAll(peer, events, io, async (connection, signal) => {
     if (connection.protocol === "") {
       const connecting = connectDefault(offers, signal);
-      if (connecting === undefined) connection.reset(RESET_CODES.serviceUnreachable);
-      else await forwardTo(connecting, connection, events, io, signal);
+      if (connecting === undefined) {
+        events.print("Cannot forward to the first port: no port is offered");
+        connection.reset(RESET_CODES.serviceUnreachable);
+      } else await forwardTo(connecting, connection, events, io, signal);
       return;
     }
     reportConnected(connection, events);

@@ -58,7 +58,7 @@ export interface CheckServersOptions {
  */
 export async function natTestServers(given: Arguments, io: CliIo): Promise<number> {
   const { flags, values, lists } = given;
-  for (const name of ["transport", "family", "lifetime", "no-hairpinning"]) {
+  for (const name of ["transport", "family", "lifetime", "no-hairpinning", "watch"]) {
     if (!flags.has(name) && !values.has(name)) continue;
     throw new UsageError(`--servers cannot be combined with --${name}`);
   }

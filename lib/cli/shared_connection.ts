@@ -16,6 +16,8 @@ export class SharedConnection {
   #current: Promise<PeerConnection> | undefined;
   #connection: PeerConnection | undefined;
   #lastFailure: unknown;
+  /** Whether this side has ended it. */
+  #isReset = false;
 
   constructor(
     connect: (signal: AbortSignal) => Promise<PeerConnection>,
@@ -41,7 +43,9 @@ export class SharedConnection {
     return error === this.#lastFailure;
   }
 
+  /** Ends the connection, without an event. */
   reset(): void {
+    this.#isReset = true;
     this.#connection?.reset();
   }
 
@@ -57,7 +61,7 @@ export class SharedConnection {
         const reason = await connection.finished.then(() => undefined, messageOf);
         hold[Symbol.dispose]();
         this.#current = this.#connection = undefined;
-        if (!signal.aborted) this.#on.onEnded(reason);
+        if (!signal.aborted && !this.#isReset) this.#on.onEnded(reason);
       } catch (error) {
         this.#current = undefined;
         this.#lastFailure = error;

@@ -66,9 +66,15 @@ async function replyToSocks(
 export async function forwardSocks(
   local: TcpConnection,
   connection: PeerConnection,
-  signal: AbortSignal,
+  { signal, onRequest }: {
+    readonly signal: AbortSignal;
+    /** Called with the host and the port, as `example.org:443`. */
+    readonly onRequest?: (target: string) => void;
+  },
 ): Promise<void> {
   const dial = await readInTime(local);
+  const target = `${dial.host.includes(":") ? `[${dial.host}]` : dial.host}:${dial.port}`;
+  onRequest?.(target);
   let isDialled = false;
   const onDialled = () => {
     isDialled = true;
@@ -83,7 +89,11 @@ export async function forwardSocks(
       await replyToSocks(local, isRefused ? SOCKS_REPLIES.notAllowed : SOCKS_REPLIES.refused);
       await local.closeWrite();
     }
-    throw error;
+    if (!(error instanceof RefusedError) || error.code !== FORWARD_CODES.unreachable) throw error;
+    throw new RefusedError(`Cannot forward: the peer cannot connect to ${target}`, error.code, {
+      cause: error,
+      remedy: "Check the name of the host, and that its service runs",
+    });
   }
 }
 

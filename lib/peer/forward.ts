@@ -288,7 +288,11 @@ async function connect(
   const target = request.name === ""
     ? targets[0]
     : targets.find(({ name }) => name === request.name);
-  if (target === undefined) throw new NotOfferedError(request.name);
+  if (target === undefined) {
+    throw targets.length === 0
+      ? new NotOfferedError(request.name || "the first port", "no port is offered")
+      : new NotOfferedError(request.name);
+  }
   return await target.connect(deadline.signal);
 }
 
@@ -334,9 +338,15 @@ async function dial(
   const isOffered = isNamed(ip ?? host) || isNamed("*");
   if (!isOffered) throw new NotOfferedError(hostName({ host, port }));
   const addresses = ip === undefined ? await resolveAll(host, network, signal) : [ip];
-  let failure: unknown = new NotOfferedError(hostName({ host, port }));
+  let failure: unknown;
   for (const address of addresses) {
-    if (!isNamed(address) && await isInside(address, network, signal)) continue;
+    if (!isNamed(address) && await isInside(address, network, signal)) {
+      // An address that is asked for shows itself; a name does not show where it leads.
+      failure ??= ip === undefined
+        ? new NotOfferedError(hostName({ host, port }), `${address} must be allowed by its address`)
+        : new NotOfferedError(hostName({ host, port }));
+      continue;
+    }
     try {
       return await network.connectTcp({ ip: address, port }, {
         signal,

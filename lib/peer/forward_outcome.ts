@@ -33,8 +33,9 @@ export const FORWARD_CODES = {
 
 /** The other side has asked for what is not offered. */
 export class NotOfferedError extends PunchlineError {
-  constructor(target: string) {
-    super(`Cannot forward to ${target === "" ? "anything" : target}: it is not offered`, {
+  /** @param why Default: `it is not offered`. */
+  constructor(target: string, why = "it is not offered") {
+    super(`Cannot forward to ${target}: ${why}`, {
       remedy: "Ask for what is offered, or start `listen` with an option for it",
     });
   }

@@ -88,6 +88,48 @@ Deno.test("connect without a forward gets the first port that listen offers", ()
     await listener.end();
   }));
 
+Deno.test("connect without a forward says that the service does not run, or that no port is offered", () =>
+  withServers(async (servers) => {
+    const [port] = freePorts();
+    for (
+      const [offer, why] of [
+        [["--tcp", `${port}`], "connection refused"],
+        [["--udp", `${port}`], "Cannot forward to the first port: no port is offered"],
+      ] as const
+    ) {
+      const listener = start(["listen", ...offer, ...servers.all]);
+      const { code, stderr } = await start(
+        ["connect", await listener.ticket(), ...servers.connecting],
+      ).end();
+      assertEquals(code, 1);
+      assertMatch(
+        stderr,
+        /^punchline: Cannot continue: the peer cannot connect to its own service/m,
+      );
+      await listener.prints(why);
+      listener.interrupt();
+      await listener.end();
+    }
+  }));
+
+Deno.test("connect --socks --verbose names the host, and an interrupt is not reported as a failure", () =>
+  withServers(async (servers) => {
+    using service = await serveDatagrams("one");
+    const [port, udp] = freePorts();
+    const { listener, connector } = await startBoth(servers, {
+      listen: ["--udp", `${service.local.port}`, "--allow-to", "127.0.0.1:1"],
+      connect: ["--socks", `${port}`, "--udp", `${udp}`, "--verbose"],
+    });
+    await connector.prints("Connected");
+    using client = await systemNetwork.bindUdp({ ip: "127.0.0.1", port: 0 });
+    assertEquals(await askUdp(client, udp, "hello"), "hello one");
+    assertEquals(await getBySocks(port, 1), { reply: 5, text: "" });
+    await connector.prints("Opened 127.0.0.1:1");
+    await connector.prints("Closed: the peer cannot connect to 127.0.0.1:1");
+    const { stderr } = await endBoth(listener, connector);
+    assertEquals(/it is closed/.test(stderr), false, stderr);
+  }));
+
 Deno.test("listen --unix offers a Unix socket, and connect --unix is one that only its owner can use", () =>
   withServers((servers) =>
     withScratch(async (folder) => {

@@ -58,7 +58,9 @@ Deno.test("a broker is alive if it accepts a connection", () =>
   }));
 
 Deno.test("--servers tests no NAT", async () => {
-  for (const option of [["--transport", "udp"], ["--family", "4"], ["--no-hairpinning"]]) {
+  for (
+    const option of [["--transport", "udp"], ["--family", "4"], ["--no-hairpinning"], ["--watch"]]
+  ) {
     const { code, err } = await runMain(["nat-test", "--servers", ...option]);
     assertEquals(code, 2);
     assertMatch(err[0]!, /--servers cannot be combined with/);

@@ -315,6 +315,10 @@ const WRONG: readonly Wrong[] = [
   [["connect", TICKET, "--tcp", "80", "--socks", "80"], "port 80 is named twice"],
   [["connect", TICKET, "--udp", "53", "--udp", "53:1"], "UDP port 53 is named twice"],
   [["connect", TICKET, "--unix", "a", "--unix", "a:b"], "a is named twice"],
+  [
+    ["connect", TICKET, "--udp", "53:dns.sock"],
+    "--udp takes a whole number from 1 to 65535, not dns.sock",
+  ],
   [["connect", TICKET, "--udp", "53:"], "--udp takes LOCAL[:REMOTE], not 53:"],
   [["connect", TICKET, "--udp", "x"], "--udp takes a whole number from 1 to 65535, not x"],
   [["connect", TICKET, "--unix", "a:"], "--unix takes PATH[:REMOTE], not a:"],
@@ -332,6 +336,10 @@ const WRONG: readonly Wrong[] = [
     "--udp cannot be used with manual signaling: each connection would need messages of its own",
   ],
   [["listen", "--allow-to", "a.example"], "--allow-to takes HOST:PORT or *:PORT, not a.example"],
+  [
+    ["listen", "--allow-to", "a.example:65536"],
+    "--allow-to takes HOST:PORT or *:PORT, not a.example:65536",
+  ],
   [
     ["connect", TICKET, "--tcp", "70000"],
     "--tcp takes a whole number from 1 to 65535, not 70000",

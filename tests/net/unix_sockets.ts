@@ -84,6 +84,10 @@ Deno.test("connectUnix() says that nothing listens, or that the path may not be 
       assertMatch(forbidden.message, /--allow-write is not granted for it$/);
     }
     await assertRejects(() => listenUnix(`${folder}/${"x".repeat(300)}`), NetworkError);
+    for (const beside of ["absent", "dead"]) {
+      const path = `${folder}/${beside}/socket`;
+      await assertRejects(() => listenUnix(path), NetworkError, "its folder does not exist");
+    }
     assertEquals(names(folder), ["dead"]);
   }));
 

@@ -47,6 +47,17 @@ Deno.test("what is not offered is refused with a code, and never dialled", async
   });
 });
 
+Deno.test("the side that offers learns why a name that it allows is refused", async () => {
+  const allow = ["private.example:80", "*:80"];
+  await withForwarding({ allow }, async ({ visit, failures }) => {
+    const dial = { host: "private.example", port: 80 };
+    await assertRejects(() => visit({ dial }), RefusedError);
+    assertEquals(failures, [
+      "Cannot forward to private.example:80: 10.0.0.7 must be allowed by its address",
+    ]);
+  });
+});
+
 Deno.test("a service that does not run is told apart from one that is not offered", async () => {
   await withForwarding({}, async ({ visit, stopServices }) => {
     stopServices();
@@ -193,6 +204,8 @@ interface Forwarding {
   readonly ports: readonly number[];
   /** The addresses that were dialled for the other side. */
   readonly dialled: string[];
+  /** What the side that offers learns of streams that fail. */
+  readonly failures: string[];
   /** Says hello over a forwarded connection; returns the answer. */
   visit(options: ForwardOptions): Promise<string>;
   stopServices(): void;
@@ -226,7 +239,11 @@ async function withForwarding(
       return systemNetwork.connectTcp(dialledService.local, options);
     },
   });
-  const answering = serveForwards(other, { targets: ports, allow, network });
+  const failures: string[] = [];
+  const onEvent = ({ error }: ForwardEvent) => {
+    if (error !== undefined) failures.push(messageOf(error));
+  };
+  const answering = serveForwards(other, { targets: ports, allow, network, onEvent });
   using front = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   const stopServices = () => {
     for (const listener of listeners) listener.close();
@@ -235,6 +252,7 @@ async function withForwarding(
     await job({
       ports,
       dialled,
+      failures,
       stopServices,
       visit: async (options) => {
         const [client, local] = await Promise.all([

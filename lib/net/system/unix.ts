@@ -72,6 +72,12 @@ export async function listenUnix(path: string): Promise<UnixListener> {
   } catch (error) {
     listener?.close();
     if (error instanceof Deno.errors.AlreadyExists) throw inUse(cannot, "it exists", error);
+    if (folder === undefined && isAbsent(error)) {
+      throw new NetworkError(`${cannot}: its folder does not exist`, "other", {
+        cause: error,
+        remedy: "Check the spelling of the path, or make the folder",
+      });
+    }
     throw toNetworkError(cannot, error);
   } finally {
     if (folder !== undefined) await Deno.remove(folder, { recursive: true });
@@ -132,7 +138,7 @@ function requirePermissions(
 }
 
 function isAbsent(error: unknown): boolean {
-  return error instanceof Deno.errors.NotFound;
+  return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory;
 }
 
 class SystemUnixListener implements UnixListener {
