@@ -5,6 +5,7 @@
  */
 
 import { malformed, RefusedError } from "../base/errors.ts";
+import { ResettableTimer } from "../base/timers.ts";
 import { formatIp } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import type { PeerConnection } from "../peer/connection.ts";
@@ -63,7 +64,7 @@ export async function forwardSocks(
   connection: PeerConnection,
   signal: AbortSignal,
 ): Promise<void> {
-  const dial = await readSocksRequest(local);
+  const dial = await readInTime(local, signal);
   let isDialled = false;
   const onDialled = () => {
     isDialled = true;
@@ -79,6 +80,21 @@ export async function forwardSocks(
       await local.closeWrite();
     }
     throw error;
+  }
+}
+
+/** A client that says nothing must not hold a file descriptor for good, or keep the command from ending. */
+async function readInTime(client: TcpConnection, signal: AbortSignal): Promise<SocksRequest> {
+  const onAbort = () => client.reset();
+  const timer = new ResettableTimer(onAbort);
+  timer.set(REQUEST_MS);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    return await readSocksRequest(client);
+  } finally {
+    timer.clear();
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
@@ -150,6 +166,9 @@ const CONNECT = 1;
 const IPV4 = 1;
 const NAME = 3;
 const IPV6 = 4;
+
+/** Chosen by us: a program on this machine sends its request at once. */
+const REQUEST_MS = 10_000;
 
 /** The replies of RFC 1928 §6 that are given here. */
 const SOCKS_REPLIES = { succeeded: 0, notAllowed: 2, refused: 5, badCommand: 7 } as const;
