@@ -4,10 +4,11 @@
  *
  *     deno run -A bench/files_run.ts [--list]
  *
- * A connection has at most 75, and a mapping 28. A connection with a STUN server has some 20 more: what a STUN message is
- * and how it is read from a stream (4), what its answers show of the NAT (6), the dial back that tells what SYNs from outside
- * get (3), and paths over UDP (5). Each is a concept of its own and is loaded only where there is a server to ask; those of
- * the relay run as well if a direct path takes longer than usual, so the number varies with the load of the machine.
+ * A connection has at most 75, and a mapping 28. A connection of two peers with a STUN server has some 25 more: what a STUN
+ * message is and how it is read from a stream (4), what its answers show of the NAT (8), the dial back that tells what SYNs
+ * from outside get (6), and paths over UDP (8). Each is a concept of its own and is loaded only where there is a server to
+ * ask. Which side accepts is a matter of chance, so one file comes and goes; those of the relay run as well if a direct path
+ * takes longer than usual, so the number varies with the load of the machine.
  *
  * Each call is a process of its own, on loopback, and its coverage shows which files were loaded and which of them ran a
  * function.
@@ -26,7 +27,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   // As with the public STUN servers: then UDP is gathered for beside TCP.
   connectWithStun: `
     import { Peer } from "LIB/peer/peer.ts";
-    const [url, ticket, stun] = Deno.args;
+    const [url, , ticket, stun] = Deno.args;
     await using peer = await Peer.open({ signaling: [url], servers: [stun], mapPorts: false, listen: false });
     await using connection = await peer.connect(ticket);
     await connection.write(new Uint8Array(1));
@@ -47,16 +48,20 @@ const LISTENER = `
   await using server = await serveRendezvous({ network, local: { ip: "127.0.0.1", port: 0 } });
   await using stun = await serveStun({ network, address: "127.0.0.1", port: 0 });
   await using peer = await Peer.open({ signaling: [server.url], servers: [], mapPorts: false });
-  console.log(server.url, peer.ticket, "127.0.0.1:" + stun.addresses[0].port);
-  for await (const incoming of peer) {
-    const connection = await incoming.accept();
-    await connection.readable.pipeTo(connection.writable);
-  }`;
+  const servers = ["127.0.0.1:" + stun.addresses[0].port];
+  await using stunPeer = await Peer.open({ signaling: [server.url], servers, mapPorts: false });
+  console.log(server.url, peer.ticket, stunPeer.ticket, servers[0]);
+  await Promise.all([peer, stunPeer].map(async (peer) => {
+    for await (const incoming of peer) {
+      const connection = await incoming.accept();
+      await connection.readable.pipeTo(connection.writable);
+    }
+  }));`;
 
 const LIB = new URL("../lib", import.meta.url).href;
 const folder = await Deno.makeTempDir({ prefix: "punchline-files-run-" });
+const listener = await start("listener", LISTENER, [], "piped");
 try {
-  const listener = await start("listener", LISTENER, [], "piped");
   const words = await firstLine(listener.stdout);
   for (const [name, program] of Object.entries(PROGRAMS)) {
     const { loaded, ran } = await filesOf(name, program, name.startsWith("connect") ? words : []);
@@ -64,9 +69,11 @@ try {
     const list = (path: string) => `  ${ran.includes(path) ? "runs" : "    "} ${path}`;
     if (Deno.args.includes("--list")) console.log(loaded.map(list).join("\n"));
   }
-  listener.kill();
-  await listener.status;
 } finally {
+  try {
+    listener.kill();
+  } catch { /* it has ended */ }
+  await listener.status;
   await Deno.remove(folder, { recursive: true });
 }
 
@@ -112,5 +119,6 @@ async function firstLine(stdout: ReadableStream<Uint8Array>): Promise<string[]> 
     text += chunk;
     if (text.includes("\n")) break;
   }
+  if (text === "") throw new Error("Cannot run the listener; is UDP port 5351 of 127.0.0.1 free?");
   return text.trim().split(" ");
 }

@@ -29,7 +29,15 @@ import { decrementTtl, parsePacket, rewritePacket } from "./ip_packet.ts";
 import { seededRandom } from "../model/random.ts";
 import { addRoute, type HostNode, type LabNode, type NatNode, type Segment } from "./segment.ts";
 import { buildReset } from "./tcp_reset.ts";
-import { type HostPlan, INTERNET, type LabPlan, type LinkPlan, type NatPlan } from "./topology.ts";
+import {
+  HOMES,
+  type HostPlan,
+  INTERNET,
+  type LabPlan,
+  type LinkPlan,
+  linkPlan,
+  type NatPlan,
+} from "./topology.ts";
 
 /** Delivers a packet to a host; returns `false` if the host did not accept it. */
 export type Deliver = (host: string, bytes: Uint8Array<ArrayBuffer>) => boolean;
@@ -41,6 +49,7 @@ export class LabInternet {
   readonly #segments = new Map<string, Segment>();
   readonly #nodes = new Map<string, LabNode>();
   readonly #wire: LabLink;
+  readonly #homes = new LabLink(HOMES, linkPlan());
   readonly #queue = new EventQueue<() => void>();
   readonly #counters = new Map<string, HostCounters>();
   readonly #drops = new Map<string, Map<string, number>>();
@@ -173,7 +182,10 @@ export class LabInternet {
     const target = segment.routes.get(destination);
     if (target !== undefined) {
       const path: [LabLink, Direction][] = [[from.link, "up"], [target.link, "down"]];
-      if (segment.above === undefined) path.push([this.#wire, "up"]);
+      if (segment.above === undefined) {
+        path.push([this.#wire, "up"]);
+        if (from.kind === "nat" && target.kind === "nat") path.push([this.#homes, "up"]);
+      }
       this.#cross(path, item, () => this.#arrive(target, item));
     } else if (segment.above === undefined) {
       this.#drop(from.name, "no-route");
@@ -253,7 +265,8 @@ export class LabInternet {
   }
 
   #link(place: string): LabLink {
-    const link = place === INTERNET ? this.#wire : this.#nodes.get(place)?.link;
+    const own: Record<string, LabLink> = { [INTERNET]: this.#wire, [HOMES]: this.#homes };
+    const link = own[place] ?? this.#nodes.get(place)?.link;
     if (link === undefined) throw new TypeError(`Cannot change ${place}: there is no such place`);
     return link;
   }

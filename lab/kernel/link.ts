@@ -40,7 +40,8 @@ export class LabLink {
     if (this.outages.some(({ fromMs, untilMs }) => fromMs <= nowMs && nowMs < untilMs)) {
       return "outage";
     }
-    const { delayMs, jitterMs, loss } = this.plan;
+    const { delayMs, jitterMs, loss, only } = this.plan;
+    if (only !== undefined && only !== protocol) return 0;
     if (loss[direction] > 0 && random() < loss[direction]) return "loss";
     const queueMs = this.#queue(direction, bytes, nowMs);
     if (queueMs === undefined) return "buffer-full";

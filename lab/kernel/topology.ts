@@ -19,6 +19,7 @@ import {
   natBehavior,
   type NatBehaviorName,
 } from "../model/nat_behavior.ts";
+import type { SessionProtocol } from "../model/nat_packet.ts";
 
 /** A small internet. */
 export interface Topology {
@@ -54,6 +55,8 @@ export interface LinkSpec {
   readonly megabitsPerSecond?: number;
   /** The drop-tail buffer of each direction, if there is a rate. Default: 100 ms of it. */
   readonly bufferBytes?: number;
+  /** Whose packets it delays and loses, as a shaper does; others pass at once. Default: all. */
+  readonly only?: SessionProtocol;
 }
 
 /** A host: a network namespace, with its own TCP in the kernel. */
@@ -111,6 +114,8 @@ export interface LinkPlan {
   readonly loss: { readonly up: number; readonly down: number };
   /** How fast it is, if it is not unlimited. */
   readonly line?: { readonly bytesPerMs: number; readonly bufferBytes: number };
+  /** If it concerns the packets of one protocol alone. */
+  readonly only?: SessionProtocol;
 }
 
 /** A host, and its addresses. */
@@ -139,10 +144,13 @@ export interface NatPlan {
 /** The name of the public internet, as a segment and as a link. */
 export const INTERNET = "internet";
 
+/** The link between two NATs on the public internet, in addition to that: it spares what goes to servers. */
+export const HOMES = "homes";
+
 /**
  * Assigns names and addresses to everything in a topology.
  *
- * @throws {TypeError} if two nodes have the same name, or a host is called `internet`
+ * @throws {TypeError} if two nodes have the same name, or a host is called `internet` or `homes`
  */
 export function planTopology(topology: Topology): LabPlan {
   return new Planner(topology, natNames(topology)).plan();
@@ -151,15 +159,15 @@ export function planTopology(topology: Topology): LabPlan {
 /**
  * The name of each NAT in a topology.
  *
- * @throws {TypeError} if two nodes have the same name, or a host is called `internet`
+ * @throws {TypeError} if two nodes have the same name, or a host is called `internet` or `homes`
  */
 export function natNames(topology: Topology): Map<NatSpec, string> {
   const names = new Map<NatSpec, string>();
   const taken = new Set(Object.keys(topology.hosts));
-  if (taken.has(INTERNET)) {
-    throw new TypeError(`Cannot plan topology: no host is called ${INTERNET}`);
+  for (const link of [INTERNET, HOMES]) {
+    if (taken.has(link)) throw new TypeError(`Cannot plan topology: no host is called ${link}`);
+    taken.add(link);
   }
-  taken.add(INTERNET);
   for (const [hostName, { behind }] of Object.entries(topology.hosts)) {
     let inner = hostName;
     for (let spec = behind; spec !== undefined && !names.has(spec); spec = spec.behind) {
@@ -283,6 +291,7 @@ export function linkPlan(spec: LinkSpec = {}): LinkPlan {
     delayMs,
     jitterMs,
     loss: typeof loss === "number" ? { up: loss, down: loss } : loss,
+    ...spec.only !== undefined && { only: spec.only },
   };
   if (megabitsPerSecond === undefined) return plan;
   const bytesPerMs = megabitsPerSecond * 125;

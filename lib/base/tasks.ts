@@ -153,3 +153,9 @@ export function optionalResolvers<T>(): PromiseWithResolvers<T> {
   resolvers.promise.catch(() => {}); // everything that awaits it still gets the error
   return resolvers;
 }
+
+/** A function that is called when its result is first needed, and not again. */
+export function once<T>(make: () => T): () => T {
+  let made: { readonly result: T } | undefined;
+  return () => (made ??= { result: make() }).result;
+}

@@ -355,10 +355,12 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       repeats: true,
       choices: [
         ...["verdicts", "loss", "times", "report", "adverse", "punch", "figures", "udp"],
-        ...["udp-matrix", "peers", "reach", "again", "transfer", "outages"],
+        ...["udp-matrix", "peers", "peer-matrix", "reach", "again", "transfer", "outages"],
+        ...["roaming", "choice", "streams"],
       ],
       help: "verdicts, loss, times, report, adverse, punch, figures, udp, udp-matrix, peers, " +
-        "reach, again, transfer or outages; without any, all of them",
+        "peer-matrix, reach, again, transfer, outages, roaming, choice or streams; without any, " +
+        "all of them",
     }],
     options: [
       option("runs", { value: "N", help: "how many runs of each kind" }),

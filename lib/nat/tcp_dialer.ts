@@ -14,7 +14,8 @@ import type { IpFamily, TransportAddress } from "../net/address.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import { readMessages } from "../stun/framing.ts";
 import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
-import { type OpenProbe, type Probe, PROBE_SOFTWARE, type ProbeSpec, readReply } from "./probe.ts";
+import type { OpenProbe, Probe, ProbeSpec } from "./probe.ts";
+import { PROBE_SOFTWARE, readReply } from "./probe_message.ts";
 
 /** Why a dial gave no answer. */
 export interface DialFault {

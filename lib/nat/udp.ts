@@ -14,16 +14,15 @@ import { BINDING, decodeMessage, encodeMessage } from "../stun/message.ts";
 import type { BehaviorVerdict } from "./behavior.ts";
 import { UdpHairpinTest } from "./hairpinning.ts";
 import {
-  encodeProbe,
   externalIpsOf,
   firstErrorCode,
   mappingSamples,
   type OpenProbe,
   type Probe,
   type ProbeSpec,
-  readReply,
   RetransmissionTiming,
 } from "./probe.ts";
+import { encodeProbe, readReply } from "./probe_message.ts";
 import { isInconsistent } from "./servers.ts";
 import { nextUdpStep, type UdpTest, type UdpVerdict } from "./udp_plan.ts";
 

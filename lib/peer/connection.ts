@@ -16,6 +16,7 @@ import type { WindowBudget } from "../session/receive_stream.ts";
 import { StreamSession } from "../session/streams.ts";
 import type { PeerOptions } from "./options.ts";
 import { MTU_FINDING, MtuHoleMemory } from "./path_check.ts";
+import type { Route } from "./path_choice_engine.ts";
 import type { FoundPath, PathReport } from "./path_search.ts";
 import { type RecallSecrets, recallSecrets } from "./ticket.ts";
 
@@ -78,8 +79,8 @@ export interface PeerConnectionOptions {
   readonly closed: AbortSignal;
   /** Called whenever the connection has moved to a path, the first one included. */
   readonly onPath: (isRelayed: boolean) => void;
-  /** Called when the direct path delivers less than the relay before it did. */
-  readonly onSlow?: () => void;
+  /** Called when the direct path is worse than another one that is known. */
+  readonly onSlow?: (other: Route) => void;
   /** Called when the path has stalled, or resumes, and the connection may move to another one. */
   readonly onStalled: (isStalled: boolean) => void;
   /** Called when it has lost its path and waits for another; `wasUsed` if the other side was ever heard over it. */
@@ -105,6 +106,8 @@ export class PeerConnection extends StreamSession {
   onUnref: () => void = () => {};
   /** @ignore what is known of MTU holes in direct paths by TCP */
   readonly mtuHole: MtuHoleMemory;
+  /** @ignore the round trips of paths that others took the place of */
+  readonly rttsMs: Partial<Record<Route, number>> = {};
   readonly #startedAtMs = performance.now();
   readonly #events = new WaitQueue<PeerEvent>(MAX_EVENTS);
   readonly #datagramsIn = new WaitQueue<Uint8Array>(MAX_DATAGRAMS);
@@ -113,7 +116,7 @@ export class PeerConnection extends StreamSession {
   readonly #closed: AbortSignal;
   readonly #onPath: (isRelayed: boolean) => void;
   readonly #onStalled: (isStalled: boolean) => void;
-  readonly #onSlow: (() => void) | undefined;
+  readonly #onSlow: ((other: Route) => void) | undefined;
   readonly #onLost: (wasUsed: boolean) => void;
   /** Asks the other side to answer to this side's present address, while a path over UDP has stalled. */
   readonly #probeTimer = new ResettableTimer(() => this.#probe());
@@ -252,9 +255,15 @@ export class PeerConnection extends StreamSession {
     return this.#timeoutMs > 0;
   }
 
-  /** @ignore the direct path delivers less than the relay before it did */
-  slow(): void {
-    this.#onSlow?.();
+  /** @ignore the direct path is worse than another one that is known */
+  slow(other: Route): void {
+    this.#onSlow?.(other);
+  }
+
+  /** @ignore what it runs over, or did last */
+  get route(): Route {
+    const { isRelayed, transport } = this.found;
+    return isRelayed ? "relay" : transport;
   }
 
   /** @ignore the other side needs another path */
@@ -288,6 +297,8 @@ export class PeerConnection extends StreamSession {
 
   /** @ignore moves to a path, which is taken over */
   async move(found: FoundPath): Promise<void> {
+    const { rttMs } = this;
+    if (this.#hasPath && rttMs !== undefined) this.rttsMs[this.route] = rttMs;
     const attached = this.attach(found.connection);
     const { datagrams } = found;
     if (datagrams !== undefined) this.#receiveDatagrams(() => datagrams.receive());

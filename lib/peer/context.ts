@@ -5,11 +5,16 @@
  */
 
 import { equalBytes } from "../base/bytes.ts";
+import { NetworkError } from "../base/errors.ts";
+import { TaskGroup } from "../base/tasks.ts";
+import type { Finding } from "../nat/behavior.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
-import { ipFamily, ipScope } from "../net/address.ts";
+import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import { discoverLocalIpv4, hasNoRoute, networkWith } from "../net/local_address.ts";
-import type { Network } from "../net/network.ts";
+import { ResettableTimer } from "../base/timers.ts";
+import type { InterfaceFailover, LateDial } from "../net/interface_failover.ts";
+import type { Network, TcpConnection } from "../net/network.ts";
 import type { Proxy, withNames } from "../net/proxy/client.ts";
 import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
@@ -21,7 +26,7 @@ import { parseStrategy, pathKindsOf, STRATEGIES } from "../punch/path_kinds.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
 import { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "../signal/open.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
-import { openStreamRelay, parseTurnUri } from "../turn/open_relay.ts";
+import { parseTurnUri } from "../turn/turn_uri.ts";
 import { DialPolicy } from "./dial_policy.ts";
 import {
   parseRelay,
@@ -92,7 +97,13 @@ export function makeContext(
   const { servers, report, relayOnly = false, onProgress } = options;
   const isSealed = relayOnly && own.proxy !== undefined;
   const { network: given = systemNetwork } = options;
-  const network = isSealed ? given : withNat64(given); // which asks the resolver for a prefix
+  const onInterface = (ip: string) => {
+    baseSockets.discard(); // those by the other interface reach nothing
+    onProgress?.({ event: "finding", finding: interfaceFinding(ip) });
+  };
+  const network = isSealed // a NAT64 asks the resolver for a prefix
+    ? given
+    : withNat64(withFailover(given, onInterface));
   const kinds = pathKindsOf((options.strategies ?? STRATEGIES).map(parseStrategy));
   const pathKinds = new Set([...kinds].filter((kind) => kind !== "relay"));
   const isDirect = !relayOnly && pathKinds.size > 0;
@@ -227,6 +238,76 @@ function withNat64(network: Network): Network {
   });
 }
 
+/**
+ * A network that goes by another interface where dials by the default route are not answered (`interface_failover.ts`,
+ * which is loaded only where this host has several addresses).
+ */
+function withFailover(network: Network, onInterface: (ip: string) => void): Network {
+  let failover: InterfaceFailover | undefined;
+  const dial = async (
+    remote: TransportAddress,
+    tls: LateDial["tls"],
+    signal: AbortSignal | undefined,
+    open: (network: Network, signal: AbortSignal) => Promise<TcpConnection>,
+  ): Promise<TcpConnection> => {
+    await using tasks = new TaskGroup(() => {}); // for its signal: it ends a dial that others have overtaken
+    const either = signal === undefined ? tasks.signal : AbortSignal.any([signal, tasks.signal]);
+    const first = open(failover?.network ?? network, either);
+    if (failover?.chosenIp !== undefined || !await isLate(first)) return await first;
+    signal?.throwIfAborted();
+    if (await countOwnIpv4(network) < 2) return await first;
+    const { InterfaceFailover } = await import("../net/interface_failover.ts");
+    failover ??= new InterfaceFailover(network, onInterface);
+    return await failover.rescue({ remote, tls, signal, first });
+  };
+  const isDialled = ({ ip }: TransportAddress, local?: TransportAddress) =>
+    local === undefined && ipFamily(ip) === 4 && ["global", "documentation"].includes(ipScope(ip));
+  return networkWith(network, {
+    bindUdp: (local, options) => (failover?.network ?? network).bindUdp(local, options),
+    connectTcp: (remote, options) => {
+      const open = (network: Network, signal?: AbortSignal) =>
+        network.connectTcp(remote, { ...options, signal });
+      if (!isDialled(remote, options?.local)) {
+        return open(failover?.network ?? network, options?.signal);
+      }
+      return dial(remote, undefined, options?.signal, open);
+    },
+    connectTls: (remote, options) => {
+      const open = (network: Network, signal?: AbortSignal) =>
+        network.connectTls(remote, { ...options, signal });
+      if (!isDialled(remote)) return open(network, options.signal);
+      return dial(remote, options, options.signal, open);
+    },
+  });
+}
+
+/** Whether a dial takes long, or fails without an answer. */
+async function isLate(dial: Promise<TcpConnection>): Promise<boolean> {
+  const { promise: late, resolve } = Promise.withResolvers<boolean>();
+  const timer = new ResettableTimer(() => resolve(true));
+  timer.set(LATE_MS);
+  const failed = (error: unknown) =>
+    error instanceof NetworkError && ["unreachable", "timed-out"].includes(error.reason);
+  try {
+    return await Promise.race([late, dial.then(() => false, failed)]);
+  } finally {
+    timer.clear();
+  }
+}
+
+async function countOwnIpv4(network: Network): Promise<number> {
+  const listed = await network.localAddresses() ?? [];
+  return listed.filter(({ ip }) => ipFamily(ip) === 4 && ipScope(ip) !== "loopback").length;
+}
+
+function interfaceFinding(ip: string): Finding {
+  return {
+    kind: "vpn",
+    summary: `The default route leads nowhere: connections go by ${ip} instead, which is answered`,
+    remedy: "Check the VPN or the interface that the default route leads to, or turn it off",
+  };
+}
+
 /** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */
 export async function loadUdp(
   { strategies, servers, relayOnly = false }: PeerOptions,
@@ -328,8 +409,11 @@ function relayOpener(
   loaded: LoadedProxy | undefined,
 ): RelayOpener {
   const { url, ...access } = server;
-  const open = (network: Network, signal: AbortSignal) =>
-    openStreamRelay(url, { ...access, network, signal });
+  const open = async (network: Network, signal: AbortSignal) => {
+    // Few connections need a relay, so the others do not load it.
+    const { openStreamRelay } = await import("../turn/open_relay.ts");
+    return await openStreamRelay(url, { ...access, network, signal });
+  };
   if (loaded === undefined) return { url, open: (signal) => open(network, signal) };
   const { proxy, withNames } = loaded;
   const carrier = proxy.networkFor(parseTurnUri(url).host);
@@ -346,7 +430,6 @@ function rendezvousOpeners(
     rttMs: signaling.rttMsOf(url) ?? null,
     open: async (token, signal) => {
       const network = await dialPolicy.networkFor(url, signal);
-      // Few connections need a relay, so the others do not load it.
       const { openRelayConnection } = await import("../signal/rendezvous/relay_connection.ts");
       return await openRelayConnection(url, { network, token, signal });
     },
@@ -369,3 +452,6 @@ const MAPPING_SECONDS = 120;
 
 /** RFC 8489 §18.6, and the default of `serve`. */
 const STUN_PORT = 3478;
+
+/** When a dial is late. Chosen by us: a SYN that was lost is sent again by then. */
+const LATE_MS = 1000;

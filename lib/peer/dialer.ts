@@ -25,6 +25,7 @@ import {
   dialerWakeAtMs,
   initialDialerState,
   REQUEST_INTERVAL_MS,
+  requestedPaths,
   stepDialer,
 } from "./dialer_engine.ts";
 import type { DialerAction, DialerEvent, DialerState, SearchState } from "./dialer_types.ts";
@@ -127,7 +128,7 @@ class Dialer {
       windows: context.windows,
       closed,
       onPath: (isRelayed) => this.#dispatch({ kind: "path", isRelayed }),
-      onSlow: () => this.#dispatch({ kind: "path slow" }),
+      onSlow: (other) => this.#dispatch({ kind: "path slow", other }),
       onStalled: (isStalled) =>
         this.#dispatch(
           isStalled ? { kind: "path stalled", random: Math.random() } : { kind: "path resumed" },
@@ -219,7 +220,7 @@ class Dialer {
         ageMs: this.#nextAgeMs(),
         protocol: this.#protocol,
         resumes: this.#resumptionId,
-        wants: wants === "relayed" ? "any" : wants,
+        wants: requestedPaths(wants),
       }),
       times: () => this.#times(),
       onSent: (url) => {
@@ -261,8 +262,9 @@ class Dialer {
       const hasMoved = await searchPaths(this.#context, {
         session,
         role: "controlling",
-        wants: wants === "relayed" ? "any" : wants,
-        isRelayOnly: wants === "relayed",
+        wants: requestedPaths(wants),
+        isRelayOnly: wants === "relay",
+        transport: wants === "tcp" || wants === "udp" ? wants : undefined,
         signalingUrls: [...chosen.now, ...chosen.spare],
         connection: this.#connection,
         mayFallBack: this.#mayReconnect,

@@ -10,7 +10,7 @@
  * | connected               | path lost                    | reconnecting: a new search in place of the old one, at once or soon   |
  * |                         | path lost before it was used | reconnecting: the search that found it goes on                        |
  * |                         | path lost while it stalled   | reconnecting: the search beside it goes on                            |
- * |                         | path slow                    | search for a relayed path; then wait twice as long for a direct one   |
+ * |                         | path slow                    | search for the better one; after a relay, wait twice as long          |
  * |                         | path stalled                 | a new search beside the path, in place of any other, at once or soon  |
  * |                         | path resumed                 | end that search                                                       |
  * |                         | time, over a relay           | search for a direct path; the waits between these searches double     |
@@ -39,6 +39,7 @@ import type {
   SearchFailure,
   SearchState,
 } from "./dialer_types.ts";
+import type { Route } from "./path_choice_engine.ts";
 
 /** The state before the start. */
 export function initialDialerState(settings: DialerSettings): DialerState {
@@ -100,7 +101,7 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
     case "path resumed":
       return onPathResumed(state);
     case "path slow":
-      return onPathSlow(state, nowMs);
+      return onPathSlow(state, event.other, nowMs);
     case "stop":
       return onStop(state, event.reason);
     case "time":
@@ -117,6 +118,11 @@ export function dialerWakeAtMs({ search, ...state }: DialerState): number {
   const finishAtMs = search?.stage === "answered" ? search.hopeless?.atMs ?? Infinity : Infinity;
   const searchAtMs = Math.min(requestAtMs, answerByMs, finishAtMs);
   return Math.min(reconnectByMs, retry.atMs, improvement.atMs, searchAtMs);
+}
+
+/** What the request for a search says: the dialer decides which of the paths it takes part in. */
+export function requestedPaths(wants: SearchState["wants"]): "any" | "direct" {
+  return wants === "any" || wants === "relay" ? "any" : "direct";
 }
 
 /** The error for paths that were found, but lost before they could be used. */
@@ -250,14 +256,21 @@ function onPathStalled(state: DialerState, random: number, nowMs: number): Diale
   };
 }
 
-/** The relay is better, until a direct path is tried again. */
-function onPathSlow(state: DialerState, nowMs: number): DialerStep {
+/** Another direct path is better; or the relay, until a direct path is tried again. */
+function onPathSlow(state: DialerState, other: Route, nowMs: number): DialerStep {
   const { phase, path, search, settings } = state;
-  const isFree = phase === "connected" && path === "direct" && search === null;
+  // A search for a direct path has found this one.
+  const isFree = phase === "connected" && path === "direct" &&
+    (search === null || search.wants === "direct");
   if (!isFree || !settings.improves) return stay(state);
+  const reason = new DOMException("Another path is better", "AbortError");
+  const replaced: DialerAction[] = search === null ? [] : [{ kind: "end search", reason }];
   const waitMs = longerWait(state);
-  const improvement = { atMs: nowMs + waitMs, waitMs };
-  return startSearch({ ...state, improvement }, "relayed", nowMs);
+  const improvement = other === "relay"
+    ? { atMs: nowMs + waitMs, waitMs }
+    : rearmed(state, search?.wants, nowMs).improvement;
+  const { state: searching, actions } = startSearch({ ...state, improvement }, other, nowMs);
+  return { state: searching, actions: [...replaced, ...actions] };
 }
 
 /** The search beside it has found nothing yet: it is of no use any more, and the other side's neither. */

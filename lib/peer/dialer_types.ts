@@ -5,6 +5,7 @@
  */
 
 import type { Repetition } from "../base/backoff.ts";
+import type { Route } from "./path_choice_engine.ts";
 
 /** What a dialer knows. Times are milliseconds on one clock that never goes backwards. */
 export interface DialerState {
@@ -57,7 +58,8 @@ export interface DialerSettings {
 /** The search under way. */
 export interface SearchState {
   readonly id: number;
-  readonly wants: "any" | "direct" | "relayed";
+  /** Any path, or only direct ones, or only those of a route. */
+  readonly wants: "any" | "direct" | Route;
   /** Whether it is for a path in place of one that has stalled. */
   readonly isBeside: boolean;
   readonly stage: "requesting" | "answered" | "ending";
@@ -115,8 +117,8 @@ export type DialerEvent =
   | { readonly kind: "path stalled"; readonly random: number }
   /** The other side was heard over the path again. */
   | { readonly kind: "path resumed" }
-  /** The direct path delivers less than the relay before it did. */
-  | { readonly kind: "path slow" }
+  /** The direct path is worse than another one that is known. */
+  | { readonly kind: "path slow"; readonly other: Route }
   /** The caller gave up, the peer is closed, or the connection has ended. */
   | { readonly kind: "stop"; readonly reason: unknown }
   | { readonly kind: "time" };

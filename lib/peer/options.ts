@@ -14,7 +14,7 @@ import type { Strategy } from "../punch/path_kinds.ts";
 import { MANUAL_TIMEOUT_MS } from "../punch/punch.ts";
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import type { LongTermCredential } from "../stun/credentials.ts";
-import { parseTurnUri } from "../turn/open_relay.ts";
+import { parseTurnUri } from "../turn/turn_uri.ts";
 import type { ServerRecord } from "./pools.ts";
 import type { TicketSource } from "./tickets.ts";
 

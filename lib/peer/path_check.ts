@@ -80,10 +80,12 @@ export class PathCheck {
    *
    * @param raw taken over
    * @param punchMs how long the path took to find
+   * @param user knows a round trip if another path is in use
    */
-  constructor(raw: TcpConnection, punchMs: number) {
+  constructor(raw: TcpConnection, punchMs: number, user: { readonly rttMs: number | undefined }) {
     this.#raw = raw;
-    this.#state = initialPathCheckState(punchMs, performance.now());
+    const leastMs = user.rttMs === undefined ? 0 : BESIDE_MS;
+    this.#state = initialPathCheckState(Math.max(punchMs, leastMs), performance.now());
     this.connection = paddedConnection(raw, {
       onReceived: (bytes) => this.#dispatch({ kind: "received", bytes }),
       onEnded: () => this.#dispatch({ kind: "ended" }),
@@ -221,11 +223,14 @@ export const MTU_FINDING: Finding = {
   remedy: MTU_REMEDY,
 };
 
-/** The kinds of path that a punch by TCP finds where TCP is of no use: none. */
+/** What to look for where TCP is of no use: nothing by TCP, so that only the punch by UDP beside it goes on. */
 export const UDP_ONLY: ReadonlySet<DirectPathKind> = new Set(["punch-udp"]);
 
 /** Chosen by us: networks change, and a search for a better path finds out. */
 const KEPT_MS = 600_000;
+
+/** Chosen by us: where another path fills the line's buffer, packets of every length are lost, and sent again for longer. */
+const BESIDE_MS = 1500;
 
 /** Chosen by us: a small part of any round trip that matters. */
 const POLL_MS = 10;

@@ -1,6 +1,6 @@
 /**
- * Watches what the paths of a connection deliver, and has it moved back to the relay if a direct path delivers less. Carries
- * out what {@linkcode stepPathChoice} decides.
+ * Watches what the paths of a connection deliver, and has it moved to another path if the present one is worse. Carries out
+ * what {@linkcode stepPathChoice} decides.
  *
  * @module
  */
@@ -8,18 +8,27 @@
 import type { Logger } from "../base/logger.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import type { PeerConnection } from "./connection.ts";
-import { INITIAL_PATH_CHOICE, type PathChoiceEvent, stepPathChoice } from "./path_choice_engine.ts";
+import {
+  initialPathChoice,
+  type PathChoiceEvent,
+  type PathChoiceState,
+  stepPathChoice,
+} from "./path_choice_engine.ts";
 
 /** Watches one connection until it ends. */
 export class PathChoice {
   readonly #connection: PeerConnection;
   readonly #logger: Logger | undefined;
   readonly #timer = new ResettableTimer(() => this.#look());
-  #state = INITIAL_PATH_CHOICE;
+  #state: PathChoiceState;
+  #bytes = 0;
+  #busyUntilMs = -Infinity;
 
-  constructor(connection: PeerConnection, logger: Logger | undefined) {
+  /** @param hasUdp whether this side punches by UDP */
+  constructor(connection: PeerConnection, hasUdp: boolean, logger: Logger | undefined) {
     this.#connection = connection;
     this.#logger = logger;
+    this.#state = initialPathChoice(hasUdp);
     const end = () => this.#timer.clear();
     connection.finished.then(end, end);
     this.#timer.isReferenced = false;
@@ -28,26 +37,34 @@ export class PathChoice {
 
   #look(): void {
     this.#timer.set(LOOK_MS);
-    const { hasPath, path: { relayed }, receivedBytes, deliveredBytes } = this.#connection;
+    const connection = this.#connection;
+    const { hasPath, route, rttsMs, receivedBytes, deliveredBytes } = connection;
     const bytes = receivedBytes + deliveredBytes;
-    this.#dispatch({
-      kind: "path",
-      path: hasPath ? relayed ? "relayed" : "direct" : "none",
-      bytes,
-    });
-    this.#dispatch({ kind: "delivered", bytes });
+    if (bytes > this.#bytes + BUSY_BYTES) this.#busyUntilMs = performance.now() + BUSY_MS;
+    this.#bytes = bytes;
+    // Otherwise pings follow silence. These show what waits.
+    const isBusy = performance.now() < this.#busyUntilMs;
+    const rttMs = isBusy ? connection.measure() : connection.rttMs;
+    this.#dispatch({ kind: "path", route: hasPath ? route : "none", bytes, rttsMs });
+    this.#dispatch({ kind: "delivered", bytes, rttMs });
   }
 
   #dispatch(event: PathChoiceEvent): void {
     const { state, actions } = stepPathChoice(this.#state, event, performance.now());
+    const { route } = this.#state;
     this.#state = state;
-    for (const { direct, relayed } of actions) {
-      const rates = `${direct.toFixed(0)} KB/s instead of ${relayed.toFixed(0)}`;
-      this.#logger?.debug(`connect: the direct path delivers less than the relay: ${rates}`);
-      this.#connection.slow();
+    for (const { for: other, why } of actions) {
+      this.#logger?.debug(`connect: the path (${route}) is left for another (${other}): ${why}`);
+      this.#connection.slow(other);
     }
   }
 }
 
 /** Chosen by us: a fraction of the engine's window. */
 const LOOK_MS = 500;
+
+/** Since the last look. Chosen by us: what the engine takes for busy. */
+const BUSY_BYTES = 16 * LOOK_MS;
+
+/** How long a path that delivers nothing is taken for busy. Chosen by us: TCP waits for a second or two after losses. */
+const BUSY_MS = 2000;

@@ -8,27 +8,30 @@
  */
 
 import { toHex } from "../base/bytes.ts";
-import { type ConnectionAttempt, messageOf, UnreachableError } from "../base/errors.ts";
+import { type ConnectionAttempt, UnreachableError } from "../base/errors.ts";
 import type { PathKind, PunchMethodName } from "../base/path_kind.ts";
-import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
+import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
-import { ipScope } from "../net/address.ts";
 import type { TcpConnection } from "../net/network.ts";
 import { type SecureConnection, secureConnectionFromKeys } from "../noise/secure_connection.ts";
 import type { AttemptRecord, DialBudget } from "../punch/nomination.ts";
-import {
-  type BaseSocket,
-  type PunchedConn,
-  type PunchPlan,
-  type PunchRole,
-  punchWithin,
-} from "../punch/punch.ts";
+import { type BaseSocket, type PunchPlan, type PunchRole, punchWithin } from "../punch/punch.ts";
 import type { DatagramPath, FoundUdpPath, UdpRace } from "../punch/udp_punch.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
 import type { PeerContext } from "./context.ts";
 import { MtuHoleError, type MtuHoleMemory, PathCheck, UDP_ONLY } from "./path_check.ts";
-import { openRelayPath } from "./relay_path.ts";
-import { lostError, remedyWithoutRelay, searchError } from "./search_failure.ts";
+import {
+  initialPathSearchState,
+  pathSearchWakeAtMs,
+  stepPathSearch,
+} from "./path_search_engine.ts";
+import type {
+  PathSearchAction,
+  PathSearchEvent,
+  PathSearchState,
+  SearchedPath,
+} from "./path_search_types.ts";
+import { remedyWithoutRelay, searchError } from "./search_failure.ts";
 import type { ConnectionRequest } from "./signaling_message.ts";
 import { CHANNELS, sendEmpty, type SignalingSession } from "./signaling_session.ts";
 import { datagramKeys, pathKeys } from "./ticket.ts";
@@ -42,6 +45,8 @@ export interface PathSearchOptions {
   readonly wants: ConnectionRequest["wants"];
   /** Whether this side makes no direct path. Default: `false`. */
   readonly isRelayOnly?: boolean;
+  /** The transport of the only direct paths to search for. Default: both. */
+  readonly transport?: "tcp" | "udp";
   /** URLs of signaling servers that both sides may use: those that are a rendezvous may have a relay. */
   readonly signalingUrls: readonly string[];
   /** What the paths are for. */
@@ -67,6 +72,8 @@ export interface PathUser {
   readonly rttMs: number | undefined;
   /** What is known of MTU holes in direct paths by TCP. */
   readonly mtuHole: MtuHoleMemory;
+  /** Round trips that were measured over paths that it does not use. */
+  readonly rttsMs: { udp?: number };
 }
 
 /** A path to the peer. */
@@ -118,6 +125,7 @@ export async function searchPaths(
   return hasMoved;
 }
 
+/** The driver of one search: carries out what {@linkcode stepPathSearch} decides. */
 class PathSearch {
   readonly #context: PeerContext;
   readonly #options: PathSearchOptions;
@@ -126,77 +134,124 @@ class PathSearch {
   readonly #budget: DialBudget;
   /** The punch by UDP beside the one by TCP, if there is one. */
   readonly #udp: UdpRace | undefined;
-  /** Set once there is a path over UDP: how long TCP has to find one that may be better. */
-  readonly #tcpTimer = new ResettableTimer(() => void this.#tcp.stop(TCP_IS_LATE));
-  readonly #tcp = new TaskGroup(() => {}); // for its signal: punch() has no other task
-  /** The path that this search has found, if any. */
-  #best: Omit<PathReport, "attempts"> | undefined;
-  /** The one that the connection moved to last. */
-  #used: Omit<PathReport, "attempts"> | undefined;
-  /** Ends the search for a relayed path alone; what it throws after that does not count. */
-  readonly #directFound = new AbortController();
-  /** Ends both searches, which then report what they have tried. */
-  readonly #hopeless = new AbortController();
-  /** Resolves when it is time to try a relay. */
-  readonly #relayTurn = optionalResolvers<void>();
-  /** Resolves once a relay is open, or there will be none. */
-  readonly #relaySettled = optionalResolvers<void>();
-  readonly #relayTimer = new ResettableTimer(() => this.#relayTurn.resolve());
-  /** Ends both searches a while after a direct path was lost: by then one of the two sides starts over. */
-  readonly #lostTimer = new ResettableTimer(() => this.#hopeless.abort(lostError()));
+  /** Ends the punch by TCP, which then reports what it has tried. */
+  readonly #tcpEnd = new AbortController();
+  /** The same for the relay. */
+  readonly #relayEnd = new AbortController();
+  readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
+  readonly #tasks = new TaskGroup((error) => this.#result.reject(error));
+  readonly #result = Promise.withResolvers<boolean>();
+  /** Resolves once a relay carries the connection, or no relay is needed or to be had. */
+  readonly #relaySettled = Promise.withResolvers<void>();
   readonly #relayAttempts: AttemptRecord[] = [];
   #directAttempts: readonly ConnectionAttempt[] = [];
-  /** Whether the connection moved to each of the paths. */
-  readonly #moves: Promise<boolean>[] = [];
-  /** The same of the direct path that was found last. */
-  #directMove: Promise<boolean> | undefined;
+  /** What the engine knows by number. */
+  readonly #found = new Map<number, UnsecuredPath>();
+  /** For the first punch, which uses it up. */
+  #ready: BaseSocket | undefined;
+  #paths = 0;
+  #state: PathSearchState;
 
   constructor(context: PeerContext, options: PathSearchOptions) {
-    const { session, signal, hopeless } = options;
-    const { timings, baseSockets } = context;
-    hopeless.then((reason) => this.#hopeless.abort(reason));
-    // The other side has no direct path to hope for, or has waited long enough.
-    session.relayMessage.then(() => this.#relayTurn.resolve());
+    const { session, role, signal, isRelayOnly, mayFallBack } = options;
+    const { timings, baseSockets, isProxied } = context;
     this.#context = context;
     this.#options = options;
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
-    this.#base = options.isRelayOnly ? undefined : baseSockets?.take(signal);
+    this.#base = isRelayOnly ? undefined : baseSockets?.take(signal);
     this.#budget = context.budgets.begin(toHex(options.connection.remoteKey), performance.now());
-    this.#udp = this.#base === undefined ? undefined : context.udp?.race({
-      network: context.network,
-      role: options.role,
-      isManual: session.isManual,
-      pathKinds: context.punchOptions.pathKinds ?? new Set(),
-      budget: this.#budget,
-      onPath: (path) => void this.#useUdp(path),
-      onConfirmed: () => this.#onUdpConfirmed(),
+    const isDirect = this.#base !== undefined;
+    this.#udp = isDirect && options.transport !== "tcp"
+      ? context.udp?.race({
+        network: context.network,
+        role,
+        isManual: session.isManual,
+        pathKinds: context.punchOptions.pathKinds ?? new Set(),
+        budget: this.#budget,
+        onPath: (path) => this.#onUdpPath(path),
+        onConfirmed: () => this.#dispatch({ kind: "udp confirmed" }),
+      })
+      : undefined;
+    this.#state = initialPathSearchState({
+      role,
+      isDirect,
+      mayRelay: this.#mayRelay,
+      isProxied,
+      mayFallBack,
+      timeoutMs: this.#timeoutMs,
     });
   }
 
   async run(): Promise<boolean> {
-    const { signal } = this.#options;
-    const mayRelay = this.#mayRelay;
-    const stopUdp = () => this.#udp?.stop();
-    const either = AbortSignal.any([signal, this.#hopeless.signal]);
-    either.addEventListener("abort", stopUdp, { once: true });
-    const searches: Promise<void>[] = [];
-    // A network that takes a proxy to get out of is likely to let nothing else out.
-    if (this.#base === undefined || this.#context.isProxied) {
-      this.#relayTurn.resolve();
-      await this.#answer();
+    const { session, hopeless, signal } = this.#options;
+    const onAbort = () => this.#dispatch({ kind: "aborted" });
+    signal.addEventListener("abort", onAbort, { once: true });
+    hopeless.then((reason) => this.#dispatch({ kind: "hopeless", reason }));
+    session.relayMessage.then(() => this.#dispatch({ kind: "relay asked for" }));
+    try {
+      if (signal.aborted) onAbort();
+      this.#dispatch({ kind: "start" });
+      return await this.#result.promise;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      this.#timer.clear();
+      this.#tcpEnd.abort();
+      this.#relayEnd.abort();
+      await this.#tasks.stop();
     }
-    if (this.#base !== undefined) searches.push(this.#findDirect(this.#base));
-    if (mayRelay) searches.push(this.#findRelayed().finally(this.#relaySettled.resolve));
-    else this.#relaySettled.resolve();
-    const results = await Promise.allSettled(searches);
-    this.#relayTimer.clear();
-    this.#lostTimer.clear();
-    this.#tcpTimer.clear();
-    either.removeEventListener("abort", stopUdp);
-    signal.throwIfAborted();
-    if (this.#moves.length === 0) throw this.#failure(results);
-    // On abort, the connection itself completes a move under way.
-    return (await abortable(Promise.all(this.#moves), signal)).includes(true);
+  }
+
+  #dispatch(event: PathSearchEvent): void {
+    const { state, actions } = stepPathSearch(this.#state, event, performance.now());
+    this.#state = state;
+    for (const action of actions) this.#perform(action);
+    if (this.#state.relay.stage === "over") this.#relaySettled.resolve();
+    const wakeAtMs = pathSearchWakeAtMs(this.#state);
+    if (wakeAtMs === Infinity) this.#timer.clear();
+    else this.#timer.set(Math.max(0, wakeAtMs - performance.now()));
+  }
+
+  #perform(action: PathSearchAction): void {
+    switch (action.kind) {
+      case "answer":
+        return this.#run(() => this.#answerAlone());
+      case "prepare":
+        return this.#run(() => this.#prepare());
+      case "punch":
+        return this.#run(() => this.#punch());
+      case "stop tcp":
+        return this.#tcpEnd.abort(action.reason);
+      case "yield udp":
+        return this.#udp?.yield();
+      case "stop udp":
+        return this.#udp?.stop();
+      case "end udp":
+        return this.#run(() => this.#endUdp());
+      case "open relay":
+        return this.#run(() => this.#openRelay());
+      case "stop relay":
+        return this.#relayEnd.abort(action.reason);
+      case "move":
+        return void this.#move(action.path);
+      case "reset":
+        return this.#forget(action.path).connection.reset();
+      case "finish":
+        return this.#finish(action);
+    }
+  }
+
+  /** Runs a job that ends with an event. */
+  #run(job: () => Promise<PathSearchEvent>): void {
+    this.#tasks.run(async () => this.#dispatch(await job()));
+  }
+
+  /** On abort, the connection itself completes a move under way. */
+  #finish({ hasFound, hasMoved, failures }: Extract<PathSearchAction, { kind: "finish" }>): void {
+    const { signal, session: { isManual } } = this.#options;
+    if (signal.aborted) return this.#result.reject(signal.reason);
+    if (hasFound) return this.#result.resolve(hasMoved);
+    const remedy = this.#mayRelay ? undefined : remedyWithoutRelay({ ...this.#context, isManual });
+    this.#result.reject(searchError(failures, this.#attempts, remedy));
   }
 
   /** Manual signaling carries one message each way, which is too little for relays. */
@@ -210,67 +265,29 @@ class PathSearch {
     return [...this.#directAttempts, ...this.#udp?.attempts ?? [], ...relayed];
   }
 
-  #failure(results: readonly PromiseSettledResult<void>[]): unknown {
-    const reasons = results.flatMap((each) => each.status === "rejected" ? [each.reason] : []);
-    const { session: { isManual } } = this.#options;
-    const remedy = this.#mayRelay ? undefined : remedyWithoutRelay({ ...this.#context, isManual });
-    return searchError(reasons, this.#attempts, remedy);
-  }
-
-  /** A path may die before it carries a byte: only one over which the other side was heard ends the search for others. */
-  async #findDirect(readyBase: Promise<BaseSocket>): Promise<void> {
-    const { signal } = this.#options;
-    const udpTimer = new ResettableTimer(() => this.#udp?.stop());
+  async #answerAlone(): Promise<PathSearchEvent> {
     try {
-      let base: BaseSocket | undefined = await this.#orAnswer(readyBase);
-      udpTimer.set(this.#timeoutMs);
-      for (let punches = 0; punches < MAX_PUNCHES; punches++) {
-        const connection = await this.#punch(base);
-        this.#udp?.yield(); // if the path dies at once, the next punch tries UDP again
-        base = undefined; // it is used up
-        const { kind, method, transport, punchMs, channelBinding, attempts } = connection.punch;
-        this.#directAttempts = [...this.#directAttempts, ...attempts];
-        const report = { kind, method, transport, punchMs, isRelayed: false };
-        this.#directMove = this.#use(connection, channelBinding, report);
-        if (await abortable(this.#directMove, signal) || !this.#options.mayFallBack) {
-          return this.#directFound.abort();
-        }
-        if (this.#best?.transport === "udp") return; // that is the better one
-        this.#relayTurn.resolve();
-        if (punches === 0) this.#lostTimer.set(AFTER_LOSS_MS);
-      }
+      await this.#answer();
+      return { kind: "answered" };
     } catch (error) {
-      if (error instanceof UnreachableError) {
-        this.#directAttempts = [...this.#directAttempts, ...error.attempts];
-      }
-      await this.#udp?.end(); // it may still find a path
-      if (this.#best?.transport !== "udp") throw error;
-    } finally {
-      udpTimer.clear();
-      this.#udp?.stop();
-      await this.#udp?.end();
-      this.#relayTurn.resolve();
+      const [base] = await Promise.allSettled([this.#base]);
+      if (base.status === "fulfilled") await base.value?.[Symbol.asyncDispose]();
+      return { kind: "answer failed", error };
     }
   }
 
-  #punch(base: BaseSocket | undefined): Promise<PunchedConn> {
-    const { network, punchOptions } = this.#context;
-    const { session, role, signal, connection } = this.#options;
-    return punchWithin(this.#budget, {
-      ...punchOptions,
-      ...connection.mtuHole.isKnown ? { pathKinds: UDP_ONLY } : {},
-      network,
-      role,
-      base,
-      timeoutMs: this.#timeoutMs,
-      channel: session.channel(CHANNELS.punch),
-      onPlan: (plan) => this.#onPlan(plan),
-      beforeSpray: this.#mayRelay ? () => this.#relayFirst() : undefined,
-      udp: this.#udp,
-      udpPunching: this.#context.udp,
-      until: AbortSignal.any([this.#hopeless.signal, this.#tcp.signal]),
-      signal,
-    });
+  async #answer(): Promise<void> {
+    const { role, session } = this.#options;
+    if (role === "controlled" && !session.isOpen) await sendEmpty(session);
+  }
+
+  async #prepare(): Promise<PathSearchEvent> {
+    try {
+      this.#ready = await this.#orAnswer(this.#base!);
+      return { kind: "prepared" };
+    } catch (error) {
+      return { kind: "direct failed", error };
+    }
   }
 
   /** The responder's first offer is its answer. Without a base socket there is no offer: answer without one. */
@@ -283,9 +300,41 @@ class PathSearch {
     }
   }
 
-  async #answer(): Promise<void> {
-    const { role, session } = this.#options;
-    if (role === "controlled" && !session.isOpen) await sendEmpty(session);
+  async #punch(): Promise<PathSearchEvent> {
+    const { network, punchOptions } = this.#context;
+    const { session, role, signal, connection, transport: only } = this.#options;
+    const base = this.#ready;
+    this.#ready = undefined;
+    try {
+      const punched = await punchWithin(this.#budget, {
+        ...punchOptions,
+        ...connection.mtuHole.isKnown || only === "udp" ? { pathKinds: UDP_ONLY } : {},
+        network,
+        role,
+        base,
+        timeoutMs: this.#timeoutMs,
+        channel: session.channel(CHANNELS.punch),
+        onPlan: (plan) => this.#onPlan(plan),
+        beforeSpray: this.#mayRelay ? () => this.#relayFirst() : undefined,
+        udp: this.#udp,
+        udpPunching: this.#context.udp,
+        until: this.#tcpEnd.signal,
+        signal,
+      });
+      const { kind, method, transport, punchMs, channelBinding, attempts } = punched.punch;
+      this.#addDirect(attempts);
+      connection.rttsMs.udp ??= this.#udp?.rttMs;
+      const report = { kind, method, transport, punchMs, isRelayed: false };
+      const path = this.#remember({ connection: punched, channelBinding, report });
+      return { kind: "punched", path, isHoleKnown: connection.mtuHole.isKnown };
+    } catch (error) {
+      if (error instanceof UnreachableError) this.#addDirect(error.attempts);
+      return { kind: "direct failed", error };
+    }
+  }
+
+  #addDirect(attempts: readonly ConnectionAttempt[]): void {
+    this.#directAttempts = [...this.#directAttempts, ...attempts];
   }
 
   /** A NAT may have no session left for a relay once many sockets have dialled. */
@@ -296,204 +345,149 @@ class PathSearch {
     } catch { /* it takes too long, or the search is over */ }
   }
 
-  /** If the plan is unlikely to work, or takes many sessions, the relay does not wait for it to fail. */
   #onPlan({ method, successEstimate }: PunchPlan): void {
-    const udp = this.#udp?.successEstimate ?? 0;
-    const isFirst = method === "birthday" || Math.max(successEstimate, udp) < LIKELY;
-    if (isFirst) this.#relayTurn.resolve();
-    else if (!this.#relayTimer.isSet) this.#relayTimer.set(RELAY_AFTER_MS);
+    const chance = Math.max(successEstimate, this.#udp?.successEstimate ?? 0);
+    this.#dispatch({ kind: "planned", method, successEstimate: chance });
   }
 
-  async #findRelayed(): Promise<void> {
+  async #endUdp(): Promise<PathSearchEvent> {
+    await this.#udp?.end();
+    return { kind: "udp over" };
+  }
+
+  async #openRelay(): Promise<PathSearchEvent> {
+    try {
+      return { kind: "relay found", path: this.#remember(await this.#relayedPath()) };
+    } catch (error) {
+      return { kind: "relay failed", error };
+    }
+  }
+
+  async #relayedPath(): Promise<UnsecuredPath> {
     const { network, relays, isHidden, dialPolicy } = this.#context;
     const { session, role, signalingUrls } = this.#options;
-    const signal = AbortSignal.any([this.#options.signal, this.#directFound.signal]);
-    const until = AbortSignal.any([signal, this.#hopeless.signal]);
-    try {
-      const { connectionKey } = await abortable(session.ready, until);
-      await abortable(this.#relayTurn.promise, until);
-      const startedAtMs = performance.now();
-      using deadline = new Deadline(this.#timeoutMs, until);
-      const { connection, channelBinding } = await openRelayPath({
-        network,
-        role,
-        connectionKey,
-        relays,
-        rendezvous: this.#context.rendezvousOf(signalingUrls),
-        isHidden,
-        whyNotRelay: (relay) => dialPolicy.whyNotRelay(relay, deadline.signal),
-        budget: this.#budget,
-        channel: session.channel(CHANNELS.relay),
-        ips: await this.#externalIps(),
-        onAttempt: (attempt) => this.#relayAttempts.push(attempt),
-        signal: deadline.signal,
-      });
-      if (await this.#isDirectUsed(signal)) return connection.reset(); // it was found at the same moment
-      await this.#use(connection, channelBinding, {
-        kind: "relay",
-        method: null,
-        transport: "tcp",
-        punchMs: performance.now() - startedAtMs,
-        isRelayed: true,
-      });
-    } catch (error) {
-      this.#options.signal.throwIfAborted();
-      if (signal.aborted) return; // a direct path was found
-      const isHopeless = until.aborted && error === until.reason;
-      const isTooLate = error instanceof DOMException && error.name === "TimeoutError";
-      if (!isHopeless && !isTooLate) throw error;
-      const message = isHopeless
-        ? `Cannot relay: ${messageOf(error)}`
-        : `Cannot relay: no connection over a relay in ${this.#timeoutMs / 1000} s`;
-      throw new UnreachableError(message, this.#attempts, { cause: error });
-    }
+    const until = AbortSignal.any([this.#options.signal, this.#relayEnd.signal]);
+    const { connectionKey } = await abortable(session.ready, until);
+    const { openRelayPath } = await import("./relay_path.ts"); // few connections need it
+    const startedAtMs = performance.now();
+    using deadline = new Deadline(this.#timeoutMs, until);
+    const { connection, channelBinding } = await openRelayPath({
+      network,
+      role,
+      connectionKey,
+      relays,
+      rendezvous: this.#context.rendezvousOf(signalingUrls),
+      isHidden,
+      whyNotRelay: (relay) => dialPolicy.whyNotRelay(relay, deadline.signal),
+      budget: this.#budget,
+      channel: session.channel(CHANNELS.relay),
+      ips: await this.#externalIps(),
+      onAttempt: (attempt) => this.#relayAttempts.push(attempt),
+      signal: deadline.signal,
+    });
+    const punchMs = performance.now() - startedAtMs;
+    const report = {
+      kind: "relay",
+      method: null,
+      transport: "tcp",
+      punchMs,
+      isRelayed: true,
+    } as const;
+    return { connection, channelBinding, report };
   }
 
   /** Uses a path over UDP at once; TCP may still find a better one. */
-  async #useUdp({ connection, channelBinding, ...found }: FoundUdpPath): Promise<void> {
-    const { kind, method, punchMs } = found;
+  #onUdpPath({ connection, channelBinding, kind, method, punchMs }: FoundUdpPath): void {
+    const { inBackground, closed, udp } = this.#context;
+    inBackground(() => udp!.releasedSoon(connection, closed));
     const report = { kind, method, transport: "udp", punchMs, isRelayed: false } as const;
-    const { inBackground, closed } = this.#context;
-    inBackground(() => this.#context.udp!.releasedSoon(connection, closed));
-    try {
-      const { connectionKey } = await this.#options.session.ready;
-      const keys = datagramKeys(connectionKey, channelBinding, this.#options.role);
-      const datagrams = this.#context.udp!.datagrams(connection, keys);
-      const overUdp = { datagrams, udp: connection };
-      this.#directMove = this.#use(connection, channelBinding, report, overUdp);
-      await this.#directMove;
-    } catch (error) {
-      connection.reset();
-      this.#context.logger?.debug(`connect: ${error}`); // the session has ended
-    }
+    const path = this.#remember({ connection, channelBinding, report, udp: connection });
+    this.#dispatch({ kind: "udp found", path });
   }
 
-  #onUdpConfirmed(): void {
-    this.#directFound.abort();
-    this.#tcpTimer.set(TCP_MS);
+  #remember(found: UnsecuredPath): SearchedPath {
+    const { kind, transport, isRelayed } = found.report;
+    const id = this.#paths++;
+    this.#found.set(id, found);
+    return { id, kind, transport, isRelayed };
   }
 
-  /** Whether a direct path that was found carries bytes; one that has not for a while does not count. */
-  async #isDirectUsed(signal: AbortSignal): Promise<boolean> {
-    if (signal.aborted || this.#directMove === undefined) return signal.aborted;
-    using deadline = new Deadline(UNUSED_MS, signal);
-    try {
-      return await abortable(this.#directMove, deadline.signal);
-    } catch {
-      return signal.aborted;
-    }
+  #forget({ id }: SearchedPath): UnsecuredPath {
+    const found = this.#found.get(id)!;
+    this.#found.delete(id);
+    return found;
   }
 
   /**
-   * Moves the connection to a path, encrypted with keys of its own, unless there is a better one; resolves with whether it
-   * did.
+   * Moves the connection to a path, encrypted with keys of its own. It fails if a better path was faster, the path was lost,
+   * or the connection has ended.
    */
-  async #use(
-    connection: TcpConnection,
-    channelBinding: Uint8Array,
-    report: Omit<PathReport, "attempts">,
-    overUdp?: Pick<FoundPath, "datagrams" | "udp">,
-  ): Promise<boolean> {
-    const { session, role, connection: { remoteKey } } = this.#options;
-    // The controlling side decides; its end of a path that is not better is reset.
+  async #move(path: SearchedPath): Promise<void> {
+    const { role, connection: user } = this.#options;
+    const found = this.#forget(path);
+    const { connection, report } = found;
     const isChecked = report.transport === "tcp" && !report.isRelayed;
-    const isWanted = role === "controlled" ||
-      !(isChecked && this.#options.connection.mtuHole.isKnown) &&
-        (this.#best === undefined || isBetter(report, this.#best));
-    if (!isWanted) {
-      connection.reset();
-      return false;
-    }
-    this.#best = report;
-    const check = isChecked ? new PathCheck(connection, report.punchMs) : undefined;
-    const { connectionKey } = await session.ready;
-    const keys = { ...pathKeys(connectionKey, channelBinding, role), remoteStaticKey: remoteKey };
-    const encrypted = secureConnectionFromKeys(check?.connection ?? connection, keys);
-    const path = { ...report, connection: encrypted, ...overUdp, attempts: this.#attempts };
-    const move = this.#move(path, check).then((hasMoved) => {
-      if (hasMoved) this.#used = report;
-      else if (this.#best === report) this.#best = this.#used; // another one may take its place
-      return hasMoved;
-    });
-    this.#moves.push(move);
-    return await move;
-  }
-
-  /** Fails if a better path was faster, the path was lost, or the connection has ended. */
-  async #move(path: FoundPath, check: PathCheck | undefined): Promise<boolean> {
-    const { role, connection } = this.#options;
+    const check = isChecked ? new PathCheck(connection, report.punchMs, user) : undefined;
+    let hasMoved = false;
     try {
-      const moved = connection.move(path);
-      await (check?.passed(moved, role, connection) ?? moved);
-      return true;
+      const secured = await this.#secured(found, check?.connection ?? connection);
+      const moved = user.move(secured);
+      await (check?.passed(moved, role, user) ?? moved);
+      hasMoved = true;
     } catch (error) {
       if (error instanceof MtuHoleError) {
-        this.#directAttempts = connection.mtuHole.note(path, this.#directAttempts);
+        this.#directAttempts = user.mtuHole.note(
+          { connection, kind: report.kind },
+          this.#directAttempts,
+        );
       }
       this.#context.logger?.debug(`connect: ${error}`);
-      return false;
+    }
+    this.#dispatch({ kind: "moved", path, hasMoved });
+  }
+
+  /** The path with keys of its own. If the session has ended, there are none, and the path is reset. */
+  async #secured(
+    { channelBinding, report, udp }: UnsecuredPath,
+    connection: TcpConnection,
+  ): Promise<FoundPath> {
+    const { session, role, connection: { remoteKey } } = this.#options;
+    try {
+      const { connectionKey } = await session.ready;
+      const keys = { ...pathKeys(connectionKey, channelBinding, role), remoteStaticKey: remoteKey };
+      const overUdp = udp === undefined ? {} : {
+        udp,
+        datagrams: this.#context.udp!.datagrams(
+          udp,
+          datagramKeys(connectionKey, channelBinding, role),
+        ),
+      };
+      const encrypted = secureConnectionFromKeys(connection, keys);
+      return { ...report, connection: encrypted, ...overUdp, attempts: this.#attempts };
+    } catch (error) {
+      connection.reset();
+      throw error;
     }
   }
 
-  /** Public addresses that this side's dials may come from, as far as they are known: a rendezvous relay needs none. */
+  /** What a TURN server has to let in; a rendezvous relay needs none. */
   async #externalIps(): Promise<string[]> {
     const { isProxied, rendezvousOf } = this.#context;
     const waits = !isProxied || rendezvousOf(this.#options.signalingUrls).length === 0;
     if (this.#base === undefined || !waits) return [];
     const [base] = await Promise.allSettled([this.#base]);
-    if (base.status === "rejected") return [];
-    const { profile, candidates } = base.value.description;
-    const ips = [profile.externalIp, ...candidates.map(({ address }) => address.ip)];
-    return [...new Set(ips.filter((ip) => ip !== null))].filter(isRoutable);
+    return base.status === "rejected" ? [] : base.value.externalIps;
   }
 }
 
-/**
- * Whether a path is better than another one of the same search: direct before relayed, near before far, then TCP before UDP,
- * because the system's congestion control costs less than ours, and firewalls keep its sessions for longer.
- */
-export function isBetter(
-  found: Pick<PathReport, "kind" | "transport" | "isRelayed">,
-  other: Pick<PathReport, "kind" | "transport" | "isRelayed">,
-): boolean {
-  if (found.isRelayed !== other.isRelayed) return !found.isRelayed;
-  if (distanceOf(found) !== distanceOf(other)) return distanceOf(found) < distanceOf(other);
-  return found.transport === "tcp" && other.transport === "udp";
+/** A path that was found, before it is encrypted. */
+interface UnsecuredPath {
+  readonly connection: TcpConnection;
+  readonly channelBinding: Uint8Array;
+  readonly report: Omit<PathReport, "attempts">;
+  /** The connection, if it is one over UDP. */
+  readonly udp?: UdpConnection;
 }
-
-function distanceOf({ kind }: Pick<PathReport, "kind">): number {
-  return kind === "host" ? 0 : kind === "lan" ? 1 : 2;
-}
-
-/** Whether a relay on the internet can see the address. */
-function isRoutable(ip: string): boolean {
-  const scope = ipScope(ip);
-  return scope === "global" || scope === "documentation";
-}
-
-/** Chosen by us: two retransmissions of a SYN, or the round trips of a proof over a slow path. */
-const TCP_MS = 2000;
-
-/** Why the search by TCP ends before its time. */
-const TCP_IS_LATE = new DOMException("UDP has found a path", "AbortError");
 
 /** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */
 const RELAY_FIRST_MS = 2000;
-
-/** Chosen by us: a path that dies at once twice in a row does so for a reason. */
-const MAX_PUNCHES = 3;
-
-/** How long the search goes on after that. Chosen by us: a relay takes a few round trips, a punch a second. */
-const AFTER_LOSS_MS = 3000;
-
-/** How long a direct path has to prove its use while a relayed one is ready. Chosen by us: two of the longest round trips. */
-const UNUSED_MS = 600;
-
-/** Chosen by us: with a plan less likely than this, a relay is as likely to be needed as not. */
-const LIKELY = 0.5;
-
-/**
- * How long direct paths have before a relay is tried, from the moment there is a plan. Chosen by us: a punch takes one
- * round trip, which is rarely longer, or two if a SYN is lost; and a relay costs its owner something.
- */
-const RELAY_AFTER_MS = 1000;

@@ -8,7 +8,7 @@ import { backoff } from "../base/backoff.ts";
 import { toBase64url } from "../base/bytes.ts";
 import { messageOf, NetworkError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
-import { TaskGroup } from "../base/tasks.ts";
+import { once, TaskGroup } from "../base/tasks.ts";
 import { idleDelay } from "../base/timers.ts";
 import { WaitQueue } from "../base/wait_queue.ts";
 import { KEY_LENGTH, KeyPair } from "../noise/handshake.ts";
@@ -52,7 +52,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   /** This peer's identity; 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly #signalingUrls: readonly string[];
-  readonly #tickets: Tickets;
+  readonly #tickets: () => Tickets;
   #listener: Listener | undefined;
   /** The ticket of each topic that the peer listens to. */
   #topics: ReadonlyMap<string, ListenedTicket> = new Map();
@@ -81,7 +81,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     this.#signalingUrls = (options.signaling ?? [])
       .map((each) => typeof each === "string" ? each : each.url);
     const identity = { publicKey: this.publicKey, signaling: this.#signalingUrls };
-    this.#tickets = new Tickets(identity, secretKey, options.tickets);
+    const ownKey = secretKey.slice(); // kept, since a peer that only connects needs no tickets
+    this.#tickets = once(() => new Tickets(identity, ownKey, options.tickets));
     this.#context = makeContext(options, {
       staticKey,
       udp,
@@ -123,7 +124,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   /** What others need to reach this peer: one line of text. Anyone with it can request a connection. */
   get ticket(): string {
-    return this.#tickets.own;
+    return this.#tickets().own;
   }
 
   /**
@@ -143,7 +144,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   createTicket(options: TicketOptions = {}): string {
     this.#jobs.signal.throwIfAborted();
     if (!this.#isListening) throw new TypeError("Cannot issue a ticket: the peer does not listen");
-    return this.#tickets.create(options);
+    return this.#tickets().create(options);
   }
 
   /**
@@ -154,7 +155,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * @throws {MalformedMessageError} if the text is not a ticket
    */
   revokeTicket(ticket: string): boolean {
-    return this.#tickets.revoke(decodeTicket(ticket));
+    return this.#tickets().revoke(decodeTicket(ticket));
   }
 
   /**
@@ -372,7 +373,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const either = signal === undefined ? closed : AbortSignal.any([closed, signal]);
     const { allow, protocol, reconnect = true, tickets } = this.#options;
     this.#isListening = true;
-    this.#tickets.onChange = () => this.#onTickets();
+    this.#tickets().onChange = () => this.#onTickets();
     if (tickets !== undefined) {
       this.#jobs.run((signal) => tickets.follow(signal, () => this.#onTicketSource()));
     }
@@ -457,7 +458,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
 
   #onTicketSource(): void {
     const { ticket } = this;
-    this.#tickets.refresh();
+    this.#tickets().refresh();
     if (this.ticket === ticket) return;
     this.#context.logger?.warn(`this peer's own ticket was revoked; the new one is ${this.ticket}`);
   }
@@ -477,7 +478,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   async #renewTopics(subscriptions: TopicSubscriptions, signal: AbortSignal): Promise<void> {
-    const topics = this.#topics = this.#listener!.topicsOf(this.#tickets.listened);
+    const topics = this.#topics = this.#listener!.topicsOf(this.#tickets().listened);
     for (const why of await subscriptions.renew([...topics.keys()], signal)) {
       this.#context.logger?.warn(
         `connect: a topic was refused, so some peers may not get through: ${why}`,

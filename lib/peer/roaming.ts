@@ -44,7 +44,8 @@ export class Roaming {
   /** Follows a connection until it or the peer has ended. */
   async follow(connection: PeerConnection, signal: AbortSignal): Promise<void> {
     if (!connection.mayMove || !this.#connections.has(connection)) return;
-    if (connection.isControlling) new PathChoice(connection, this.#context.logger);
+    const { udp, logger } = this.#context;
+    if (connection.isControlling) new PathChoice(connection, udp !== undefined, logger);
     const listening = connection.isControlling ? this.#listen(connection) : null;
     if (!this.#isWatching) {
       this.#isWatching = true;

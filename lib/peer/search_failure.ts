@@ -62,8 +62,3 @@ export function remedyWithoutRelay(
     ? "Let the other side leave `strategies` out, so that relays are used"
     : "Leave `strategies` out, so that relays and all other kinds of path are tried";
 }
-
-/** The reason for a search to end, a while after its path was lost. */
-export function lostError(): NetworkError {
-  return new NetworkError("the path was lost before it could be used", "reset");
-}

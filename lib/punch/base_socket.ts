@@ -9,10 +9,10 @@ import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
 import type { InboundBehavior } from "../nat/inbound.ts";
-import { TcpDialer } from "../nat/tcp_dialer.ts";
+import type { TcpDialer } from "../nat/tcp_dialer.ts";
 import { ipFamily, type Nat64Prefix, type TransportAddress } from "../net/address.ts";
 import { discoverNat64, LocalIpv6Search, type NamedHost } from "../net/local_address.ts";
-import { type Candidate, hostIps, type PunchDescription } from "./candidates.ts";
+import { type Candidate, hostIps, publicIps, type PunchDescription } from "./candidates.ts";
 import {
   candidatesOf,
   describe,
@@ -51,7 +51,8 @@ export interface OpenBaseSocketOptions extends GatherOptions {
 /** A punch port that is ready for use, and the description of this side that goes with it. */
 export class BaseSocket implements AsyncDisposable {
   readonly #options: OpenBaseSocketOptions;
-  readonly #dialer: TcpDialer;
+  /** `undefined` if there is no server to dial. */
+  readonly #dialer: TcpDialer | undefined;
   readonly #udp: UdpGathering | undefined;
   readonly #mappings = new AsyncDisposableStack();
   readonly #openedAtMs = performance.now();
@@ -64,7 +65,7 @@ export class BaseSocket implements AsyncDisposable {
 
   private constructor(
     options: OpenBaseSocketOptions,
-    dialer: TcpDialer,
+    dialer: TcpDialer | undefined,
     udp: UdpGathering | undefined,
     description: PunchDescription,
     closed: AbortController,
@@ -84,10 +85,8 @@ export class BaseSocket implements AsyncDisposable {
    */
   static async open(options: OpenBaseSocketOptions): Promise<BaseSocket> {
     const { network, family, signal } = options;
-    const ports = await freePorts(network, family);
-    const dialer = new TcpDialer(network, family, () => performance.now(), {
-      reusePort: network.canReusePort,
-    });
+    const dialer = options.servers.length === 0 ? undefined : await dialerFor(options);
+    const ports = await freePorts(network, family); // last: another program may take them meanwhile
     await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
     const udp = options.openUdp === undefined ? undefined : new UdpGathering(options);
     const closed = new AbortController();
@@ -99,7 +98,7 @@ export class BaseSocket implements AsyncDisposable {
     try {
       const gathered = await gather(dialer, ports, { ...options, onDialled });
       const seen = [
-        dialer.localIp ?? await localIpWithoutServers(network, signal),
+        dialer?.localIp ?? await localIpWithoutServers(network, signal),
         await ownIpv6.find(gathered.external === null),
       ];
       const seenIps = seen.filter((ip) => ip !== undefined);
@@ -115,7 +114,7 @@ export class BaseSocket implements AsyncDisposable {
       closed.abort();
       await Promise.all([
         asked,
-        dialer[Symbol.asyncDispose](),
+        dialer?.[Symbol.asyncDispose](),
         udp?.[Symbol.asyncDispose](),
       ]);
       signal?.throwIfAborted();
@@ -131,6 +130,11 @@ export class BaseSocket implements AsyncDisposable {
   /** What to send to the peer. */
   get description(): PunchDescription {
     return this.#description;
+  }
+
+  /** @ignore the public addresses that this host's dials may come from, as far as they are known */
+  get externalIps(): string[] {
+    return publicIps(this.#description);
   }
 
   /** The NAT64 prefixes of this host's network, if its resolver tells them in time. */
@@ -159,7 +163,7 @@ export class BaseSocket implements AsyncDisposable {
    * SYNs must be lost for an error.
    */
   async hasRoom(): Promise<boolean> {
-    const answered = this.#dialer.probes.find(({ reply }) => reply !== undefined);
+    const answered = this.#dialer?.probes.find(({ reply }) => reply !== undefined);
     if (answered === undefined) return true;
     const { sentAtMs, reply, to } = answered;
     const timeoutMs = Math.max(MIN_ROOM_MS, 3 * (reply!.atMs - sentAtMs));
@@ -175,7 +179,7 @@ export class BaseSocket implements AsyncDisposable {
     const { externalIp } = this.#description.profile;
     const { knownNetworks } = this.#options;
     if (externalIp === null || knownNetworks === undefined) return;
-    const network = `${this.#dialer.localIp} ${externalIp}`;
+    const network = `${this.#dialer?.localIp} ${externalIp}`;
     const known = knownNetworks.get(network);
     const sessionLimit = Math.min(dials, known?.sessionLimit ?? Infinity);
     remember(knownNetworks, network, {
@@ -229,7 +233,7 @@ export class BaseSocket implements AsyncDisposable {
     if (server === undefined || !isNeeded || this.#refreshes >= MAX_REFRESHES) return false;
     this.#refreshes++;
     const options = { ...this.#options, signal: signal ?? this.#options.signal };
-    const samples = await resample(this.#dialer, server, options);
+    const samples = await resample(this.#dialer!, server, options);
     if (samples.length === 0) return false;
     this.#sampledAtMs = performance.now();
     const { profile } = this.#description;
@@ -264,7 +268,7 @@ export class BaseSocket implements AsyncDisposable {
   /** Keeps the NAT's mapping and its connection in use until the result is disposed of. */
   keepAlive(): Disposable {
     const { punchPort } = this.#description;
-    const timer = setInterval(() => this.#dialer.keepAlive(punchPort), KEEP_ALIVE_MS);
+    const timer = setInterval(() => this.#dialer?.keepAlive(punchPort), KEEP_ALIVE_MS);
     const stack = new DisposableStack();
     stack.defer(() => clearInterval(timer));
     if (this.udp !== undefined) stack.use(this.udp.keepAlive());
@@ -289,7 +293,7 @@ export class BaseSocket implements AsyncDisposable {
     const { report, knownNetworks } = this.#options;
     this.#learning = asked;
     if (external === null) return;
-    const network = `${this.#dialer.localIp} ${external.ip}`;
+    const network = `${this.#dialer?.localIp} ${external.ip}`;
     const known = knownNetworks?.get(network);
     if (isReported(report)) return this.#describe({ ...known, inbound: undefined, learnedAtMs: 0 });
     if (known !== undefined && performance.now() - known.learnedAtMs < KNOWN_MS) {
@@ -335,8 +339,16 @@ export class BaseSocket implements AsyncDisposable {
     await this.#nat64Prefixes;
     await this.#mappings.disposeAsync();
     await this.#udp?.[Symbol.asyncDispose]();
-    await this.#dialer[Symbol.asyncDispose]();
+    await this.#dialer?.[Symbol.asyncDispose]();
   }
+}
+
+/** What dials STUN servers; loaded only where there is one. */
+async function dialerFor({ network, family }: OpenBaseSocketOptions): Promise<TcpDialer> {
+  const { TcpDialer } = await import("../nat/tcp_dialer.ts");
+  return new TcpDialer(network, family, () => performance.now(), {
+    reusePort: network.canReusePort,
+  });
 }
 
 /** Gathering for UDP, beside that for TCP. Without UDP there is still TCP. */

@@ -233,6 +233,12 @@ export function hostIps({ candidates }: Pick<PunchDescription, "candidates">): s
   return [...new Set(ips)].sort();
 }
 
+/** The addresses of a side that a host on the internet may see, without duplicates. */
+export function publicIps({ profile, candidates }: PunchDescription): string[] {
+  const ips = [profile.externalIp ?? [], ...candidates.map(({ address }) => address.ip)].flat();
+  return [...new Set(ips)].filter((ip) => ["global", "documentation"].includes(ipScope(ip)));
+}
+
 /** The address that this host dials from, as far as it is known; `null` if it has several, or the system chooses the port. */
 export function localAddressTowards(
   ip: string,

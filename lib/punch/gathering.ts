@@ -68,9 +68,9 @@ export async function freePorts(network: Network, family: IpFamily): Promise<Bas
   };
 }
 
-/** Asks the servers until enough is known, or no more answers are to be expected. */
+/** Asks the servers until enough is known, or no more answers are to be expected. Without servers there is no dialer. */
 export async function gather(
-  dialer: TcpDialer,
+  dialer: TcpDialer | undefined,
   ports: BasePorts,
   { network, servers, report, family, signal, onDialled }: GatherOptions & {
     /** Called once the base port is in use, so that the system gives it to no other connection. */
@@ -78,7 +78,7 @@ export async function gather(
   },
 ): Promise<Gathered> {
   const reported = report?.mapping.behavior ?? "unknown";
-  if (servers.length === 0) return { ...NOTHING_GATHERED, mapping: reported };
+  if (dialer === undefined) return { ...NOTHING_GATHERED, mapping: reported };
   const own = new OwnAddresses(network, ports.base);
   const limitMs = performance.now() + TIMEOUT_MS;
   let hasMorePorts = false;

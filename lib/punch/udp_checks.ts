@@ -125,6 +125,12 @@ export class UdpChecks {
     return this.#answeredMs;
   }
 
+  /** The shortest round trip over a pair that works, on the controlling side; `undefined` if none is known. */
+  get rttMs(): number | undefined {
+    const { valid } = this.#state;
+    return valid.length === 0 ? undefined : Math.min(...valid.map(({ rttMs }) => rttMs));
+  }
+
   /** Starts; see `finished`. */
   start(): void {
     this.#startedAtMs = performance.now();

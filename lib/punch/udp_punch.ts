@@ -11,7 +11,7 @@ import { ResettableTimer } from "../base/timers.ts";
 import type { Network } from "../net/network.ts";
 import { DATAGRAM_OVERHEAD, DatagramCipher } from "../udp/datagram_cipher.ts";
 import type { UdpConnection } from "../udp/udp_connection.ts";
-import type { DialFacts } from "./candidates.ts";
+import type { DialFacts, PunchDescription } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
 import type { BaseSocket } from "./base_socket.ts";
 import { type DialBudget, UDP_LIMITS } from "./limits.ts";
@@ -153,6 +153,11 @@ export class UdpRace implements UdpRival {
     return this.#all.at(-1)?.answeredMs;
   }
 
+  /** The round trip over UDP in the latest attempt, though TCP may have won; `undefined` if it is not known here. */
+  get rttMs(): number | undefined {
+    return this.#all.at(-1)?.rttMs;
+  }
+
   /** Everything that was tried so far. */
   get attempts(): ConnectionAttempt[] {
     return this.#all.flatMap(({ attempts }) => attempts);
@@ -167,11 +172,14 @@ export class UdpRace implements UdpRival {
     beforeSpray: () => Promise<void> = () => Promise.resolve(),
   ): PunchPlan {
     const { network, role, isManual, pathKinds, budget, onPath, onConfirmed } = this.#options;
-    const { local: { udp: local }, remote: { udp: remote } } = offers;
     const { udp } = base;
-    if (this.#isStopped || udp === undefined || local === undefined || remote === undefined) {
+    const { local: { udp: own }, remote: { udp: other } } = offers;
+    if (this.#isStopped || udp === undefined || own === undefined || other === undefined) {
       return tcp;
     }
+    const [local, remote] = pathKinds.has("direct")
+      ? [own, other]
+      : [asPunched(own), asPunched(other)];
     const planned = planUdp(local, remote, facts, offers.headStartMs, this.#options);
     const isSpray = planned.method === "birthday" && tcp.method === "birthday";
     const isFirst = planned.successEstimate >= tcp.successEstimate;
@@ -232,6 +240,13 @@ export class UdpRace implements UdpRival {
     this.#isStopped = true;
     this.#all.at(-1)?.stop();
   }
+}
+
+/** Without direct paths, a NAT that lets everyone in is punched like one that lets in the addresses that it has sent to. */
+function asPunched(description: PunchDescription): PunchDescription {
+  const { profile } = description;
+  if (profile.filtering !== "endpoint-independent") return description;
+  return { ...description, profile: { ...profile, filtering: "address-dependent" } };
 }
 
 /** What a punch by TCP would do, if SYNs were datagrams. */

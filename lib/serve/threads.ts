@@ -1,6 +1,6 @@
 /**
  * `serve --workers N`: a rendezvous in several threads, which listen on one port. The system gives each connection to one
- * of them; topics, rooms and pairs of the relay are whole all the same.
+ * of them; topics, rooms and pairs of the relay work across all threads.
  *
  * @module
  */

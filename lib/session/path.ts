@@ -267,6 +267,8 @@ export class KeepAlive {
     | undefined;
   #lastToken = 0;
   #rttMs: number | undefined;
+  /** As it was measured last. */
+  #lastRttMs: number | undefined;
   #leastRttMs: number | undefined;
   /** How long answers took lately: the other side sees a long record of a slow path only at its end. */
   #answerMs = 0;
@@ -315,6 +317,16 @@ export class KeepAlive {
     this.#awaitingSinceMs = performance.now();
     this.#sendPing(true);
     this.#setTimer();
+  }
+
+  /** Pings at once, unless a ping is under way. Returns how long the last one took, or this one has taken so far. */
+  measure(): number | undefined {
+    if (this.#ping === undefined && !this.#isStopped) {
+      this.#sendPing(false);
+      this.#setTimer();
+    }
+    const soFarMs = performance.now() - (this.#ping?.sentAtMs ?? Infinity);
+    return this.#lastRttMs === undefined ? undefined : Math.max(soFarMs, this.#lastRttMs);
   }
 
   /** The network below has changed: pings at once, and takes the path for stalled until the answer arrives. */
@@ -370,7 +382,7 @@ export class KeepAlive {
   onPong(token: number): void {
     const ping = this.#ping;
     if (ping?.token !== token) return;
-    const measuredMs = performance.now() - ping.sentAtMs;
+    const measuredMs = this.#lastRttMs = performance.now() - ping.sentAtMs;
     this.#onAnswer(measuredMs);
     this.#leastRttMs = Math.min(this.#leastRttMs ?? Infinity, measuredMs);
     this.#rttMs = this.#rttMs === undefined

@@ -221,6 +221,11 @@ export class Session implements DenoConn, AsyncDisposable {
     if (this.#paths.isAttached) this.#paths.current?.keepAlive[hasChanged ? "suspect" : "probe"]();
   }
 
+  /** @ignore pings the path while it is busy; how long the last answer took, or the next one has taken so far */
+  measure(): number | undefined {
+    return this.#paths.isAttached ? this.#paths.current?.keepAlive.measure() : undefined;
+  }
+
   /**
    * Checks whether the other side is still there: `false` at once if there is no path, or if nothing arrives within the
    * time.

@@ -29,8 +29,6 @@ export {
   type OpenRelayOptions,
   openStreamRelay,
   type OpenStreamRelayOptions,
-  parseTurnUri,
-  type TurnServer,
 } from "./open_relay.ts";
 export { RFC8656_TIMINGS, type TurnTimings } from "./protocol.ts";
 export type { Relay } from "./relay.ts";
@@ -39,6 +37,7 @@ export {
   timeLimitedCredential,
   type TimeLimitedCredentialOptions,
 } from "./time_limited_credential.ts";
+export { parseTurnUri, type TurnServer } from "./turn_uri.ts";
 export type { IpFamily, TransportAddress } from "../net/address.ts";
 export type * from "../net/network.ts";
 export type { StunErrorCode } from "../stun/attribute_tables.ts";

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { optionalResolvers, TaskGroup } from "../../lib/base/tasks.ts";
+import { once, optionalResolvers, TaskGroup } from "../../lib/base/tasks.ts";
 
 Deno.test("TaskGroup aborts its jobs when it is stopped, and waits for them", async () => {
   const events: string[] = [];
@@ -47,4 +47,14 @@ Deno.test("optionalResolvers() rejects for callers that wait, and causes no unha
   reject(new Error("expected"));
   await new Promise((resolve) => setTimeout(resolve));
   await assertRejects(() => promise, Error, "expected");
+});
+
+Deno.test("once() calls the function when its result is first needed, and keeps even undefined", () => {
+  let calls = 0;
+  const value = once(() => {
+    calls++;
+    return undefined;
+  });
+  assertEquals(calls, 0);
+  assertEquals([value(), value(), calls], [undefined, undefined, 1]);
 });

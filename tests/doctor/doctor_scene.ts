@@ -12,7 +12,6 @@
 
 import { examineNetwork, type ExamineOptions } from "../../lib/doctor/examine.ts";
 import type { DoctorReport } from "../../lib/doctor/report_message.ts";
-import "../../lib/punch/udp_punch.ts"; // a peer loads it, which virtual time does not wait for
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { linkOfRoundTrip, serveSceneStun, STUN_SERVERS } from "../scenes/homes.ts";

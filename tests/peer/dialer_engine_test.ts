@@ -362,14 +362,39 @@ Deno.test("a direct path that is slower than the relay is left for it, and tried
   dialer.at(60_200, { kind: "path", isRelayed: false });
   dialer.at(60_300, { kind: "finished", search: 2, hasMoved: true });
   dialer.at(60_400, { kind: "search ended", search: 2, random: 0 });
-  assertEquals(dialer.at(70_000, { kind: "path slow" }), ["start search 3: relayed"]);
-  assertEquals(dialer.at(70_100, { kind: "path slow" }), [], "a search is under way");
+  assertEquals(dialer.at(70_000, { kind: "path slow", other: "relay" }), ["start search 3: relay"]);
+  assertEquals(
+    dialer.at(70_100, { kind: "path slow", other: "relay" }),
+    [],
+    "a search is under way",
+  );
   dialer.at(70_200, { kind: "path", isRelayed: true });
   dialer.at(70_300, { kind: "finished", search: 3, hasMoved: true });
   dialer.at(70_400, { kind: "search ended", search: 3, random: 0 });
-  assertEquals(dialer.at(71_000, { kind: "path slow" }), [], "it is left already");
+  assertEquals(dialer.at(71_000, { kind: "path slow", other: "relay" }), [], "it is left already");
   assertEquals(dialer.wakeAtMs, 70_000 + 240_000);
   assertEquals(dialer.at(310_000, { kind: "time" }), ["start search 4: direct"]);
+});
+
+Deno.test("a search for a direct path gives way once the one that it has found is worse than another", () => {
+  const dialer = connected({ isRelayed: true });
+  dialer.at(60_000, { kind: "time" });
+  dialer.at(60_100, { kind: "answered", search: 2 });
+  dialer.at(60_200, { kind: "path", isRelayed: false });
+  const actions = dialer.at(70_000, { kind: "path slow", other: "relay" });
+  assertEquals(actions, ["end search", "start search 3: relay"]);
+  assertEquals(dialer.at(70_100, { kind: "path slow", other: "relay" }), [], "that is under way");
+  dialer.at(70_200, { kind: "finished", search: 2, hasMoved: true });
+  assertEquals(dialer.state.search?.id, 3, "the end of the old one changes nothing");
+});
+
+Deno.test("a path that is worse than the one by the other transport is left for it", () => {
+  const dialer = connected();
+  assertEquals(dialer.at(20_000, { kind: "path slow", other: "udp" }), ["start search 2: udp"]);
+  dialer.at(20_100, { kind: "path", isRelayed: false });
+  dialer.at(20_200, { kind: "finished", search: 2, hasMoved: true });
+  dialer.at(20_300, { kind: "search ended", search: 2, random: 0 });
+  assertEquals(dialer.at(30_000, { kind: "path slow", other: "tcp" }), ["start search 3: tcp"]);
 });
 
 Deno.test("a connection that ends with its path does not search beside it", () => {

@@ -1,78 +1,193 @@
 import { assertEquals } from "@std/assert";
 import {
-  INITIAL_PATH_CHOICE,
+  initialPathChoice,
   type PathChoiceEvent,
   type PathChoiceState,
+  type Route,
   stepPathChoice,
 } from "../../lib/peer/path_choice_engine.ts";
 
-/** Paths one after another, each with what it delivers in each of some windows of 2 s, in bytes per millisecond. */
-type Story = readonly (readonly [PathChoiceState["path"], ...rates: readonly number[]])[];
+/** A path, with its shortest round trip and the one of late in milliseconds. */
+interface Path {
+  readonly route: Route | "none";
+  readonly leastRttMs?: number;
+  readonly rttMs?: number;
+  /** What the connection measured on paths that others took the place of. */
+  readonly rttsMs?: Partial<Record<Route, number>>;
+}
 
-const STORIES: readonly (readonly [string, Story, leaves: number])[] = [
-  ["a direct path that delivers as much is kept", [["relayed", 500], ["direct", 500, 500, 500]], 0],
-  ["one that delivers a little less is kept", [["relayed", 500], ["direct", 500, 300, 300]], 0],
-  ["one that delivers less than half is left", [["relayed", 500], ["direct", 500, 200, 200]], 1],
-  ["one slow window is an accident", [["relayed", 500], ["direct", 500, 200, 400, 200, 400]], 0],
-  ["its slow start does not count", [["relayed", 500], ["direct", 10, 400, 400]], 0],
-  ["a path that delivers nothing is idle", [["relayed", 500], ["direct", 500, 0, 0, 0]], 0],
-  ["the best window of the relay counts", [["relayed", 500, 100], ["direct", 500, 200, 200]], 1],
-  ["a relay that carried little proves nothing", [["relayed", 10], ["direct", 4, 4, 4, 4]], 0],
-  ["without a relay before it, it is kept", [["direct", 1, 1, 1, 1, 1]], 0],
+/** Paths one after another, each with what it delivers in each of some windows of 2 s, in bytes per millisecond. */
+type Story = readonly (readonly [Route | "none" | Path, ...rates: readonly number[]])[];
+
+const many = (count: number, rate: number): number[] => Array<number>(count).fill(rate);
+/** Little is under way, and answers wait for long. */
+const HELD_UP = { route: "tcp", leastRttMs: 50, rttMs: 300 } as const;
+const SWIFT = { route: "udp", leastRttMs: 50, rttMs: 60 } as const;
+/** The application has more to send. */
+const FULL = { leastRttMs: 50, rttMs: 300 } as const;
+const [FULL_TCP, FULL_UDP] = [{ route: "tcp", ...FULL }, { route: "udp", ...FULL }] as const;
+
+const STORIES: readonly (readonly [string, Story, leavesFor: readonly Route[]])[] = [
+  ["a direct path that delivers as much as a relay is kept", [["relay", 500], [
+    "tcp",
+    ...many(3, 500),
+  ]], []],
+  ["one that delivers a little less is kept", [["relay", 500], ["tcp", 500, 300, 300]], []],
+  ["one that delivers less than half is left", [["relay", 500], ["tcp", 500, 200, 200]], ["relay"]],
+  ["one slow window is an accident", [["relay", 500], ["tcp", 500, 200, 400, 200, 400]], []],
+  ["its slow start does not count", [["relay", 500], ["udp", 10, 400, 400]], []],
+  ["a path that delivers nothing is idle", [["relay", 500], ["tcp", 500, 0, 0, 0]], []],
+  ["an idle window between two slow ones proves nothing", [["relay", 500], [
+    "tcp",
+    ...[500, 200, 0, 200],
+  ]], ["relay"]],
+  ["the best window of the relay counts", [["relay", 500, 100], ["tcp", 500, 200, 200]], ["relay"]],
+  ["a relay that carried little proves nothing", [["relay", 10], ["tcp", 4, 4, 4, 4]], []],
+  ["without another path before it, it is kept", [["tcp", 1, 1, 1, 1, 1]], []],
   ["what is left is measured against the relay anew", [
-    ["relayed", 500],
-    ["direct", 500, 200, 200],
-    ["relayed", 200],
-    ["direct", 200, 180, 180],
-  ], 1],
+    ["relay", 500],
+    ["tcp", 500, 200, 200],
+    ["relay", 200],
+    ["tcp", 200, 180, 180],
+  ], ["relay"]],
   ["and left again if the relay delivers more", [
-    ["relayed", 500],
-    ["direct", 500, 200, 200],
-    ["relayed", 500],
-    ["direct", 200, 180, 180],
-  ], 2],
+    ["relay", 500],
+    ["tcp", 500, 200, 200],
+    ["relay", 500],
+    ["tcp", 200, 180, 180],
+  ], ["relay", "relay"]],
   ["what the relay did more than a minute ago does not count", [
-    ["relayed", 500],
-    ["direct", ...Array<number>(32).fill(500), 200, 200],
-  ], 0],
+    ["relay", 500],
+    ["tcp", ...many(32, 500), 200, 200],
+  ], []],
+
+  ["a path by TCP that delivers less than the one by UDP did is left for it", [
+    [FULL_UDP, 5000, 5000],
+    [FULL_TCP, 5000, 3000, 3000],
+  ], ["udp"]],
+  ["one that delivers nearly as much is kept", [[FULL_UDP, 5000, 5000], [
+    FULL_TCP,
+    ...[5000, 4000, 4000],
+  ]], []],
+  ["one that has no more to deliver is kept", [[FULL_UDP, 5000, 5000], [
+    { ...FULL_TCP, rttMs: 52 },
+    ...[5000, 300, 300],
+  ]], []],
+  ["a path by UDP that delivers less than the one by TCP did is left for it", [
+    [FULL_TCP, 5000, 5000],
+    [FULL_UDP, 5000, 3000, 3000],
+  ], ["tcp"]],
+  ["a quiet path with a much longer round trip is left", [
+    [{ route: "tcp", leastRttMs: 170, rttsMs: { udp: 50 } }, 0, 1, 1],
+  ], ["udp"]],
+  ["so is one that carries nothing at all", [
+    [{ route: "tcp", leastRttMs: 170, rttsMs: { udp: 50 } }, 0, 0, 0],
+  ], ["udp"]],
+  ["one with a slightly longer round trip is kept", [
+    [{ route: "tcp", leastRttMs: 90, rttsMs: { udp: 50 } }, 0, 0, 0, 0],
+  ], []],
+  ["one whose round trip grew later is kept", [
+    [{ route: "tcp", leastRttMs: 50, rttMs: 900, rttsMs: { udp: 50 } }, 1, 1, 1],
+  ], []],
+  ["one that is busy is judged by what it delivers alone", [
+    [{ route: "tcp", leastRttMs: 600, rttsMs: { udp: 50 } }, ...many(5, 400)],
+  ], []],
+
+  ["TCP that is held up with little under way is left for UDP", [
+    [HELD_UP, ...many(3, 200)],
+  ], ["udp"]],
+  ["and UDP is kept if it delivers more", [[HELD_UP, ...many(3, 200)], [
+    SWIFT,
+    ...many(9, 4000),
+  ]], ["udp"]],
+  ["or left at once if it delivers less, and not tried again within a minute", [
+    [HELD_UP, ...many(3, 200)],
+    [FULL_UDP, 50, 50, 50],
+    [HELD_UP, ...many(25, 200)],
+  ], ["udp", "tcp"]],
+  ["but later it is, as networks change", [
+    [HELD_UP, ...many(3, 200)],
+    [FULL_UDP, 50, 50, 50],
+    [HELD_UP, ...many(70, 200)],
+  ], ["udp", "tcp", "udp"]],
+  ["so is UDP that delivers as much and no more", [
+    [HELD_UP, ...many(3, 200)],
+    [FULL_UDP, ...many(4, 210)],
+  ], ["udp", "tcp"]],
+  ["UDP that has no more to deliver is kept", [
+    [HELD_UP, ...many(3, 200)],
+    [SWIFT, 4000, 10, 10, 10],
+  ], ["udp"]],
+  ["a search that finds no path by UDP is not repeated for a minute", [
+    [HELD_UP, ...many(30, 200)],
+  ], ["udp"]],
+  ["an application that sends little is not held up", [
+    [{ ...HELD_UP, rttMs: 52 }, ...many(9, 200)],
+  ], []],
+  ["TCP with much under way is not held up", [[HELD_UP, ...many(9, 4000)]], []],
+  ["nor is TCP that carries next to nothing", [[HELD_UP, ...many(9, 8)]], []],
+  ["a path that comes back after it was lost is judged anew", [
+    [HELD_UP, 200, 200],
+    ["none"],
+    [HELD_UP, 200, 200],
+    ["none"],
+  ], []],
 ];
 
-for (const [name, story, leaves] of STORIES) {
-  Deno.test(`${name}: ${leaves} times`, () => {
-    let state = INITIAL_PATH_CHOICE;
-    let [nowMs, bytes, left] = [0, 0, 0];
-    const dispatch = (event: PathChoiceEvent) => {
-      const step = stepPathChoice(state, event, nowMs);
-      state = step.state;
-      left += step.actions.length;
-    };
-    for (const [path, ...rates] of story) {
-      dispatch({ kind: "path", path, bytes });
-      for (const rate of rates) {
-        for (let part = 0; part < 4; part++) {
-          [nowMs, bytes] = [nowMs + 500, bytes + 500 * rate];
-          dispatch({ kind: "delivered", bytes });
-        }
-      }
-    }
-    assertEquals(left, leaves);
+for (const [name, story, leavesFor] of STORIES) {
+  Deno.test(`${name}: ${leavesFor.join(", ") || "kept"}`, () => {
+    assertEquals(tell(story), leavesFor);
   });
 }
 
-Deno.test("a direct path that is left is told with both rates", () => {
+Deno.test("TCP is not left for UDP where this side does not punch by it", () => {
+  assertEquals(tell([[HELD_UP, ...many(9, 200)]], initialPathChoice(false)), []);
+});
+
+Deno.test("why a path is left is told with what both deliver", () => {
   const state: PathChoiceState = {
-    ...INITIAL_PATH_CHOICE,
-    path: "direct",
+    ...initialPathChoice(true),
+    route: "tcp",
     sinceMs: 0,
-    relay: { rate: 100, atMs: 0 },
-    window: { startedMs: 4000, bytes: 1000 },
-    slowWindows: 1,
+    known: { relay: { rate: 100, rttMs: Infinity, atMs: 0 } },
+    window: { startedMs: 4000, bytes: 1000, rttMs: 0 },
+    worse: { than: "relay", windows: 1 },
   };
-  const { actions } = stepPathChoice(state, { kind: "delivered", bytes: 61_000 }, 6000);
-  assertEquals(actions, [{ kind: "leave", direct: 30, relayed: 100 }]);
+  const event = { kind: "delivered", bytes: 61_000, rttMs: 50 } as const;
+  const { actions } = stepPathChoice(state, event, 6000);
+  assertEquals(actions, [
+    { kind: "leave", for: "relay", why: "it delivers 30 KB/s instead of 100" },
+  ]);
 });
 
 Deno.test("a connection without a path is not judged", () => {
-  const event = { kind: "delivered", bytes: 1000 } as const;
-  assertEquals(stepPathChoice(INITIAL_PATH_CHOICE, event, 5000).state, INITIAL_PATH_CHOICE);
+  const event = { kind: "delivered", bytes: 1000, rttMs: undefined } as const;
+  const state = initialPathChoice(true);
+  assertEquals(stepPathChoice(state, event, 5000), { state, actions: [] });
 });
+
+/** For which routes paths are left. */
+function tell(story: Story, initial = initialPathChoice(true)): Route[] {
+  let state = initial;
+  let [nowMs, bytes] = [0, 0];
+  const leavesFor: Route[] = [];
+  const dispatch = (event: PathChoiceEvent) => {
+    const step = stepPathChoice(state, event, nowMs);
+    state = step.state;
+    leavesFor.push(...step.actions.map((action) => action.for));
+  };
+  for (const [path, ...rates] of story) {
+    const { route, leastRttMs, rttMs = leastRttMs, rttsMs = {} }: Path = typeof path === "string"
+      ? { route: path }
+      : path;
+    dispatch({ kind: "path", route, bytes, rttsMs });
+    dispatch({ kind: "delivered", bytes, rttMs: leastRttMs });
+    for (const rate of rates) {
+      for (let part = 0; part < 4; part++) {
+        [nowMs, bytes] = [nowMs + 500, bytes + 500 * rate];
+        dispatch({ kind: "delivered", bytes, rttMs });
+      }
+    }
+  }
+  return leavesFor;
+}

@@ -51,7 +51,7 @@ Deno.test("a direct path that delivers less than the relay is left for it, and o
       let isBlocked = true;
       await using ends = await connectByRelay(scene, { isBlocked: () => isBlocked, bytesPerMs });
       const { conn, other } = ends;
-      new PathChoice(conn, undefined); // as a peer makes it
+      new PathChoice(conn, false, undefined); // as a peer makes it
       const paths: boolean[] = [];
       const watching = (async () => {
         for await (const event of conn.events) {

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { UnreachableError } from "../../lib/base/errors.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
-import { isBetter } from "../../lib/peer/path_search.ts";
+import { isBetter } from "../../lib/peer/path_search_engine.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
@@ -42,6 +42,21 @@ Deno.test("peers whose NATs let TCP through use TCP, and no UDP path is ever see
     await delay(5000);
     assertEquals(ends.conn.path.transport, "tcp");
     assertEquals(ends.other.path.transport, "tcp");
+  }));
+
+Deno.test("a direct path that is worse is left for the one by the other transport, and back, without losing a byte", () =>
+  inPeerScene({ a: portRestricted, b: portRestricted }, async ({ connect }) => {
+    await using ends = await connect();
+    const { conn, other } = ends;
+    await talk(ends);
+    for (const transport of ["udp", "tcp"] as const) {
+      await delay(5000); // the search before it is over
+      conn.slow(transport); // as the choice of paths decides
+      await delay(5000);
+      assertEquals([conn.path.transport, other.path.transport], [transport, transport]);
+      assertEquals([conn.path.relayed, other.path.relayed], [false, false]);
+      await talk(ends);
+    }
   }));
 
 Deno.test("what UDP did not finish before TCP connected is abandoned, and blames no firewall", () =>

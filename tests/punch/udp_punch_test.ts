@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
+import type { BaseSocket } from "../../lib/punch/base_socket.ts";
 import { DIRECT_PATH_KINDS, type DirectPathKind } from "../../lib/punch/path_kinds.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
@@ -64,6 +65,34 @@ Deno.test("a punch by UDP succeeds although every link loses one datagram in twe
   times.sort((one, other) => one - other);
   assert(times[94]! <= 2 * rttMs + 100, `95 % within ${times[94]} ms`);
   assert(times[99]! < 1000, `all within ${times[99]} ms`);
+});
+
+for (
+  const [name, filtering] of [
+    ["fullCone", "endpoint-independent"],
+    ["addressRestricted", "address-dependent"],
+    ["portRestricted", "unknown"], // silence proves nothing
+    ["symmetric", "unknown"], // not asked
+  ] as const
+) {
+  Deno.test(`what the filter of a NAT lets in by UDP is learned: ${name}, ${filtering}`, async () => {
+    const bases = new Map<string, BaseSocket>();
+    const onBase = (base: BaseSocket, side: "a" | "b") => {
+      bases.set(side, base);
+      return Promise.resolve();
+    };
+    await playTo({ a: NATS[name]!, b: NATS.portRestricted!, warmMs: 3000, onBase });
+    assertEquals(bases.get("a")!.udp!.description.profile.filtering, filtering);
+  });
+}
+
+Deno.test("a NAT that lets in whom it knows needs no spray against random ports, nor does one that lets in everyone", async () => {
+  for (const name of ["fullCone", "addressRestricted"]) {
+    const scene = { a: NATS[name]!, b: NATS.symmetric!, warmMs: 3000, rttMs: 80 };
+    const { a, b } = assertConnected(await playTo(scene), name);
+    assertEquals(a.method, "one-sided-open");
+    assert(a.packets + b.packets <= 40, `${name}: ${a.packets} + ${b.packets} packets`);
+  }
 });
 
 Deno.test("a spray by UDP keeps to 256 sockets and 1300 datagrams, and hits within 3 s", async () => {

@@ -18,8 +18,6 @@ import type { Internet } from "../simnet/internet.ts";
 import type { Router } from "../simnet/router.ts";
 import { simulate } from "../simnet/simulate.ts";
 import type { VirtualTime } from "../simnet/virtual_time.ts";
-import "../../lib/peer/roaming.ts"; // a peer loads these two, which virtual time does not wait for
-import "../../lib/punch/udp_punch.ts";
 import { addHome, linkOfRoundTrip, serveSceneStun, STUN_SERVERS } from "./homes.ts";
 
 export class TestHub implements SignalTransport {

@@ -5,6 +5,7 @@
  */
 
 import { assertEquals } from "@std/assert";
+import { loadLateModules } from "../../lib/peer/late_modules.ts";
 import { Internet, type InternetOptions } from "./internet.ts";
 import { SeededRandomness } from "./random.ts";
 import { VirtualTime } from "./virtual_time.ts";
@@ -27,6 +28,7 @@ export async function simulate<T>(
   options: InternetOptions & { limitMs?: number } = {},
 ): Promise<T> {
   const { seed = 1, limitMs } = options;
+  await loadLateModules(); // virtual time does not wait for files
   using time = new VirtualTime();
   using _randomness = new SeededRandomness(seed);
   const internet = new Internet({ ...options, seed });

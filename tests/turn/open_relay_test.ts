@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
-import { openRelay, openStreamRelay, parseTurnUri } from "../../lib/turn/open_relay.ts";
+import { openRelay, openStreamRelay } from "../../lib/turn/open_relay.ts";
+import { parseTurnUri } from "../../lib/turn/turn_uri.ts";
 import { remedyFor, renewalDelayMs, RFC8656_TIMINGS } from "../../lib/turn/protocol.ts";
 import { timeLimitedCredential } from "../../lib/turn/time_limited_credential.ts";
 

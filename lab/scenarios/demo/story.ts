@@ -7,7 +7,7 @@
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import { DelayedDelivery } from "../punches/punch_pair.ts";
 import type { PunchProgram, StartedPunch } from "../punches/punch_program.ts";
-import type { RunnerResult } from "../punches/punch_runner.ts";
+import type { RunnerResult } from "../punches/runner_types.ts";
 
 /** Shows the story, as slowly as people read. */
 export interface Narrator {

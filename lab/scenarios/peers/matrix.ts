@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Strategy } from "../../../lib/peer/options.ts";
+import type { Strategy } from "../../../lib/punch/path_kinds.ts";
 import { explainPair, type PairExpectation } from "../../../lib/punch/explain.ts";
 import type { NatProfile } from "../../../lib/punch/nat_profile.ts";
 import { ALL_KINDS } from "../punches/matrix.ts";

@@ -36,6 +36,8 @@ export interface ConnectPairOptions {
 export interface PeerPair extends AsyncDisposable {
   /** Connects the first to the second. */
   connect(waitForDirectMs?: number): Promise<PeerResult>;
+  /** The same, and watches the connection. */
+  watch(options: { readonly forMs: number; readonly isBusy: boolean }): Promise<PeerResult>;
 }
 
 /** What the lab consists of. */
@@ -138,6 +140,7 @@ export class PeerLab implements AsyncDisposable {
     ]);
     return {
       connect: (waitForDirectMs = 0) => caller.do({ command: "connect", ticket, waitForDirectMs }),
+      watch: (options) => caller.do({ command: "watch", ticket, ...options }),
       [Symbol.asyncDispose]: async () => {
         await Promise.all([caller, listener].map((program) => program.do({ command: "close" })));
       },

@@ -12,6 +12,7 @@ import type { PeerConnection } from "../../../lib/peer/connection.ts";
 import type { PeerOptions } from "../../../lib/peer/options.ts";
 import type { PathKind, PunchMethodName } from "../../../lib/base/path_kind.ts";
 import { UnreachableError } from "../../../lib/base/errors.ts";
+import { writeAll } from "../../../lib/base/reader.ts";
 import { TextLineStream } from "../../kernel/lines.ts";
 
 /** The commands of the program. */
@@ -19,6 +20,13 @@ export type PeerCommand =
   | { readonly command: "open"; readonly options: PeerOptions }
   /** Connects the most recently opened peer. */
   | { readonly command: "connect"; readonly ticket: string; readonly waitForDirectMs?: number }
+  /** Connects it, writes as much as it can or a byte now and then, and watches what carries the connection. */
+  | {
+    readonly command: "watch";
+    readonly ticket: string;
+    readonly forMs: number;
+    readonly isBusy: boolean;
+  }
   | { readonly command: "close" };
 
 /** The result of a command. Times are in milliseconds since the call. */
@@ -37,8 +45,30 @@ export type PeerResult =
     /** Until a relayed connection had a direct path; `null` if it had none when the wait was over. */
     readonly directMs: number | null;
   }
+  | {
+    readonly outcome: "watched";
+    /** What carried the connection, a few times a second. */
+    readonly samples: readonly PathSample[];
+    /** Whether every byte came back, once and in order. */
+    readonly isWhole: boolean;
+  }
   | { readonly outcome: "failed"; readonly error: string; readonly message: string }
   | { readonly outcome: "closed" };
+
+/** A connection at one moment. */
+export interface PathSample {
+  readonly atMs: number;
+  readonly route: "relay" | "tcp" | "udp";
+  readonly rttMs: number | null;
+  /** How many bytes have come back. */
+  readonly bytes: number;
+}
+
+/** How often a watched connection is looked at. */
+const SAMPLE_MS = 250;
+
+/** The bytes count up to this, so that one that is lost or repeated shows. */
+const PATTERN = 251;
 
 if (import.meta.main) {
   const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream())
@@ -47,13 +77,15 @@ if (import.meta.main) {
   for await (const line of lines) {
     const { id, ...command } = JSON.parse(line) as PeerCommand & { id: number };
     try {
-      if (command.command !== "connect") await peer?.close();
+      if (command.command === "open" || command.command === "close") await peer?.close();
       if (command.command === "open") {
         peer = await Peer.open(command.options);
         echoAll(peer);
         print(id, { outcome: "opened", ticket: peer.ticket });
       } else if (command.command === "connect") {
         print(id, await connect(peer!, command.ticket, command.waitForDirectMs ?? 0));
+      } else if (command.command === "watch") {
+        print(id, await watch(peer!, command));
       } else {
         print(id, { outcome: "closed" });
       }
@@ -90,6 +122,48 @@ async function connect(peer: Peer, ticket: string, waitForDirectMs: number): Pro
     await connection.closeWrite().catch(() => {});
     await connection[Symbol.asyncDispose]();
   }
+}
+
+async function watch(
+  peer: Peer,
+  { ticket, forMs, isBusy }: Extract<PeerCommand, { command: "watch" }>,
+): Promise<PeerResult> {
+  const connection = await peer.connect(ticket);
+  const startedAtMs = performance.now();
+  const samples: PathSample[] = [];
+  let [bytes, written] = [0, 0];
+  let isWhole = true;
+  await connection.write(Uint8Array.of(1));
+  await readExactly(connection, 8);
+  const look = () => {
+    const { relayed, transport, rttMs } = connection.path;
+    const atMs = performance.now() - startedAtMs;
+    samples.push({ atMs, route: relayed ? "relay" : transport, rttMs, bytes });
+  };
+  const timer = setInterval(look, SAMPLE_MS);
+  const reading = (async () => {
+    const buffer = new Uint8Array(65_536);
+    for (let count; (count = await connection.read(buffer)) !== null;) {
+      for (let index = 0; index < count; index++) {
+        isWhole &&= buffer[index] === (bytes + index) % PATTERN;
+      }
+      bytes += count;
+    }
+  })();
+  const length = isBusy ? 16_384 : 1;
+  const chunk = new Uint8Array(length);
+  while (performance.now() - startedAtMs < forMs) {
+    for (let index = 0; index < length; index++) chunk[index] = (written + index) % PATTERN;
+    await writeAll(connection, chunk);
+    written += length;
+    if (!isBusy) await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
+  }
+  clearInterval(timer);
+  look();
+  await connection.closeWrite();
+  await reading;
+  await connection[Symbol.asyncDispose]();
+  return { outcome: "watched", samples, isWhole: isWhole && bytes === written };
 }
 
 async function becomesDirect(connection: PeerConnection, withinMs: number): Promise<boolean> {

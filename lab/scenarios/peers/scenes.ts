@@ -151,6 +151,26 @@ export const SCENES: readonly PeerScene[] = [
     },
   },
   {
+    setting:
+      "a VPN on the connecting side that swallows everything, beside an interface that works",
+    internet: { rttMs: 50 },
+    hosts: homes,
+    firstByteMs: 2500,
+    prepare: async (lab) => {
+      const host = lab.host("a");
+      const script = `
+        ip tuntap add vpn0 mode tun; ip addr add 10.99.0.2/24 dev vpn0; ip link set vpn0 up
+        route=$(ip -4 route show default | head -n 1)
+        ip route del default
+        ip route add $route metric 100
+        ip route add $route table 100
+        ip rule add from ${host.ip} table 100
+        ip route add default dev vpn0`;
+      const { code, stderr } = await host.output("sh", ["-ec", script]);
+      if (code !== 0) throw new Error(`Cannot add a VPN: ${stderr}`);
+    },
+  },
+  {
     setting: "5 % loss each way, 30 ms of jitter",
     internet: { rttMs: 50, loss: 0.05, jitterMs: 30 },
     hosts: homes,

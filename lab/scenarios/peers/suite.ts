@@ -5,8 +5,9 @@
  */
 
 import type { SuiteOptions, SuiteResult } from "../verdicts/suites.ts";
-import type { Strategy } from "../../../lib/peer/options.ts";
+import type { Strategy } from "../../../lib/punch/path_kinds.ts";
 import { type Outage, OUTAGES, runOutage } from "./outages.ts";
+import { CHOICES, lineOfChoice, runChoice } from "./choice.ts";
 import { runPeerMatrix } from "./matrix.ts";
 import { PeerLab } from "./peer_lab.ts";
 import type { PeerResult } from "./peer_runner.ts";
@@ -25,6 +26,7 @@ export const PEER_SUITES = {
   reach: reachSuite,
   again: againSuite,
   roaming: roamingSuite,
+  choice: choiceSuite,
   "peer-matrix": peerMatrixSuite,
 } as const;
 
@@ -190,6 +192,24 @@ async function roamingSuite({ runs = 1, rows = [], print }: SuiteOptions): Promi
   return { failures, data };
 }
 
+/** Direct paths that are worse than others; `--row` names some of them. */
+async function choiceSuite({ runs = 1, rows = [], print }: SuiteOptions): Promise<SuiteResult> {
+  print("|  | paths | at last by | after s | KB/s before | KB/s after | whole | paths used |");
+  const failures: string[] = [];
+  const data: unknown[] = [];
+  for (const [name, choice] of Object.entries(CHOICES)) {
+    if (rows.length > 0 && !rows.includes(name)) continue;
+    for (let run = 0; run < runs; run++) {
+      const result = await runChoice(choice);
+      const line = lineOfChoice(choice, result);
+      print(line);
+      data.push({ choice: name, ...result });
+      if (!result.passed) failures.push(line);
+    }
+  }
+  return { failures, data };
+}
+
 async function runScene(scene: PeerScene, runs: number): Promise<PeerRow> {
   await using lab = await PeerLab.start(scene);
   await scene.prepare?.(lab.lab);
@@ -205,8 +225,8 @@ async function runScene(scene: PeerScene, runs: number): Promise<PeerRow> {
 }
 
 const TRANSPORTS: Readonly<Record<string, readonly Strategy[] | undefined>> = {
-  tcp: ["punch-tcp", "relay"],
-  udp: ["punch-udp", "relay"],
+  tcp: ["direct", "punch-tcp", "relay"],
+  udp: ["direct", "punch-udp", "relay"],
   both: undefined,
 };
 

@@ -6,7 +6,7 @@
 
 import type { FamilyReport } from "../../../lib/nat/behavior.ts";
 import type { PunchProgram, StartedPunch } from "./punch_program.ts";
-import type { RunnerCommand, RunnerResult } from "./punch_runner.ts";
+import type { RunnerCommand, RunnerResult } from "./runner_types.ts";
 
 /** One side. The first of the two is the controlling one. */
 export interface PunchDescription {

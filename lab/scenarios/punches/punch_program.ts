@@ -6,7 +6,7 @@
 
 import { denoArgs, type LabHost } from "../../kernel/lab_host.ts";
 import { TextLineStream } from "../../kernel/lines.ts";
-import type { RunnerCommand, RunnerResult } from "./punch_runner.ts";
+import type { RunnerCommand, RunnerResult } from "./runner_types.ts";
 
 /** Receives a signaling message for the peer. */
 export type OnSignal = (signal: string) => void;

@@ -12,7 +12,7 @@ import type { DirectPathKind } from "../../../lib/punch/path_kinds.ts";
 import { prepareWith, type PunchPlan, punchWithin } from "../../../lib/punch/punch.ts";
 import { type FoundUdpPath, udpPunching } from "../../../lib/punch/udp_punch.ts";
 import type { SignalChannel } from "../../../lib/signal/channel.ts";
-import type { RunnerCommand, RunnerResult } from "./punch_runner.ts";
+import type { RunnerCommand, RunnerResult } from "./runner_types.ts";
 
 /** Runs a punch by UDP alone. */
 export async function runUdp(

@@ -1,7 +1,6 @@
 /**
  * The peer of a room's only member at this node, where it is at another node of the same rendezvous: facts in, next steps
- * out. Nothing decides which node a room belongs to, so that any of them may go: the members agree between themselves who
- * two they are.
+ * out. No node owns a room, so any node may stop: the members agree among themselves which two of them are a pair.
  *
  * ```text
  * kind (1) | from (16) | to (16) | message, of kinds text and binary
@@ -201,5 +200,5 @@ const KINDS = [
 /** How many bytes name a member. */
 export const MEMBER_BYTES = 16;
 
-/** To whoever is there. */
+/** To all members of the room. */
 const ALL = "A".repeat(22);

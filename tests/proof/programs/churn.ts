@@ -9,6 +9,7 @@
 
 import { delay } from "@std/async/delay";
 import { Peer } from "../../../lib/peer/peer.ts";
+import type { Holdings } from "../churn.ts";
 import { seededRandom } from "../random.ts";
 
 declare const gc: (() => void) | undefined;
@@ -33,8 +34,7 @@ for (let i = 0; i < Number(cycles); i++) {
   await cycle();
   if (i % 25 === 0) resident.push(Deno.memoryUsage().rss);
 }
-await settle();
-const afterCycles = measure();
+const afterCycles = await measureAfter();
 
 for (let i = 0; i < Number(aborts); i++) {
   const given = new AbortController();
@@ -49,8 +49,7 @@ for (let i = 0; i < Number(aborts); i++) {
   }
   if (i % 25 === 0) resident.push(Deno.memoryUsage().rss);
 }
-await settle();
-const afterAborts = measure();
+const afterAborts = await measureAfter();
 
 await connecting[Symbol.asyncDispose]();
 await listening[Symbol.asyncDispose]();
@@ -106,7 +105,20 @@ async function settle(): Promise<void> {
   }
 }
 
-function measure(): { files: number; timers: number; listeners: number } {
+/**
+ * What is left five seconds later. A peer may have a base socket ready for the next connection, for 25 seconds: whether it
+ * has one depends on how the last search ended, so that a second look, without it, decides.
+ */
+async function measureAfter(): Promise<Holdings> {
+  await settle();
+  const after = measure();
+  const isLess = after.files <= before.files && after.timers <= before.timers;
+  if (isLess) return after;
+  await delay(22_000);
+  return measure();
+}
+
+function measure(): Holdings {
   const files = [...Deno.readDirSync("/proc/self/fd")].length - 1; // one is the folder that is read
   return { files, timers: timers(), listeners: listeners() };
 }

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { encodeProbe, PROBE_SOFTWARE, readReply } from "../../lib/nat/probe.ts";
+import { encodeProbe, PROBE_SOFTWARE, readReply } from "../../lib/nat/probe_message.ts";
 import type { StunAttribute } from "../../lib/stun/attributes.ts";
 import { BINDING, decodeMessage, getAttribute, type StunMessage } from "../../lib/stun/message.ts";
 import { A1P1, A2P2, EXTERNAL } from "./probes.ts";

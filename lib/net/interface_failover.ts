@@ -1,0 +1,194 @@
+/**
+ * Another interface for the internet where the default route leads nowhere, such as into a VPN that swallows everything:
+ * each address of this host is tried as the source of a dial, and one that is answered is used from then on. Whether the
+ * system sends such packets by the interface of their source is up to its routes; where it does not, nothing changes.
+ *
+ * @module
+ */
+
+import { NetworkError } from "../base/errors.ts";
+import { TokenBucket } from "../base/rate_limiter.ts";
+import { TaskGroup } from "../base/tasks.ts";
+import { ipFamily, ipScope, type TransportAddress } from "./address.ts";
+import { networkWith } from "./local_address.ts";
+import type { ConnectTcpOptions, ConnectTlsOptions, Network, TcpConnection } from "./network.ts";
+import { delay } from "@std/async/delay";
+
+/** A dial whose source the system chooses, and which is late or has failed. */
+export interface LateDial {
+  readonly remote: TransportAddress;
+  /** The TLS of the connection, if it has any. */
+  readonly tls?: Pick<ConnectTlsOptions, "hostname" | "caCerts">;
+  readonly signal?: AbortSignal;
+  /** The dial itself, which goes on. */
+  readonly first: Promise<TcpConnection>;
+}
+
+/** Finds an interface that works, and sends by it. */
+export class InterfaceFailover {
+  /** As the network below it, but what goes to IPv4 addresses of the internet has the chosen source. */
+  readonly network: Network;
+  readonly #below: Network;
+  readonly #onChosen: (ip: string) => void;
+  readonly #rate = new TokenBucket(RESCUES, performance.now());
+  #chosen: { readonly ip: string; readonly untilMs: number } | undefined;
+
+  /** @param onChosen called with the address of the interface that is used from now on */
+  constructor(network: Network, onChosen: (ip: string) => void) {
+    this.#below = network;
+    this.#onChosen = onChosen;
+    this.network = networkWith(network, {
+      bindUdp: async (local, options) => {
+        const ip = this.chosenIp;
+        const isPlain = local.ip === ANY_IPV4 && options?.multicast === undefined;
+        if (ip === undefined || !isPlain) return await network.bindUdp(local, options);
+        return await this.#unlessGone(ip, (ip) => network.bindUdp({ ...local, ip }, options));
+      },
+      connectTcp: async (remote, options = {}) => {
+        const { local = { ip: ANY_IPV4, port: 0 } } = options;
+        const ip = this.chosenIp;
+        const isPlain = local.ip === ANY_IPV4 && isOnInternet(remote.ip);
+        if (ip === undefined || !isPlain) return await network.connectTcp(remote, options);
+        return await this.#unlessGone(
+          ip,
+          (ip) => network.connectTcp(remote, { ...options, local: { ...local, ip } }),
+        );
+      },
+      connectTls: async (remote, options) => {
+        const ip = this.chosenIp;
+        if (ip === undefined || !isOnInternet(remote.ip)) {
+          return await network.connectTls(remote, options);
+        }
+        return await this.#unlessGone(
+          ip,
+          (ip) => this.#from(ip, { remote, tls: options }, options),
+        );
+      },
+    });
+  }
+
+  /** The address of the interface in use; `undefined` if the system chooses. */
+  get chosenIp(): string | undefined {
+    if (this.#chosen !== undefined && performance.now() >= this.#chosen.untilMs) {
+      this.#chosen = undefined; // the default route may lead somewhere again
+    }
+    return this.#chosen?.ip;
+  }
+
+  /**
+   * Dials from each address of this host beside a dial that is late; the first connection counts. The interface is chosen
+   * if a new dial without a source is not answered either. Only a few dials in a minute are rescued.
+   *
+   * @throws what the late dial throws, if no dial succeeds
+   */
+  async rescue(late: LateDial): Promise<TcpConnection> {
+    const { first, signal } = late;
+    if (!this.#rate.take(performance.now())) return await first;
+    const ips = await sourceIps(this.#below);
+    await using tasks = new TaskGroup(() => {}); // every failure is in the results
+    const either = signal === undefined ? tasks.signal : AbortSignal.any([signal, tasks.signal]);
+    const dials = [undefined, ...ips].map((ip) => {
+      const { promise, resolve, reject } = Promise.withResolvers<Dialled>();
+      tasks.run(async () => {
+        try {
+          resolve({ ip, connection: await this.#from(ip, late, { signal: either }) });
+        } catch (error) {
+          reject(error);
+        }
+      });
+      return promise;
+    });
+    const all = [first.then((connection): Dialled => ({ ip: undefined, connection })), ...dials];
+    const startedAtMs = performance.now();
+    let winner: Dialled;
+    try {
+      winner = await Promise.any(all);
+    } catch {
+      signal?.throwIfAborted();
+      return await first;
+    }
+    const plain = Promise.any(all.slice(0, 2)).then(() => true, () => false);
+    const graceMs = Math.max(MIN_GRACE_MS, performance.now() - startedAtMs);
+    const isRouted = winner.ip === undefined ||
+      await Promise.race([plain, delay(graceMs, { signal: either }).then(() => false)]);
+    for (const dial of all) {
+      dial.then(
+        ({ connection }) => connection !== winner.connection && connection.reset(),
+        () => {},
+      );
+    }
+    if (!isRouted && winner.ip !== undefined) this.#choose(winner.ip);
+    return winner.connection;
+  }
+
+  #choose(ip: string): void {
+    const isNew = this.chosenIp !== ip;
+    this.#chosen = { ip, untilMs: performance.now() + KEPT_MS };
+    if (isNew) this.#onChosen(ip);
+  }
+
+  async #from(
+    ip: string | undefined,
+    { remote, tls }: Pick<LateDial, "remote" | "tls">,
+    { signal }: ConnectTcpOptions,
+  ): Promise<TcpConnection> {
+    const network = this.#below;
+    if (ip === undefined) {
+      return tls === undefined
+        ? await network.connectTcp(remote, { signal })
+        : await network.connectTls(remote, { ...tls, signal });
+    }
+    const connection = await network.connectTcp(remote, { local: { ip, port: 0 }, signal });
+    if (tls === undefined) return connection;
+    if (network.startTls !== undefined) {
+      return await network.startTls(connection, { ...tls, signal });
+    }
+    connection.reset();
+    throw new NetworkError(`Cannot use TLS from ${ip}: this network cannot start it`, "other");
+  }
+
+  /** An interface that has lost its address is no longer used. */
+  async #unlessGone<T>(ip: string, open: (ip: string) => Promise<T>): Promise<T> {
+    try {
+      return await open(ip);
+    } catch (error) {
+      const isGone = error instanceof NetworkError && error.reason === "address-not-available";
+      if (!isGone) throw error;
+      this.#chosen = undefined;
+      return await open(ANY_IPV4);
+    }
+  }
+}
+
+interface Dialled {
+  /** The source; `undefined` if the system chose it. */
+  readonly ip: string | undefined;
+  readonly connection: TcpConnection;
+}
+
+/** Whether an address is an IPv4 address of the internet: what is nearby is reached by the routes of its interface. */
+function isOnInternet(ip: string): boolean {
+  return ipFamily(ip) === 4 && ["global", "documentation"].includes(ipScope(ip));
+}
+
+/** The IPv4 addresses of this host's interfaces, as far as it may list them; a few at most. */
+async function sourceIps(network: Network): Promise<string[]> {
+  const listed = await network.localAddresses() ?? [];
+  return listed.map(({ ip }) => ip)
+    .filter((ip) => ipFamily(ip) === 4 && !["loopback", "link-local"].includes(ipScope(ip)))
+    .slice(0, MAX_SOURCES);
+}
+
+const ANY_IPV4 = "0.0.0.0";
+
+/** Chosen by us: containers and virtual machines add interfaces, which lead nowhere. */
+const MAX_SOURCES = 6;
+
+/** How much later a dial without a source may be answered. Chosen by us: what one packet may be held up. */
+const MIN_GRACE_MS = 100;
+
+/** Chosen by us: as many servers as are dialled at once; one that is down must not cost a few SYNs more each time. */
+const RESCUES = { burst: 4, perSecond: 1 / 15 };
+
+/** Chosen by us: VPNs and cables come and go. */
+const KEPT_MS = 600_000;
