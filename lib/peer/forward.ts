@@ -49,7 +49,7 @@ export interface ForwardTarget {
 
 /** What {@linkcode serveForwards} offers. */
 export interface ServeForwardsOptions {
-  /** The first is what the other side gets that names none. */
+  /** The first is for a side that names no target. */
   readonly targets?: readonly (number | ForwardTarget)[];
   /** UDP ports on 127.0.0.1, likewise. Their datagrams are those of the connection, which nothing else may read then. */
   readonly udp?: readonly number[];
