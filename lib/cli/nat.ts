@@ -10,9 +10,11 @@ import { testNat, type TestNatOptions, type UdpProgress } from "../nat/report.ts
 import { allocationText, explainFamily } from "../nat/verdict.ts";
 import type { IpFamily } from "../net/address.ts";
 import { parseServer } from "../nat/servers.ts";
+import { readProxyVariable } from "../net/system/private_input.ts";
 import { readChoice, readCommand, readSeconds, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT } from "./io.ts";
 import { pad, table, textWidth } from "./layout.ts";
+import type { WatchEvent } from "./nat_watch.ts";
 import { outputColumns, waitFor, waitOver } from "./screen.ts";
 
 /**
@@ -41,6 +43,7 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
     families: family && [Number(family) as IpFamily],
     timeoutMs,
     lifetimeSeconds,
+    proxy: (await readProxyVariable())?.url,
     logger: flags.has("verbose") ? loggerTo(io) : undefined,
   };
   const isJson = flags.has("json");
@@ -60,7 +63,13 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   } else {
     print(natReportText(report, outputColumns(io), early));
   }
-  if (flags.has("watch")) return await watch(report, options, { isJson, lifetimeSeconds }, io);
+  if (flags.has("watch")) {
+    const { watchNat } = await import("./nat_watch.ts");
+    const { signal } = io;
+    const events = watchNat(report, { ...options, lifetimeSeconds: undefined, signal });
+    await printChanges(events, io, { isJson, withLifetime: lifetimeSeconds !== undefined });
+    return EXIT.interrupted;
+  }
   const { difficulty } = report.verdict;
   const families = [report.udp.ipv4, report.udp.ipv6, report.tcp.ipv4, report.tcp.ipv6];
   const isAnswered = families.some((family) => family?.reachable);
@@ -68,34 +77,36 @@ export async function natTest(args: readonly string[], io: CliIo): Promise<numbe
   return difficulty === "offline" || difficulty === "blocked" ? EXIT.offlineOrBlocked : EXIT.ok;
 }
 
-/** Prints what changes until it is interrupted: whole reports for programs, one a line, and what is new for people. */
-async function watch(
-  first: NatReport,
-  options: TestNatOptions,
-  { isJson, lifetimeSeconds }: { isJson: boolean; lifetimeSeconds: number | undefined },
+/**
+ * Prints what changes until it is interrupted: whole reports for programs, one a line, and what is new for people.
+ *
+ * @param options.clock tells the time
+ */
+export async function printChanges(
+  events: AsyncIterable<WatchEvent>,
   io: CliIo,
-): Promise<number> {
-  const { watchNat } = await import("./nat_watch.ts");
+  { isJson, withLifetime, clock = () => new Date() }: {
+    readonly isJson: boolean;
+    readonly withLifetime: boolean;
+    readonly clock?: () => Date;
+  },
+): Promise<void> {
   if (!isJson) io.out("");
   waitFor(io, WATCHING);
-  const { signal } = io;
-  for await (const event of watchNat(first, { ...options, lifetimeSeconds: undefined, signal })) {
+  for await (const event of events) {
     waitOver(io);
     if (event.event === "changed" && isJson) {
-      const withLifetime = lifetimeSeconds !== undefined;
       io.out(JSON.stringify(toJson(event.report, { withLifetime })));
     } else if (event.event === "changed") {
-      for (const text of event.texts) io.out(`${timeOfDay()}  ${text}`);
+      for (const text of event.texts) io.out(`${timeOfDay(clock())}  ${text}`);
     } else if (isJson) io.err(event.text);
-    else io.out(`${timeOfDay()}  ${event.text}`);
+    else io.out(`${timeOfDay(clock())}  ${event.text}`);
     waitFor(io, WATCHING);
   }
-  return EXIT.interrupted;
 }
 
 /** As the user's clock shows it: `14:05:09`. */
-function timeOfDay(): string {
-  const now = new Date();
+function timeOfDay(now: Date): string {
   return [now.getHours(), now.getMinutes(), now.getSeconds()]
     .map((part) => `${part}`.padStart(2, "0")).join(":");
 }

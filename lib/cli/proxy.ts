@@ -9,9 +9,10 @@ import { shownUrl } from "../base/login.ts";
 import type { Network } from "../net/network.ts";
 import type { ProxyOptions } from "../net/proxy/client.ts";
 import { systemNetwork } from "../net/system.ts";
-import { readVariable } from "../net/system/private_input.ts";
+import { readProxyVariable, readVariable } from "../net/system/private_input.ts";
 import { DialPolicy } from "../peer/dial_policy.ts";
 import type { PeerOptions } from "../peer/options.ts";
+import { withNat64 } from "../punch/punch.ts";
 import type { Arguments } from "./arguments.ts";
 import { readConfig } from "./config.ts";
 import { UsageError } from "./io.ts";
@@ -33,7 +34,7 @@ export async function readProxy(
     throw new UsageError("--proxy is of no use with NO_PROXY=*, which sends everything around it");
   }
   const named = given === undefined
-    ? await readEnvironment(noProxy) ?? await readSettings(noProxy, secrets)
+    ? await readProxyVariable() ?? await readSettings(noProxy, secrets)
     : { what: "--proxy", url: await secrets.read("--proxy", given) };
   if (named === undefined) return undefined;
   const { what, url } = named;
@@ -53,12 +54,13 @@ export async function networkThrough(
   url: string,
   signal: AbortSignal,
 ): Promise<Network> {
-  if (given === undefined) return systemNetwork;
+  const network = withNat64(systemNetwork);
+  if (given === undefined) return network;
   const proxy = typeof given === "string" ? { url: given } : given;
   const { throughProxy } = await import("../net/proxy/client.ts");
-  const through = throughProxy(systemNetwork, proxy);
+  const through = throughProxy(network, proxy);
   const policy = new DialPolicy({
-    network: systemNetwork,
+    network,
     named: [url],
     allowUrl: undefined,
     proxy: through,
@@ -76,15 +78,4 @@ async function readSettings(
   if (proxy === undefined) return undefined;
   const what = "the proxy of the settings,";
   return { what, url: await secrets.read(what, proxy) };
-}
-
-/** `NO_PROXY=*` turns the others off. */
-async function readEnvironment(
-  noProxy: string | undefined,
-): Promise<{ what: string; url: string } | undefined> {
-  if (noProxy?.trim() === "*") return undefined;
-  const secure = await readVariable("HTTPS_PROXY") ?? await readVariable("https_proxy");
-  if (secure !== undefined) return { what: "HTTPS_PROXY", url: secure };
-  const all = await readVariable("ALL_PROXY") ?? await readVariable("all_proxy");
-  return all === undefined ? undefined : { what: "ALL_PROXY", url: all };
 }

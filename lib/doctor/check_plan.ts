@@ -55,7 +55,12 @@ export function clockState(offsetMs: number): CheckState {
 export function clockText(offsetMs: number): string {
   const minutes = Math.round(Math.abs(offsetMs) / 60_000);
   const hours = Math.floor(minutes / 60);
-  const off = hours > 0 ? `${hours} h ${minutes % 60} min` : `${minutes} min`;
+  const days = Math.round(hours / 24);
+  const off = days > 1
+    ? `${days.toLocaleString("en")} days`
+    : hours > 0
+    ? `${hours} h ${minutes % 60} min`
+    : `${minutes} min`;
   return `${off} ${offsetMs > 0 ? "slow" : "fast"}`;
 }
 
@@ -66,7 +71,10 @@ function checkDns({ names }: DoctorFacts): Check {
   const missing = found.filter(({ fault }) => fault !== null);
   if (missing.length === 0) {
     const [{ name, ips }] = found as [typeof found[number]];
-    return check("dns", names, "ok", `${name} is ${ips[0]}${others(found.length - 1, "name")}`);
+    const seen = `${name} is ${ips[0]}${others(found.length - 1, "name")}`;
+    if (names.elapsedMs < SLOW_NAMES_MS) return check("dns", names, "ok", seen);
+    const took = `; that took ${(names.elapsedMs / 1000).toFixed(1)} s`;
+    return check("dns", names, "warn", `${seen}${took}`, SLOW_NAMES_REMEDY);
   }
   const what = missing.map(({ name, fault }) => `${name}: ${DNS_FAULTS[fault!]}`).join("; ");
   return check(
@@ -92,7 +100,7 @@ function checkClock({ clock }: DoctorFacts): Check {
   return check("clock", clock, state, seen, CLOCK_REMEDY);
 }
 
-function checkFamily({ nat }: DoctorFacts, family: IpFamily): Check {
+function checkFamily({ nat, nat64 }: DoctorFacts, family: IpFamily): Check {
   const name = `ipv${family}` as const;
   const report = valueOf(nat);
   if (report === undefined) {
@@ -111,6 +119,9 @@ function checkFamily({ nat }: DoctorFacts, family: IpFamily): Check {
       ? `${from} is translated: servers see ${hostOf(external!)}`
       : `${hostOf(external ?? local ?? "this machine")} is seen by servers as it is`;
     return check(name, nat, "ok", seen);
+  }
+  if (reports.length === 0 && family === 4 && (valueOf(nat64) ?? []).length > 0) {
+    return check(name, nat, "ok", "this machine has no IPv4 address: NAT64 carries it over IPv6");
   }
   if (reports.length === 0) {
     const seen = `this machine or the servers have no IPv${family} address`;
@@ -383,6 +394,9 @@ const SEE_FINDINGS = null;
 
 const SIGN_IN = "Open any web page in a browser, sign in to this network, and try again";
 
+const SLOW_NAMES_REMEDY =
+  "Set a faster name server in this machine's network settings: each connection waits for it";
+
 /** For findings, too. */
 export const CLOCK_REMEDY =
   "Set this machine's clock, or let it be set by the network: peers find each other by the hour";
@@ -395,6 +409,9 @@ export const RELAY_REMEDY =
   "Run `punchline serve` where both sides can reach it, and name it with --rendezvous";
 
 const HTTPS_PORT = 443;
+
+/** Chosen by us: other look-ups take a tenth of that. */
+const SLOW_NAMES_MS = 1000;
 
 /** Chosen by us: codes and tickets with an end last minutes. */
 const CLOCK_WARN_MS = 300_000;

@@ -13,8 +13,9 @@ import type { NatReport } from "../nat/behavior.ts";
 import { measurePathMtu, mtuFinding } from "../nat/path_mtu.ts";
 import { testNat } from "../nat/report.ts";
 import { parseServer } from "../nat/servers.ts";
-import { isIp } from "../net/address.ts";
+import { ipFamily, isIp, synthesizeIp } from "../net/address.ts";
 import { discoverNat64, type NamedHost } from "../net/local_address.ts";
+import { nat64Network } from "../net/nat64_network.ts";
 import type { Network } from "../net/network.ts";
 import type { Proxy, ProxyOptions } from "../net/proxy/client.ts";
 import { resolveHost } from "../net/resolve.ts";
@@ -82,8 +83,9 @@ export async function examineNetwork(options: ExamineOptions): Promise<DoctorRep
 /** Runs the jobs side by side. Those that only explain a failure are ended soon after the others have shown that all is well. */
 async function gatherFacts(options: ExamineOptions): Promise<DoctorFacts> {
   const { network, signaling, isPublic } = options;
-  const proxy = await loadProxy(options);
-  const networkOf = (host: string) => proxy?.networkFor(host) ?? network;
+  const reaching = nat64Network(network); // as peers use it
+  const proxy = await loadProxy({ ...options, network: reaching });
+  const networkOf = (host: string) => proxy?.networkFor(host) ?? reaching;
   const startedMs = performance.now();
   const hosts = options.servers.map(parseServer);
   const meeting = signaling.flatMap(hostOf);
@@ -225,7 +227,12 @@ async function measureMtu(
 ): Promise<MtuFacts | null> {
   try {
     const ip = await resolveHost(network, host, { signal });
-    const found = await measurePathMtu({ network, server: { ip, port }, signal });
+    const measure = (ip: string) => measurePathMtu({ network, server: { ip, port }, signal });
+    let found = await measure(ip);
+    if (found.answeredBytes === null && ipFamily(ip) === 4) {
+      const [prefix] = await discoverNat64(network, { signal });
+      if (prefix !== undefined) found = await measure(synthesizeIp(ip, prefix));
+    }
     return { answeredBytes: found.answeredBytes, finding: mtuFinding(found) ?? null };
   } catch (error) {
     signal.throwIfAborted();

@@ -13,13 +13,10 @@ import {
   RefusedError,
   remedyOf,
 } from "../base/errors.ts";
-import { writeAll } from "../base/reader.ts";
-import { runAll } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
-import type { Network, TcpConnection } from "../net/network.ts";
+import type { Network } from "../net/network.ts";
 import { openSignaling } from "../signal/open.ts";
-import { RELAY_TOKEN_BYTES } from "../signal/rendezvous/message.ts";
-import { openRelayConnection } from "../signal/rendezvous/relay_connection.ts";
+import { checkRelay } from "../signal/rendezvous/relay_check.ts";
 import { TOPIC_BYTES } from "../signal/transport.ts";
 import type { JobFault, ServerFacts } from "./facts.ts";
 import { serverName } from "./redaction.ts";
@@ -80,55 +77,23 @@ async function probeSignaling(
 
 type RelayFacts = Pick<ServerFacts, "relay" | "relayFault">;
 
-/** Joins two connections at the relay, and sends from one to the other and back. */
 async function probeRelay(
   network: Network,
   url: string,
   signal: AbortSignal,
 ): Promise<RelayFacts> {
   using deadline = new Deadline(OPEN_MS, signal);
-  const token = crypto.getRandomValues(new Uint8Array(RELAY_TOKEN_BYTES));
-  let hasPassedShort = false;
   try {
-    const open = () => openRelayConnection(url, { network, token, signal: deadline.signal });
-    const ends = await Promise.allSettled([open(), open()]);
-    using opened = new DisposableStack();
-    for (const end of ends) if (end.status === "fulfilled") opened.use(end.value);
-    const [a, b] = ends.map((end) => {
-      if (end.status === "rejected") throw end.reason;
-      return end.value;
-    }) as [TcpConnection, TcpConnection];
-    const reset = () => opened.dispose();
-    deadline.signal.addEventListener("abort", reset, { once: true });
-    try {
-      await pass(a, b, SHORT_BYTES);
-      await pass(b, a, SHORT_BYTES);
-      hasPassedShort = true;
-      using stall = new Deadline(STALL_MS, deadline.signal);
-      stall.signal.addEventListener("abort", reset, { once: true });
-      await runAll([() => pass(a, b, LONG_BYTES), () => pass(b, a, LONG_BYTES)]);
-      stall.signal.removeEventListener("abort", reset);
-    } finally {
-      deadline.signal.removeEventListener("abort", reset);
-    }
-    return { relay: "works", relayFault: null };
+    return {
+      relay: await checkRelay(url, { network, signal: deadline.signal }),
+      relayFault: null,
+    };
   } catch (error) {
     signal.throwIfAborted();
-    if (hasPassedShort) return { relay: "stalls", relayFault: null };
     if (error instanceof RefusedError && error.code === NOT_FOUND) {
       return { relay: "none", relayFault: faultOf(error) };
     }
     return { relay: "failed", relayFault: deadline.signal.aborted ? NO_ANSWER : faultOf(error) };
-  }
-}
-
-async function pass(from: TcpConnection, to: TcpConnection, bytes: number): Promise<void> {
-  await writeAll(from, new Uint8Array(bytes));
-  const buffer = new Uint8Array(bytes);
-  for (let received = 0; received < bytes;) {
-    const count = await to.read(buffer);
-    if (count === null) throw new NetworkError("Cannot relay: the relay ended it", "reset");
-    received += count;
   }
 }
 
@@ -148,10 +113,3 @@ const RELAY_CODES = 1000;
 
 /** Chosen by us: the whole examination has five seconds. */
 const OPEN_MS = 3500;
-
-/** Chosen by us: short messages fit any packet; long ones fill several of the longest. */
-const SHORT_BYTES = 16;
-const LONG_BYTES = 8192;
-
-/** As for paths: what has not come in a second is lost, not late. */
-const STALL_MS = 1200;

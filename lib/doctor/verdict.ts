@@ -164,7 +164,7 @@ const NO_SERVERS = { kind: "done", value: [], elapsedMs: 0 } as const;
 const NO_REMEDY = "Use another server";
 
 const DNS_SUMMARIES = {
-  silent: "No name server answers, so no server can be found by its name",
+  silent: "No name server answers within 2 s, so no server can be found by its name",
   refused: "The name server refuses to answer, or none is set",
   "not found": "None of the servers' names exists",
 } as const;

@@ -9,8 +9,8 @@ import { NetworkError } from "../base/errors.ts";
 import { writeAll } from "../base/reader.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline, WakeableDelay } from "../base/timers.ts";
-import { type IpFamily, ipFamily, ipScope, isIp } from "../net/address.ts";
-import type { NamedHost } from "../net/local_address.ts";
+import { type IpFamily, ipFamily, ipScope, isIp, synthesizeIp } from "../net/address.ts";
+import { discoverNat64, type NamedHost } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import {
   type DialEvidence,
@@ -90,10 +90,18 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
   const sends = [...sendingBy].filter(([, how]) => how === "sends").map(([family]) => family);
   const mayResolve = sends.length > 0 || hosts.some(({ host }) => isIp(host) && isLoopback(host));
   const { names, targets } = await resolveAll(network, hosts, mayResolve ? families : [], signal);
-  const sent = targets.filter(({ ip }) => isLoopback(ip) || sends.includes(ipFamily(ip)));
+  const isTranslated = sends.length === 1 && sends[0] === 6 &&
+    targets.every(({ ip }) => ipFamily(ip) === 4 && !isLoopback(ip));
+  const [prefix] = isTranslated ? await discoverNat64(network, { signal }) : [];
+  const sent = targets.filter(({ ip }) =>
+    prefix !== undefined || isLoopback(ip) || sends.includes(ipFamily(ip))
+  );
   const { mayDial = () => true } = options;
   const allowed = await Promise.all(sent.map(({ host, ip }) => mayDial(host, ip)));
-  const reached = sent.filter((_, index) => allowed[index]);
+  const reached = sent.filter((_, index) => allowed[index])
+    .map((target) =>
+      prefix === undefined ? target : { ...target, ip: synthesizeIp(target.ip, prefix) }
+    );
   const isCutOff = sent.length === 0 && (targets.length > 0 || sends.length === 0);
   const [dials, web] = await Promise.all([
     Promise.all(reached.flatMap((target) => dialsOf(network, target, signal))),
@@ -113,6 +121,7 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
     hasWrongAnswer: options.hasWrongAnswer ?? false,
     vpn: await findVpn(network),
     proxy: options.proxy ?? null,
+    routes: await routesOf(network),
   };
 }
 
@@ -172,6 +181,10 @@ async function resolveAll(
     found: byName.length,
     faults,
     sharedIp: sharedIp(byName),
+    redirected:
+      byName.flatMap(({ host, ip }) =>
+        isOfInternet(host) && isRedirected(ip) ? [{ name: host, ip }] : []
+      )[0] ?? null,
   };
   const targets = found.flat().filter(({ ip }, index, all) =>
     all.findIndex((other) => other.ip === ip) === index
@@ -184,6 +197,16 @@ function sharedIp(targets: readonly Target[]): string | null {
   const operators = new Set(targets.map(({ host }) => host.split(".").slice(-2).join(".")));
   const ips = new Set(targets.map(({ ip }) => ip));
   return operators.size > 1 && ips.size === 1 ? targets[0]!.ip : null;
+}
+
+/** Whether a name is one that everyone can look up (RFC 6762, RFC 8375, and what routers and companies use). */
+function isOfInternet(name: string): boolean {
+  return name.includes(".") && !LOCAL_NAMES.test(name);
+}
+
+/** Where filters and sign-in pages send names. Companies give some of their servers private addresses, and those answer. */
+function isRedirected(ip: string): boolean {
+  return REDIRECTED.has(ipScope(ip));
 }
 
 /** The port that was asked, and that of the encrypted web. */
@@ -297,6 +320,12 @@ async function findVpn(network: Network): Promise<string | null> {
   return all.find(({ interfaceName }) => VPN_NAMES.test(interfaceName))?.interfaceName ?? null;
 }
 
+/** The default gateways of IPv4, if they may be listed. */
+async function routesOf(network: Network): Promise<string[]> {
+  const all = await network.defaultGateways() ?? [];
+  return [...new Set(all.map(({ ip }) => ip).filter((ip) => ipFamily(ip) === 4))];
+}
+
 function isLoopback(ip: string): boolean {
   return ipScope(ip) === "loopback";
 }
@@ -306,6 +335,16 @@ const NOWHERE: Readonly<Record<IpFamily, string>> = { 4: "192.0.2.1", 6: "2001:d
 
 /** RFC 863. */
 const DISCARD_PORT = 9;
+
+const LOCAL_NAMES =
+  /\.(?:local|lan|home|internal|intranet|corp|private|localdomain|home\.arpa|test|fritz\.box|localhost)\.?$/i;
+
+const REDIRECTED: ReadonlySet<string> = new Set([
+  "private",
+  "loopback",
+  "unspecified",
+  "link-local",
+]);
 
 const HTTP_PORT = 80;
 const HTTPS_PORT = 443;

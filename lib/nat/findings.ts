@@ -27,6 +27,8 @@ export interface NetworkEvidence {
   readonly vpn: string | null;
   /** The proxy that programs on this host are set up to use; `null` if none is known. */
   readonly proxy: string | null;
+  /** The default routes by which packets could leave, as far as they are known. */
+  readonly routes: readonly string[];
 }
 
 /** How names resolved. */
@@ -38,6 +40,8 @@ export interface NameEvidence {
   readonly faults: readonly NameFault[];
   /** The address that names of several operators lead to, which cannot be right. */
   readonly sharedIp: string | null;
+  /** A name of the internet that leads to this host or its own network. */
+  readonly redirected: { readonly name: string; readonly ip: string } | null;
 }
 
 /** Why a name was not found: the name server was silent, it refused to answer, or it knows no such name. */
@@ -71,7 +75,11 @@ export function explainNetwork(evidence: NetworkEvidence): Finding[] {
   if (portal !== undefined) return [portal, ...path.filter(({ kind }) => kind === "web-only")];
   // Without the address of any server there is nothing else to judge by.
   if (dns.length > 0 && evidence.dials.length === 0) return [...dns, ...sideFindings(evidence)];
-  const all = [...path, ...dns, ...sideFindings(evidence)];
+  const redirect = names.redirected === null ? [] : [redirectFinding(names.redirected)];
+  // A server may be in this network on purpose, but not at an address that no other host has.
+  const isAbsurd = /^(?:0\.|127\.|::)/.test(names.redirected?.ip ?? "");
+  const causes = isAbsurd ? [...redirect, ...path] : [...path, ...redirect];
+  const all = [...causes, ...dns, ...sideFindings(evidence)];
   return all.filter(({ kind }, index) => all.findIndex((each) => each.kind === kind) === index);
 }
 
@@ -138,7 +146,7 @@ function explainDials({ dials, proxy }: NetworkEvidence): Finding[] {
   return [FINDINGS.blocked];
 }
 
-function sideFindings({ vpn, proxy }: NetworkEvidence): Finding[] {
+function sideFindings({ vpn, proxy, routes }: NetworkEvidence): Finding[] {
   const findings: Finding[] = [];
   if (proxy !== null) findings.push(proxyFinding(proxy));
   if (vpn !== null) {
@@ -148,7 +156,26 @@ function sideFindings({ vpn, proxy }: NetworkEvidence): Finding[] {
       remedy: "Turn off the VPN and try again; if that helps, allow this program in its settings",
     });
   }
+  if (routes.length > 1) {
+    findings.push({
+      kind: "routes",
+      summary: `This machine has ${routes.length} default routes, by ${
+        routes.slice(0, MAX_ROUTES).join(" and ")
+      }: the one in use may be dead`,
+      remedy: "Turn off one of the connections, such as the cable or the Wi-Fi, and try again",
+    });
+  }
   return findings;
+}
+
+function redirectFinding({ name, ip }: { name: string; ip: string }): Finding {
+  return {
+    kind: "dns",
+    summary:
+      `The name server gives ${ip} for ${name}, which is no address on the internet: a filter or a sign-in page redirects names`,
+    remedy:
+      "Set another name server in this machine's network settings, or sign in to the network; if the server is in this network, check that it runs",
+  };
 }
 
 function dnsFinding(faults: readonly NameFault[]): Finding {
@@ -170,7 +197,7 @@ function proxyFinding(proxy: string): Finding {
 }
 
 const DNS_SUMMARIES: Readonly<Record<NameFault, string>> = {
-  silent: "No name server answers, so no server can be found by its name",
+  silent: "No name server answers within 2 s, so no server can be found by its name",
   refused:
     "The name server refuses to answer, or none is set, so no server can be found by its name",
   "not found": "The name server says that none of the servers' names exists",
@@ -220,6 +247,9 @@ const FINDINGS = {
       "Use another server; if all do the same, a firewall on the way inspects the traffic: use TLS (wss, turns)",
   },
 } as const satisfies Record<string, Finding>;
+
+/** Chosen by us: enough to recognise them by. */
+const MAX_ROUTES = 3;
 
 /** RFC 6585 §6. */
 const NETWORK_AUTHENTICATION_REQUIRED = 511;

@@ -50,14 +50,24 @@ export async function measurePathMtu(options: MeasurePathMtuOptions): Promise<Pa
   const isIpv6 = ipFamily(server.ip) === 6;
   const headers = (isIpv6 ? IPV6_HEADER : IPV4_HEADER) + UDP_HEADER;
   using socket = await network.bindUdp({ ip: isIpv6 ? "::" : "0.0.0.0", port: 0 });
-  const probes = LENGTHS.map((bytes): LengthProbe => ({ bytes, ids: new Set(), tries: 0 }));
-  for (let round = 0; round < TRIES; round++) {
-    const open = probes.filter(({ rttMs, isRefused }) => rttMs === undefined && !isRefused);
-    if (open.length === 0 || signal?.aborted) break;
-    await Promise.all(open.map((probe) => sendPadded(socket, probe, server, headers)));
+  const probes = LENGTHS.map((bytes): LengthProbe => ({ bytes, ids: new Set(), missed: 0 }));
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const open = probes.filter(({ rttMs, isRefused, missed }) =>
+      rttMs === undefined && !isRefused && missed < TRIES
+    );
+    const isSilent = round >= TRIES && shortest(probes) === null;
+    if (open.length === 0 || isSilent || signal?.aborted) break;
+    // Something that drops packets beyond a rate drops the last ones: the control comes last.
+    const control = controlOf(probes);
+    const sent = [...open.toReversed(), ...control === undefined ? [] : [control]];
+    for (const probe of sent) await sendPadded(socket, probe, server, headers);
     const rttMs = shortest(probes);
     const waitMs = rttMs === null ? FIRST_WAIT_MS : ROUND_TRIPS * rttMs + SLACK_MS;
-    await receiveUntilAnswered(socket, probes, server, { waitMs, signal });
+    await receiveUntilAnswered(socket, [...probes, ...sent.slice(open.length)], server, {
+      waitMs,
+      signal,
+    });
+    noteMissed(probes, control);
   }
   return summaryOf(probes, signal?.aborted === true);
 }
@@ -79,11 +89,29 @@ interface LengthProbe {
   readonly bytes: number;
   /** Transaction IDs, as hex. */
   readonly ids: Set<string>;
-  tries: number;
+  /** How often it was not answered while a shorter one was that was sent after it. */
+  missed: number;
   sentAtMs?: number;
   rttMs?: number;
   /** Whether the system refused to send it. */
   isRefused?: boolean;
+}
+
+/** The longest packet that was answered, to be sent once more; `undefined` if none was. */
+function controlOf(probes: readonly LengthProbe[]): LengthProbe | undefined {
+  const answered = probes.findLast(({ rttMs }) => rttMs !== undefined);
+  return answered && { bytes: answered.bytes, ids: new Set(), missed: 0 };
+}
+
+/** Silence counts only if the control was answered: in the first round, a shorter packet. */
+function noteMissed(probes: readonly LengthProbe[], control: LengthProbe | undefined): void {
+  for (const probe of probes) {
+    if (probe.rttMs !== undefined || probe.isRefused) continue;
+    const isControlled = control === undefined
+      ? probes.some(({ bytes, rttMs }) => bytes < probe.bytes && rttMs !== undefined)
+      : control.rttMs !== undefined;
+    if (isControlled) probe.missed++;
+  }
 }
 
 async function sendPadded(
@@ -97,7 +125,6 @@ async function sendPadded(
   const attributes = [{ type: "PADDING", value }] as const;
   const request = encodeMessage({ class: "request", method: BINDING, transactionId, attributes });
   probe.ids.add(toHex(transactionId));
-  probe.tries++;
   probe.sentAtMs ??= performance.now();
   try {
     await socket.send(request, to);
@@ -141,9 +168,9 @@ function summaryOf(probes: readonly LengthProbe[], isCut: boolean): PathMtu {
   const answered = probes.filter(({ rttMs }) => rttMs !== undefined);
   const longest = answered.at(-1)?.bytes ?? null;
   // A single packet may have been lost: only what was tried again counts.
-  const lost = probes.find(({ bytes, rttMs, tries, isRefused }) =>
+  const lost = probes.find(({ bytes, rttMs, missed, isRefused }) =>
     rttMs === undefined && !isRefused && longest !== null && bytes > longest &&
-    (isCut ? tries > 2 : tries === TRIES)
+    (isCut ? missed > 2 : missed === TRIES)
   );
   return {
     answeredBytes: longest,
@@ -170,6 +197,9 @@ const UDP_HEADER = 8;
 
 /** Chosen by us: at 10 % loss each way, all tries of one length are lost in 1 of 700 measurements. */
 const TRIES = 4;
+
+/** Chosen by us: a control may be lost, too. */
+const MAX_ROUNDS = 6;
 
 /** Chosen by us: how long an answer may take, in round trips of the fastest one. */
 const ROUND_TRIPS = 1.25;

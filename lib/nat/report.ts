@@ -11,6 +11,7 @@ import {
   RefusedError,
 } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { shownUrl } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
 import {
@@ -62,6 +63,11 @@ export interface TestNatOptions {
   readonly lifetimeSeconds?: number;
   /** Receives what is known of UDP, before the test over TCP has ended. Each IP family is reported once, if it is reachable. */
   readonly onUdp?: (progress: UdpProgress) => void;
+  /**
+   * The URL of the proxy that programs on this host are set up to use. The test goes around it, and names it if nothing
+   * comes back.
+   */
+  readonly proxy?: string;
   /** Aborts the test. */
   readonly signal?: AbortSignal;
   /** Default: the system's network. */
@@ -125,7 +131,8 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
 
   warmUp();
   const startedAt = performance.now();
-  await using examination = new BackgroundExamination({ network, hosts, families, signal });
+  const proxy = options.proxy && withoutSecrets(options.proxy);
+  await using examination = new BackgroundExamination({ network, hosts, families, proxy, signal });
   const { resolved, denied, mistake } = await resolveHosts(network, hosts, families, signal);
   if (denied !== undefined) throw denied;
   // The default servers' names exist, so if none of them resolves that is a fault of the network.
@@ -185,7 +192,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       causes = explainNetwork({ ...await examination.evidence(), hasWrongAnswer });
     }
     // The default servers are known to exist, so it is the network that refuses them.
-    if (options.servers !== undefined && causes[0]?.kind !== "captive-portal") {
+    if (options.servers !== undefined && !EXPLAINED.has(causes[0]?.kind)) {
       throwIfNoServer(hosts, tested);
     }
   } else if (isUdpBlocked(udp)) causes = [UDP_BLOCKED];
@@ -193,6 +200,7 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
   const hasIpv6 = udp.ipv6?.reachable || tcp.ipv6?.reachable;
   const prefixes = translated.length > 0 ? await findNat64(network, signal) : nat64;
   const noticed = addressFindings(reports, hasIpv6 ? prefixes : []);
+  const broken = brokenIpv6({ udp, tcp });
   const elapsedMs = performance.now() - startedAt;
   const scopes = await scopesOf(reports.flatMap(({ server }) => server ?? []), network);
   return {
@@ -205,8 +213,14 @@ export async function testNat(options: TestNatOptions = {}): Promise<NatReport> 
       isHasty,
     }, (server) => scopes.get(server)!),
     hints: noticed.map(({ summary }) => summary),
-    findings: [...causes, ...mtu === undefined ? [] : [mtu], ...noticed],
+    findings: [...causes, ...mtu === undefined ? [] : [mtu], ...broken, ...noticed],
   };
+}
+
+/** The proxy for a message. */
+function withoutSecrets(proxy: string): string {
+  const url = URL.parse(proxy);
+  return url === null || url.host === "" ? shownUrl(proxy) : `${url.protocol}//${url.host}`;
 }
 
 async function udpProgress(
@@ -396,6 +410,20 @@ async function findNat64(network: Network, signal?: AbortSignal): Promise<string
   }
 }
 
+/** What to say if IPv4 works, and IPv6 is there and does not. */
+function brokenIpv6({ udp, tcp }: Pick<NatReport, "udp" | "tcp">): Finding[] {
+  const works = udp.ipv4?.reachable || tcp.ipv4?.reachable;
+  const tested = [udp.ipv6, tcp.ipv6].filter((report) => report !== null);
+  if (!works || tested.length < 2 || tested.some(({ reachable }) => reachable)) return [];
+  return [{
+    kind: "ipv6",
+    summary:
+      "Nothing came back over IPv6, although this machine and the servers have addresses: IPv6 is broken here, or the servers do not serve it",
+    remedy:
+      "Open an IPv6-only page in a browser; if it fails, restart the router or turn off IPv6: programs wait for it in vain",
+  }];
+}
+
 function requirePositive(name: string, value: number): void {
   if (!(value > 0 && Number.isFinite(value))) {
     throw new RangeError(`Cannot test NAT: ${name} must be a positive number, not ${value}`);
@@ -403,6 +431,9 @@ function requirePositive(name: string, value: number): void {
 }
 
 const DEFAULT_TIMEOUT_MS = 5000;
+
+/** What says more than that no server is there. */
+const EXPLAINED: ReadonlySet<Finding["kind"] | undefined> = new Set(["captive-portal", "dns"]);
 
 /** Chosen by us: names that take longer are left out, so that "offline" is reported within four seconds. */
 const RESOLVE_TIMEOUT_MS = 2000;

@@ -7,13 +7,17 @@
 import {
   formatTransportAddress,
   ipFamily,
+  type IpScope,
   ipScope,
   isIp,
   isSystemPort,
+  type Nat64Prefix,
   parseHostPort,
   parseIp,
   sameTransportAddress,
+  synthesizeIp,
   type TransportAddress,
+  unwrapIp,
 } from "../net/address.ts";
 import { bindingReply, type Probe } from "./probe.ts";
 
@@ -41,7 +45,7 @@ export function assessServer(
     answered: replies.length > 0,
     isRfc3489: replies.some(({ isRfc3489 }) => isRfc3489),
   };
-  const alternate = replies.find(({ other }) => other !== undefined)?.other;
+  const told = replies.find(({ other }) => other !== undefined)?.other;
   if (!server.answered) return server;
   const name = formatTransportAddress(primary);
   const withFault = (problem: string) => ({ ...server, fault: `${name} ${problem}` });
@@ -50,20 +54,21 @@ export function assessServer(
       "reports two external addresses for one local port, or one for two local ports",
     );
   }
-  if (alternate === undefined) {
+  if (told === undefined) {
     return withFault("reports no alternate address: it does not support RFC 5780");
   }
-  const other = formatTransportAddress(alternate);
-  if (replies.some((reply) => reply.other && !sameTransportAddress(reply.other, alternate))) {
+  const other = formatTransportAddress(told);
+  if (replies.some((reply) => reply.other && !sameTransportAddress(reply.other, told))) {
     return withFault(`reports different alternate addresses, ${other} among them`);
   }
+  const alternate = asReached(told, primary);
   if (alternate.ip === primary.ip || alternate.port === primary.port) {
     return withFault(`reports the alternate address ${other}: it must differ in address and port`);
   }
   // A server must not make this host send to other kinds of places, such as a device on its own LAN.
   if (
     alternate.port === 0 || ipFamily(alternate.ip) !== ipFamily(primary.ip) ||
-    ipScope(alternate.ip) !== ipScope(primary.ip)
+    scopeOf(alternate, told) !== scopeOf(primary, told)
   ) {
     return withFault(`reports the alternate address ${other}: not the same kind of address`);
   }
@@ -72,6 +77,25 @@ export function assessServer(
     return withFault(`reports the alternate address ${other}: a port of another service`);
   }
   return { ...server, alternate };
+}
+
+/**
+ * The alternate address of a server as this host reaches it: a server behind a NAT64 names its IPv4 address, which has the
+ * prefix of the primary one there (RFC 6052 §2.2). Prefixes of other lengths than 96 bits are rare, and not known here.
+ */
+function asReached(told: TransportAddress, primary: TransportAddress): TransportAddress {
+  if (ipFamily(told.ip) === ipFamily(primary.ip) || ipFamily(told.ip) === 6) return told;
+  return { ip: synthesizeIp(told.ip, prefixOf(primary)), port: told.port };
+}
+
+/** What kind of address it is; behind a NAT64, what kind of IPv4 address. */
+function scopeOf({ ip }: TransportAddress, told: TransportAddress): IpScope {
+  const isTranslated = ipFamily(ip) === 6 && ipFamily(told.ip) === 4;
+  return ipScope(isTranslated ? unwrapIp(ip, [prefixOf({ ip })]) : ip);
+}
+
+function prefixOf({ ip }: Pick<TransportAddress, "ip">): Nat64Prefix {
+  return { ip, bits: 96 };
 }
 
 /**

@@ -11,7 +11,12 @@
 import { PunchlineError } from "../base/errors.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline } from "../base/timers.ts";
-import { formatTransportAddress, type IpFamily, type TransportAddress } from "../net/address.ts";
+import {
+  formatTransportAddress,
+  type IpFamily,
+  sameTransportAddress,
+  type TransportAddress,
+} from "../net/address.ts";
 import { openConsecutive, OwnAddresses } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { type TcpFilterReport, testTcpFilter } from "../stun/tcp_filter/client.ts";
@@ -109,11 +114,16 @@ export async function probeTcp(options: ProbeTcpOptions): Promise<TcpResult> {
     const dialsBack = ranked.filter(({ assessment }) => assessment.alternate !== undefined)
       .map(({ assessment }) => assessment.primary);
     for (const server of dialsBack) inbound.testFilter(server);
-    const external = samples.find(({ mapped, to }) => mayHairpin(mapped, to))?.mapped;
+    const external = (samples.find(({ to }) =>
+      selected && sameTransportAddress(to, selected.assessment.primary)
+    ) ?? samples[0])?.mapped;
+    const hairpinned = samples.find(({ mapped, to }) =>
+      mayHairpin(mapped, to)
+    )?.mapped;
     const mapping = classifyMapping(samples, own.isOwn);
     if (selected?.assessment.alternate) inbound.testCrossing(selected.assessment.primary);
-    if (external !== undefined && mapping.behavior !== "unknown") {
-      inbound.testHairpin({ ip: anyAddress, port: localPort }, external);
+    if (hairpinned !== undefined && mapping.behavior !== "unknown") {
+      inbound.testHairpin({ ip: anyAddress, port: localPort }, hairpinned);
     }
     const burstTo = servers[burst.index]!;
     const allocation = classifyAllocation(

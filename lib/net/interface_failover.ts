@@ -151,7 +151,9 @@ export class InterfaceFailover {
       return await network.startTls(connection, { ...tls, signal });
     }
     connection.reset();
-    throw new NetworkError(`Cannot use TLS from ${ip}: this network cannot start it`, "other");
+    throw new NetworkError(`Cannot use TLS from ${ip}: this network cannot start it`, "other", {
+      remedy: "Give a `network` that has `startTls()`",
+    });
   }
 
   /** An interface that has lost its address is no longer used. */

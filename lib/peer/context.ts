@@ -11,7 +11,7 @@ import type { Finding } from "../nat/behavior.ts";
 import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
 import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
-import { discoverLocalIpv4, hasNoRoute, networkWith } from "../net/local_address.ts";
+import { discoverLocalIpv4, networkWith } from "../net/local_address.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import type { InterfaceFailover, LateDial } from "../net/interface_failover.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
@@ -20,7 +20,7 @@ import { systemNetwork } from "../net/system.ts";
 import type { KeyPair } from "../noise/handshake.ts";
 import { mapPort } from "../portmap/map_port.ts";
 import { DialBudgets } from "../punch/nomination.ts";
-import { prepareWith, type PunchOptions } from "../punch/punch.ts";
+import { prepareWith, type PunchOptions, withNat64 } from "../punch/punch.ts";
 import type { UdpPunching } from "../punch/udp_punch.ts";
 import { parseStrategy, pathKindsOf, STRATEGIES } from "../punch/path_kinds.ts";
 import { WindowBudget } from "../session/receive_stream.ts";
@@ -173,7 +173,7 @@ export function makeContext(
     rendezvousOf: (urls) => {
       const plain = urls.filter((url) => !transports.has(url));
       const { now, spare } = signaling.memory.choose(plain, performance.now());
-      return rendezvousOpeners([...now, ...spare], signaling, dialPolicy);
+      return rendezvousOpeners([...now, ...spare], { signaling, dialPolicy, onProgress, ...own });
     },
     baseSockets: isDirect ? baseSockets : undefined,
     punchOptions,
@@ -188,54 +188,6 @@ export function makeContext(
     logger,
     onProgress,
   };
-}
-
-/**
- * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
- * only there).
- */
-function withNat64(network: Network): Network {
-  let loaded: Network | undefined;
-  const load = async () =>
-    loaded ??= (await import("../net/nat64_network.ts")).nat64Network(network);
-  /** Whether the interfaces have IPv6 alone, as far as that is known by now. */
-  let hasIpv6Alone: boolean | undefined;
-  const look = async (): Promise<void> => {
-    const listed = await network.localAddresses() ?? [];
-    hasIpv6Alone = listed.length > 0 &&
-      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
-  };
-  let looking = look();
-  /** Opens a socket of any IPv4 address. It does not wait for what is known. */
-  const open = <T>(ip: string, on: (network: Network) => Promise<T>): Promise<T> => {
-    if (loaded !== undefined || ip !== "0.0.0.0") return on(loaded ?? network);
-    if (hasIpv6Alone === undefined) return looking.then(() => open(ip, on));
-    if (hasIpv6Alone) return load().then(on);
-    looking = look(); // this host may have moved to another network since
-    return on(network);
-  };
-  const dial = async <T>(
-    ip: string,
-    signal: AbortSignal | undefined,
-    open: (network: Network) => Promise<T>,
-  ): Promise<T> => {
-    const translating = loaded; // it may be loaded for another socket meanwhile
-    try {
-      return await open(translating ?? network);
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (translating !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
-      return await open(await load());
-    }
-  };
-  return networkWith(network, {
-    bindUdp: (local, options) => open(local.ip, (network) => network.bindUdp(local, options)),
-    listenTcp: (local, options) => open(local.ip, (network) => network.listenTcp(local, options)),
-    connectTcp: (remote, options) =>
-      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
-    connectTls: (remote, options) =>
-      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
-  });
 }
 
 /**
@@ -422,8 +374,9 @@ function relayOpener(
 
 function rendezvousOpeners(
   urls: readonly string[],
-  signaling: SignalingPool,
-  dialPolicy: DialPolicy,
+  { signaling, dialPolicy, onProgress, closed, inBackground }:
+    & Pick<PeerContext, "signaling" | "dialPolicy">
+    & Pick<PeerContext, "onProgress" | "closed" | "inBackground">,
 ): RendezvousOpener[] {
   return urls.filter(isRendezvous).map((url) => ({
     url: plainUrl(url),
@@ -431,7 +384,14 @@ function rendezvousOpeners(
     open: async (token, signal) => {
       const network = await dialPolicy.networkFor(url, signal);
       const { openRelayConnection } = await import("../signal/rendezvous/relay_connection.ts");
-      return await openRelayConnection(url, { network, token, signal });
+      const connection = await openRelayConnection(url, { network, token, signal });
+      if (onProgress === undefined) return connection;
+      const { relayFinding, watchRelay } = await import("./relay_watch.ts");
+      const find = async () => {
+        const finding = await relayFinding(url, { network, signal: closed });
+        if (finding !== undefined) onProgress({ event: "finding", finding });
+      };
+      return watchRelay(connection, () => inBackground(find));
     },
   }));
 }

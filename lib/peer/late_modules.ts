@@ -17,6 +17,7 @@ const LATE_MODULES: readonly (() => Promise<unknown>)[] = [
   () => import("../signal/rendezvous/relay_connection.ts"),
   () => import("./roaming.ts"),
   () => import("./relay_path.ts"),
+  () => import("./relay_watch.ts"),
   () => import("../turn/open_relay.ts"),
   () => import("../punch/udp_punch.ts"),
   () => import("../nat/filtering.ts"),

@@ -212,14 +212,14 @@ function paddedConnection(
 const MTU_HOLE = "small messages pass, but long packets are swallowed (an MTU hole)";
 
 /** What to do about it. */
-const MTU_REMEDY =
+export const MTU_REMEDY =
   'Lower the MTU of this machine\'s interface, the VPN or the router, or let ICMP "packet too big" through';
 
 /** What a person is told about it. */
 export const MTU_FINDING: Finding = {
   kind: "mtu",
   summary:
-    "A direct path by TCP swallows long packets (an MTU hole): UDP or a relay carries the connection instead",
+    "A direct path by TCP swallows long packets (an MTU hole): UDP or a relay has to carry the connection instead",
   remedy: MTU_REMEDY,
 };
 

@@ -10,8 +10,9 @@ import type { PunchMethodName } from "../base/path_kind.ts";
 import { Deadline } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import { chooseServers, parseServer } from "../nat/servers.ts";
-import type { TransportAddress } from "../net/address.ts";
+import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import { type DenoConn, toDenoConn } from "../net/deno_conn.ts";
+import { hasNoRoute, networkWith } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -116,7 +117,7 @@ export interface PunchReport {
  * @throws {NetworkError} `not-permitted`
  */
 export async function preparePunch(options: PreparePunchOptions = {}): Promise<BaseSocket> {
-  return await prepareWith(undefined, options);
+  return await prepareWith(undefined, reaching(options));
 }
 
 /** As {@linkcode preparePunch}, for a punch by UDP as well. */
@@ -168,7 +169,7 @@ export async function prepareWith(
  * @throws {NetworkError} if the channel breaks, or `not-permitted`
  */
 export async function punch(options: PunchOptions): Promise<PunchedConn> {
-  return await punchWithin(new DialBudget(), options);
+  return await punchWithin(new DialBudget(), reaching(options));
 }
 
 /** As {@linkcode punch}, within what earlier searches for the same peer have left. */
@@ -242,6 +243,59 @@ export async function punchWithin(
     throw new UnreachableError(message, attempts, { cause: error });
   }
   throw new UnreachableError(`Cannot punch: all attempts failed (${reason})`, attempts);
+}
+
+/**
+ * A network that reaches IPv4 addresses through a NAT64 where this host has IPv6 alone (`nat64_network.ts`, which is loaded
+ * only there).
+ */
+export function withNat64(network: Network): Network {
+  let loaded: Network | undefined;
+  const load = async () =>
+    loaded ??= (await import("../net/nat64_network.ts")).nat64Network(network);
+  /** Whether the interfaces have IPv6 alone, as far as that is known by now. */
+  let hasIpv6Alone: boolean | undefined;
+  const look = async (): Promise<void> => {
+    const listed = await network.localAddresses() ?? [];
+    hasIpv6Alone = listed.length > 0 &&
+      listed.every(({ ip }) => ipFamily(ip) === 6 || ipScope(ip) === "loopback");
+  };
+  let looking = look();
+  /** Opens a socket of any IPv4 address. It does not wait for what is known. */
+  const open = <T>(ip: string, on: (network: Network) => Promise<T>): Promise<T> => {
+    if (loaded !== undefined || ip !== "0.0.0.0") return on(loaded ?? network);
+    if (hasIpv6Alone === undefined) return looking.then(() => open(ip, on));
+    if (hasIpv6Alone) return load().then(on);
+    looking = look(); // this host may have moved to another network since
+    return on(network);
+  };
+  const dial = async <T>(
+    ip: string,
+    signal: AbortSignal | undefined,
+    open: (network: Network) => Promise<T>,
+  ): Promise<T> => {
+    const translating = loaded; // it may be loaded for another socket meanwhile
+    try {
+      return await open(translating ?? network);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (translating !== undefined || ipFamily(ip) === 6 || !hasNoRoute(error)) throw error;
+      return await open(await load());
+    }
+  };
+  return networkWith(network, {
+    bindUdp: (local, options) => open(local.ip, (network) => network.bindUdp(local, options)),
+    listenTcp: (local, options) => open(local.ip, (network) => network.listenTcp(local, options)),
+    connectTcp: (remote, options) =>
+      dial(remote.ip, options?.signal, (network) => network.connectTcp(remote, options)),
+    connectTls: (remote, options) =>
+      dial(remote.ip, options.signal, (network) => network.connectTls(remote, options)),
+  });
+}
+
+/** The options, with a network that reaches IPv4 addresses through a NAT64 if this host has IPv6 alone. */
+function reaching<T extends PreparePunchOptions>(options: T): T {
+  return { ...options, network: withNat64(options.network ?? systemNetwork) };
 }
 
 function punchedConn(

@@ -42,7 +42,7 @@ for (
       {
         named: ["ws://inside.example.net:3480"],
       },
-      ["blocked"],
+      ["blocked", "dns"],
       ["192.168.7.1"],
     ],
     ["a server inside that a ticket names", "ws://inside.example.net:3480", {}, [], []],

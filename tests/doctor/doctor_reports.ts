@@ -38,12 +38,13 @@ export function evidence(changes: Partial<NetworkEvidence> = {}): NetworkEvidenc
   return {
     sending: "sends",
     onlyFamily: 4,
-    names: { asked: 0, found: 0, faults: [], sharedIp: null },
+    names: { asked: 0, found: 0, faults: [], sharedIp: null, redirected: null },
     dials: [{ port: 3478, isAsked: true, outcome: "silent" }],
     web: null,
     hasWrongAnswer: false,
     vpn: null,
     proxy: null,
+    routes: [],
     ...changes,
   };
 }

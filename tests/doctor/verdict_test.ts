@@ -56,7 +56,7 @@ const VERDICTS: Readonly<
   "name servers are silent": [
     cutOffFacts({
       evidence: done(evidence({
-        names: { asked: 1, found: 0, faults: ["silent"], sharedIp: null },
+        names: { asked: 1, found: 0, faults: ["silent"], sharedIp: null, redirected: null },
         dials: [],
       })),
       names: done([{ name: "stun.example.net", ips: [], fault: "silent" }]),

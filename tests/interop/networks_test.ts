@@ -20,10 +20,16 @@ interface NetworkCase {
   readonly resolvConf?: string;
   /** The name of the interface at home. Default: eth0. */
   readonly interfaceName?: string;
+  /** Whether servers are given by address although there is a file with name servers. */
+  readonly byAddress?: boolean;
   /** What answers in the world on port 80. */
   readonly hasPortal?: boolean;
-  /** Whether a name server in the world says that every name leads there. */
-  readonly hasNameServer?: boolean;
+  /** Whether a name server in the world says that every name leads there; where it listens. Default: it does not. */
+  readonly nameServer?: string;
+  /** What else is set up in the world, and ends with the scene. */
+  readonly services?: (world: NetworkPlace) => Promise<AsyncDisposable>;
+  /** Variables of the environment of programs at home. */
+  readonly env?: Record<string, string>;
   /** The first of the findings of nat-test, and the verdict. */
   readonly natTest: readonly [kind: string, difficulty: string];
   /** The first of the findings of doctor. Default: as nat-test. */
@@ -50,6 +56,8 @@ table inet hole {
   chain output { type filter hook output priority 0; oifname "eth0" meta length > ${bytes} drop; }
 }
 END`;
+
+const SERVER_IP = "198.51.100.9";
 
 const CASES: readonly NetworkCase[] = [
   { what: "all is well", natTest: ["none", "open"], peer: null },
@@ -167,7 +175,7 @@ const CASES: readonly NetworkCase[] = [
     what: "a captive portal has every name to itself",
     world: input("udp dport 53 accept\n tcp dport 80 accept\n drop"),
     hasPortal: true,
-    hasNameServer: true,
+    nameServer: SERVER_IP,
     resolvConf: "nameserver 198.51.100.9",
     natTest: ["captive-portal", "blocked"],
     peer: "captive-portal",
@@ -197,10 +205,32 @@ const CASES: readonly NetworkCase[] = [
   {
     what: "names resolve, and nothing else gets through",
     world: input("udp dport 53 accept\n drop"),
-    hasNameServer: true,
+    nameServer: SERVER_IP,
     resolvConf: "nameserver 198.51.100.9",
     natTest: ["blocked", "blocked"],
     peer: "blocked",
+  },
+  {
+    what: "there is IPv6 alone, with a NAT64, and servers are given by IPv4 address",
+    world: "ip addr flush dev eth0; ip addr add 2001:db8:1::1/64 dev eth0",
+    home: `
+      ip addr flush dev eth0
+      ip addr add 2001:db8:1::2/64 dev eth0
+      ip route add default via 2001:db8:1::1`,
+    services: startNat64,
+    resolvConf: "nameserver 2001:db8:1::1",
+    nameServer: "2001:db8:1::1",
+    byAddress: true,
+    natTest: ["nat64", "easy"],
+    peer: null,
+  },
+  {
+    what: "only a proxy is let through",
+    world: input("tcp dport 8888 accept\n drop"),
+    services: startProxy,
+    env: { HTTPS_PROXY: "http://203.0.113.1:8888" },
+    natTest: ["proxy", "blocked"],
+    peer: null,
   },
 ];
 
@@ -239,6 +269,8 @@ class Scene implements AsyncDisposable {
   readonly #world: NetworkPlace;
   readonly #resolvConf: string | undefined;
   readonly #hasNames: boolean;
+  readonly #env: Record<string, string>;
+  #services: AsyncDisposable | undefined;
   /** How long a command takes that does nothing. */
   startMs = 0;
 
@@ -246,7 +278,8 @@ class Scene implements AsyncDisposable {
     this.#home = home;
     this.#world = world;
     this.#resolvConf = file;
-    this.#hasNames = each.resolvConf !== undefined;
+    this.#hasNames = each.resolvConf !== undefined && !each.byAddress;
+    this.#env = each.env ?? {};
   }
 
   static async open(each: NetworkCase): Promise<Scene> {
@@ -267,14 +300,14 @@ class Scene implements AsyncDisposable {
     const scene = new Scene(home, world, each, file);
     const serve = ["serve", "--address", "198.51.100.9", "--alternate", "198.51.100.10"];
     await world.serve(Deno.execPath(), [...CLI, ...serve], { ready: /rendezvous/i });
-    if (each.hasNameServer) {
-      await world.serve(Deno.execPath(), ["eval", "--unstable-net", NAME_SERVER], {
-        ready: /ready/,
-      });
-    }
     if (each.hasPortal) await world.serve(Deno.execPath(), ["eval", PORTAL], { ready: /ready/ });
     if (each.world !== undefined) await world.sh(each.world);
     if (each.home !== undefined) await home.sh(each.home);
+    if (each.nameServer !== undefined) {
+      const program = NAME_SERVER.replaceAll("LISTEN", each.nameServer);
+      await world.serve(Deno.execPath(), ["eval", "--unstable-net", program], { ready: /ready/ });
+    }
+    scene.#services = await each.services?.(world);
     const startedAt = performance.now();
     await scene.#run(["--version"]).output();
     scene.startMs = performance.now() - startedAt;
@@ -352,7 +385,7 @@ class Scene implements AsyncDisposable {
 
   #run(args: readonly string[]): Deno.ChildProcess {
     const command = [Deno.execPath(), ...CLI, ...args];
-    const options = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
+    const options = { stdin: "null", stdout: "piped", stderr: "piped", env: this.#env } as const;
     if (this.#resolvConf === undefined) {
       return this.#home.spawn(command[0]!, command.slice(1), options);
     }
@@ -363,8 +396,46 @@ class Scene implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#home[Symbol.asyncDispose]();
     await this.#world[Symbol.asyncDispose]();
+    await this.#services?.[Symbol.asyncDispose]();
     if (this.#resolvConf !== undefined) await Deno.remove(this.#resolvConf);
   }
+}
+
+/** Translates the addresses of 2001:db8:64::/96 to IPv4, and the hosts behind it to public addresses. */
+async function startNat64(world: NetworkPlace): Promise<AsyncDisposable> {
+  const files = await temporaryFolder();
+  await Deno.writeTextFile(
+    `${files.path}/tayga.conf`,
+    `tun-device nat64\nipv4-addr 203.0.113.1\nprefix 2001:db8:64::/96\ndynamic-pool 203.0.113.0/24\ndata-dir ${files.path}\n`,
+  );
+  await world.sh(`
+    sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+    tayga -c ${files.path}/tayga.conf --mktun >/dev/null
+    ip link set nat64 up
+    ip route add 203.0.113.0/24 dev nat64
+    ip route add 2001:db8:64::/96 dev nat64`);
+  world.spawn("tayga", ["-c", `${files.path}/tayga.conf`, "-d"], {
+    stdout: "null",
+    stderr: "null",
+  });
+  return files;
+}
+
+/** The only thing that the firewall lets through. */
+async function startProxy(world: NetworkPlace): Promise<AsyncDisposable> {
+  const files = await temporaryFolder();
+  const config = `${files.path}/tinyproxy.conf`;
+  await Deno.writeTextFile(config, "Port 8888\nListen 203.0.113.1\nTimeout 600\nLogLevel Info\n");
+  world.spawn("tinyproxy", ["-d", "-c", config], { stdout: "null", stderr: "null" });
+  await world.sh(
+    `for _ in $(seq 100); do ss -Hltn 'sport = :8888' | grep -q . && exit 0; sleep 0.05; done; exit 1`,
+  );
+  return files;
+}
+
+async function temporaryFolder(): Promise<AsyncDisposable & { readonly path: string }> {
+  const path = await Deno.makeTempDir();
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
 const CLI = ["run", "-A", new URL("../../cli.ts", import.meta.url).pathname];
@@ -375,16 +446,26 @@ const PORTAL = `
     new Response(null, { status: 302, headers: { location } }));
 `;
 
-/** Answers each question for an IPv4 address with one, and all others with an empty answer. */
+/** Answers each question for an IPv4 address with one, and for an IPv6 address as a DNS64 does if it is asked over IPv6. */
 const NAME_SERVER = `
-  const socket = Deno.listenDatagram({ hostname: "198.51.100.9", port: 53, transport: "udp" });
+  const socket = Deno.listenDatagram({ hostname: "LISTEN", port: 53, transport: "udp" });
   console.log("ready");
   for await (const [query, from] of socket) {
     const end = query.indexOf(0, 12) + 5;
-    const isIpv4 = query[end - 3] === 1;
-    const head = [query[0], query[1], 0x81, 0x80, 0, 1, 0, isIpv4 ? 1 : 0, 0, 0, 0, 0];
-    const answer = isIpv4 ? [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 198, 51, 100, 9] : [];
-    await socket.send(new Uint8Array([...head, ...query.subarray(12, end), ...answer]), from);
+    const type = query[end - 3];
+    const isArpa = String.fromCharCode(...query.subarray(13, 21)) === "ipv4only";
+    const ip = isArpa ? [192, 0, 0, 170] : [198, 51, 100, 9];
+    const isDns64 = "LISTEN".includes(":");
+    const data = type === 1 && !isDns64
+      ? ip
+      : type === 28 && isDns64
+      ? [0x20, 1, 0x0d, 0xb8, 0, 0x64, 0, 0, 0, 0, 0, 0, ...ip]
+      : [];
+    const count = Math.sign(data.length);
+    const head = [query[0], query[1], 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];
+    const answer = [0xc0, 12, 0, type, 0, 1, 0, 0, 0, 9, 0, data.length, ...data];
+    const parts = [...head, ...query.subarray(12, end), ...count > 0 ? answer : []];
+    await socket.send(new Uint8Array(parts), from);
   }
 `;
 

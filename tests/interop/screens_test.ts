@@ -26,6 +26,7 @@ const SCREENS: Readonly<Record<string, Shown>> = {
   ...fixed("nat-test", "nat-test-ipv6", "map-list", "map-probe", "map-add", "connected"),
   ...fixed("attempts", "not-found", "recv-end"),
   ...long("doctor", "doctor-with", "doctor-cut-off"),
+  "nat-test-watch": { runs: scene("nat-test-watch"), until: /works again[^]*Watching/ },
   "looking": { runs: scene("looking"), until: /\b3 s\b/ },
   "send-progress": { runs: scene("send"), until: /MiB of/ },
   "recv-ask": { runs: scene("recv-ask"), until: /\[y\/N\]/ },

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { TaskGroup } from "../../lib/base/tasks.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import { readAnswer } from "../../lib/nat/examination.ts";
+import { gatherEvidence, readAnswer } from "../../lib/nat/examination.ts";
 import {
   explainNetwork,
   type NameEvidence,
@@ -111,10 +111,10 @@ Deno.test("testNat() contacts no web port where servers answer", async () => {
   });
 });
 
-const NAMES: NameEvidence = { asked: 2, found: 2, faults: [], sharedIp: null };
+const NAMES: NameEvidence = { asked: 2, found: 2, faults: [], sharedIp: null, redirected: null };
 const NOTHING: NetworkEvidence = {
   ...{ sending: "sends", onlyFamily: null, names: NAMES, web: null, hasWrongAnswer: false },
-  ...{ vpn: null, proxy: null },
+  ...{ vpn: null, proxy: null, routes: ["192.168.1.1"] },
   dials: [
     { port: 3478, isAsked: true, outcome: "silent" },
     { port: 443, isAsked: false, outcome: "silent" },
@@ -123,7 +123,13 @@ const NOTHING: NetworkEvidence = {
 };
 const dials = (...outcomes: NetworkEvidence["dials"][number]["outcome"][]) =>
   NOTHING.dials.map((each, index) => ({ ...each, outcome: outcomes[index]! }));
-const NO_NAMES: NameEvidence = { asked: 2, found: 0, faults: ["silent"], sharedIp: null };
+const NO_NAMES: NameEvidence = {
+  asked: 2,
+  found: 0,
+  faults: ["silent"],
+  sharedIp: null,
+  redirected: null,
+};
 
 for (
   const [what, evidence, kinds] of [
@@ -138,6 +144,13 @@ for (
       "dns",
       "vpn",
     ]],
+    ["there are two routes", { routes: ["192.168.1.1", "192.168.2.1"] }, ["blocked", "routes"]],
+    ["a name leads to this network", {
+      names: { ...NAMES, redirected: { name: "stun.example.net", ip: "192.168.1.1" } },
+    }, ["blocked", "dns"]],
+    ["a name leads nowhere", {
+      names: { ...NAMES, redirected: { name: "stun.example.net", ip: "0.0.0.0" } },
+    }, ["dns", "blocked"]],
     ["there is a proxy", { proxy: "http://proxy.example:3128" }, ["proxy"]],
     ["only 443 answers", { dials: dials("silent", "accepted", "silent") }, ["web-only"]],
     ["only 443 refuses", { dials: dials("silent", "refused", "silent") }, ["web-only"]],
@@ -170,6 +183,27 @@ for (
     for (const { summary, remedy } of findings) {
       assert(summary.length > 10 && remedy.length > 10 && !/\.$/.test(summary + remedy));
     }
+  });
+}
+
+for (
+  const [name, ip, isRedirected] of [
+    ["stun.example.net", "192.168.9.9", true],
+    ["stun.example.net", "0.0.0.0", true],
+    ["stun.example.net", "127.0.0.1", true],
+    ["stun.example.net", "198.51.100.77", false],
+    ["nas.fritz.box", "192.168.9.9", false],
+    ["nas.local", "192.168.9.9", false],
+    ["nas", "192.168.9.9", false],
+  ] as const
+) {
+  Deno.test(`gatherEvidence() ${isRedirected ? "says" : "does not say"} that ${name} is redirected if it leads to ${ip}`, async () => {
+    await withScene({}, async ({ client, internet }) => {
+      internet.names.set(name, [ip]);
+      const hosts = [{ host: name, port: 3478 }];
+      const { names } = await gatherEvidence({ network: client.network, hosts });
+      assertEquals(names.redirected, isRedirected ? { name, ip } : null);
+    });
   });
 }
 

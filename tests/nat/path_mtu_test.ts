@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { measurePathMtu, mtuFinding } from "../../lib/nat/path_mtu.ts";
+import type { Network } from "../../lib/net/network.ts";
 import { serveStun } from "../../lib/stun/server/server.ts";
 import { parseTransportAddress } from "../../lib/net/address.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
@@ -43,6 +44,32 @@ Deno.test("measurePathMtu() takes no lost packet for a hole", async () => {
     await withServer({ link: { loss: 0.1, jitterMs: 10 }, seed }, async ({ client }) => {
       const found = await measurePathMtu({ network: client.network, server: SERVER });
       assertEquals(found.lostBytes, null, `seed ${seed}`);
+    });
+  }
+});
+
+Deno.test("measurePathMtu() takes no limit on the number of packets for a hole", async () => {
+  for (const burst of [1, 2, 3, 4, 5]) {
+    await withServer({}, async ({ client }) => {
+      const { network } = client;
+      let left = burst;
+      const limited: Network = {
+        ...network,
+        bindUdp: async (local, options) => {
+          const socket = await network.bindUdp(local, options);
+          return {
+            local: socket.local,
+            send: (data, to) => left-- > 0 ? socket.send(data, to) : Promise.resolve(),
+            receive: (options) => socket.receive(options),
+            close: () => socket.close(),
+            [Symbol.dispose]: () => socket.close(),
+          };
+        },
+      };
+      const timer = setInterval(() => left = Math.min(burst, left + 1), 100);
+      const found = await measurePathMtu({ network: limited, server: SERVER });
+      clearInterval(timer);
+      assertEquals(found.lostBytes, null, `${burst} packets at once`);
     });
   }
 });

@@ -25,6 +25,43 @@ Deno.test("testNat() over UDP alone reports blocked if TCP shows that the networ
   });
 });
 
+Deno.test("testNat() names IPv6 that is announced, and does not work, beside an IPv4 that does", async () => {
+  await withServer({}, async ({ client, internet, test }) => {
+    internet.names.set("stun.example.net", [SERVER_IPS[0]]);
+    const beyond = client.network;
+    const network: Network = {
+      ...beyond,
+      canReusePort: beyond.canReusePort,
+      resolve: (name, family, options) =>
+        family === 6 && name === "stun.example.net"
+          ? Promise.resolve(["2001:db8::9"])
+          : beyond.resolve(name, family, options),
+      bindUdp: async (local, options) => {
+        if (local.ip !== "::") return await beyond.bindUdp(local, options);
+        const socket = await beyond.bindUdp({ ...local, ip: "0.0.0.0" }, options);
+        return {
+          local: { ip: "::", port: socket.local.port },
+          send: () => Promise.resolve(), // it leaves, and is lost
+          receive: (options) => socket.receive(options),
+          close: () => socket.close(),
+          [Symbol.dispose]: () => socket.close(),
+        };
+      },
+      listenTcp: (local, options) =>
+        beyond.listenTcp(local.ip === "::" ? { ...local, ip: "0.0.0.0" } : local, options),
+      connectTcp: (to, options) =>
+        to.ip.includes(":")
+          ? new Promise((_resolve, reject) => {
+            options?.signal?.addEventListener("abort", () => reject(options.signal!.reason));
+          })
+          : beyond.connectTcp(to, options),
+    };
+    const { findings, verdict } = await test({ network, servers: ["stun.example.net"] });
+    assertEquals(findings.map(({ kind }) => kind), ["ipv6"]);
+    assertEquals(["blocked", "offline"].includes(verdict.difficulty), false);
+  });
+});
+
 Deno.test("testNat() names blocked UDP and what to do", async () => {
   await withServer({ router: { blocks: ["udp"] } }, async ({ test }) => {
     const { findings } = await test();

@@ -13,6 +13,7 @@ import { destinationIp } from "../../lab/model/nat_packet.ts";
 import { simulate } from "../simnet/simulate.ts";
 import { GATEWAY_IP, HOST_IP } from "./fixtures.ts";
 import { REPORTED } from "./gateways/reported.ts";
+import { FIELD } from "./gateways/field.ts";
 import { MORE } from "./gateways/more.ts";
 import { type GatewayScenario, ScenarioGateway } from "./gateways/scenario.ts";
 
@@ -68,7 +69,7 @@ function assertAnnounced({ gateway, stood }: Home, mapping: PortMapping): void {
   assertEquals(gateway.open(), [...stood, own].sort());
 }
 
-for (const scenario of [...REPORTED, ...MORE]) {
+for (const scenario of [...REPORTED, ...MORE, ...FIELD]) {
   const { name, does, right, limitMs = 1000 } = scenario;
   const title = `a gateway that ${does} (${name})`;
 

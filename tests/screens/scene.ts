@@ -10,7 +10,8 @@ import { Consent } from "../../lib/cli/consent.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
 import { reportText } from "../../lib/cli/doctor.ts";
 import { eventText, probeText, tableText } from "../../lib/cli/map.ts";
-import { natReportText } from "../../lib/cli/nat.ts";
+import { natReportText, printChanges } from "../../lib/cli/nat.ts";
+import type { WatchEvent } from "../../lib/cli/nat_watch.ts";
 import { ConnectionEvents } from "../../lib/cli/peer_events.ts";
 import { outputColumns, type Screen, withScreen } from "../../lib/cli/screen.ts";
 import { StdinLines } from "../../lib/cli/stdin_lines.ts";
@@ -18,7 +19,8 @@ import { TransferReporter } from "../../lib/cli/transfer_progress.ts";
 import { pairReport } from "../../lib/doctor/pair_plan.ts";
 import { redacted } from "../../lib/doctor/redaction.ts";
 import type { DoctorReport } from "../../lib/doctor/report_message.ts";
-import type { NatReport } from "../../lib/nat/behavior.ts";
+import type { FamilyReport, NatReport } from "../../lib/nat/behavior.ts";
+import { changesBetween } from "../../lib/nat/changes.ts";
 import type { IncomingOffer, TransferResult } from "../../lib/transfer/mod.ts";
 import { cutOffFacts, doctorReport, done, evidence, hardFacts } from "../doctor/doctor_reports.ts";
 import { familyReport } from "../nat/family_reports.ts";
@@ -40,6 +42,35 @@ const SCENES: Readonly<Record<string, Scene>> = {
       server: "[2001:db8:2::9]:3478",
     });
     printReport({ udp: { ipv4: null, ipv6 }, tcp: { ipv4: null, ipv6: null } }, io);
+  },
+  "nat-test-watch": async (io) => {
+    const over = (udp: FamilyReport) => ({
+      udp: { ipv4: udp, ipv6: null },
+      tcp: { ipv4: null, ipv6: null },
+    });
+    const cone = familyReport("endpoint-independent", "address-and-port-dependent");
+    const symmetric = familyReport("address-and-port-dependent", "address-and-port-dependent", {
+      local: "172.20.10.4:50000",
+      external: "198.51.100.4:61001",
+    });
+    const before = natReport(over(cone), {
+      difficulty: "easy",
+      summary: "Port Restricted Cone NAT: direct connections work",
+    });
+    const after = natReport(over(symmetric), {
+      difficulty: "hard",
+      summary: "Symmetric NAT: direct connections work with some peers; others need a relay",
+    });
+    const texts = changesBetween(before, after).map(({ text }) => text);
+    const failed = "Cannot test NAT: no answer from stun.example.net:3478";
+    const events = async function* (): AsyncGenerator<WatchEvent> {
+      yield { event: "failed", text: failed };
+      yield { event: "changed", report: after, texts: ["The test works again", ...texts] };
+      await stay();
+    };
+    for (const line of natReportText(before, outputColumns(io))) io.out(line);
+    const clock = () => new Date(2026, 7, 1, 14, 5, 9);
+    await printChanges(events(), io, { isJson: false, withLifetime: false, clock });
   },
   "doctor": (io) => printDoctor(doctorReport(hardFacts()), io),
   "doctor-with": (io) => {
@@ -217,13 +248,20 @@ function printDoctor(report: DoctorReport, io: CliIo): void {
 }
 
 function printReport(families: Pick<NatReport, "udp" | "tcp">, io: CliIo): void {
-  const report: NatReport = {
+  const report = natReport(families, {
+    difficulty: "easy",
+    summary: "Port Restricted Cone NAT: direct connections work",
+  });
+  for (const line of natReportText(report, outputColumns(io))) io.out(line);
+}
+
+function natReport(
+  families: Pick<NatReport, "udp" | "tcp">,
+  verdict: Pick<NatReport["verdict"], "difficulty" | "summary">,
+): NatReport {
+  return {
     ...{ version: 1, elapsedMs: 102, ...families },
-    verdict: {
-      difficulty: "easy",
-      summary: "Port Restricted Cone NAT: direct connections work",
-      scope: "internet",
-    },
+    verdict: { ...verdict, scope: "internet" },
     findings: [{
       kind: "carrier-nat",
       summary: "carrier-grade NAT: the external address is one that providers share",
@@ -231,7 +269,6 @@ function printReport(families: Pick<NatReport, "udp" | "tcp">, io: CliIo): void 
     }],
     hints: ["carrier-grade NAT: the external address is one that providers share"],
   };
-  for (const line of natReportText(report, outputColumns(io))) io.out(line);
 }
 
 /** Until the terminal is closed. */

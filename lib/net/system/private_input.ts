@@ -58,3 +58,13 @@ export async function readVariable(name: string): Promise<string | undefined> {
   const { state } = await Deno.permissions.query({ name: "env", variable: name });
   return state === "granted" ? Deno.env.get(name) || undefined : undefined;
 }
+
+/** The proxy that other programs read, too, and the variable that names it. `NO_PROXY=*` turns it off. */
+export async function readProxyVariable(): Promise<{ what: string; url: string } | undefined> {
+  const noProxy = await readVariable("NO_PROXY") ?? await readVariable("no_proxy");
+  if (noProxy?.trim() === "*") return undefined;
+  const secure = await readVariable("HTTPS_PROXY") ?? await readVariable("https_proxy");
+  if (secure !== undefined) return { what: "HTTPS_PROXY", url: secure };
+  const all = await readVariable("ALL_PROXY") ?? await readVariable("all_proxy");
+  return all === undefined ? undefined : { what: "ALL_PROXY", url: all };
+}

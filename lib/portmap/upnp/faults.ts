@@ -105,7 +105,7 @@ const FIXED = "Map the port manually in the router";
 const FAULTS: Readonly<Record<number, FaultRule>> = {
   401: {
     name: "Invalid Action",
-    fallbacks: ["plain-action", "next-service"],
+    fallbacks: ["plain-action", "any-port", "next-service"],
     remedy: NOT_OFFERED,
   },
   402: {
@@ -156,7 +156,7 @@ const FAULTS: Readonly<Record<number, FaultRule>> = {
   },
   602: {
     name: "Optional Action Not Implemented",
-    fallbacks: ["plain-action", "next-service"],
+    fallbacks: ["plain-action", "any-port", "next-service"],
     remedy: NOT_OFFERED,
   },
   603: { name: "Out of Memory", fallbacks: [], remedy: TABLE_FULL },

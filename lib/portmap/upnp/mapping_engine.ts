@@ -246,14 +246,19 @@ export function leadsHere(
     entry.protocol === protocol;
 }
 
-/** The same, or the table shows something else than the host's address, such as its name. */
+/**
+ * The same, or the table shows something else than the host's address, such as its name; or no port: miniupnpd 2.3.0 shows
+ * 0 on nftables.
+ */
 export function mayLeadHere(
   entry: Pick<PortMappingEntry, "internalClient" | "internalPort" | "protocol">,
   request: Pick<MappingRequest, "internal" | "protocol">,
 ): boolean {
   const isNamed = entry.internalClient === "0.0.0.0" &&
     entry.internalPort === request.internal.port;
-  return isNamed || leadsHere(entry, request);
+  const isPortless = entry.internalPort === 0 && entry.protocol === request.protocol &&
+    entry.internalClient === request.internal.ip;
+  return isNamed || isPortless || leadsHere(entry, request);
 }
 
 function isOpen(phase: MappingPhase): boolean {

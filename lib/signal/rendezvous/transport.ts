@@ -177,7 +177,10 @@ class WebSocketSignaling implements SignalingConnection {
   #confirm(topic: string, onMessage: TopicListener): Promise<void> {
     if (this.#listeners.add(topic, onMessage)) {
       const confirmation = optionalResolvers<void>();
-      const tooLate = setTimeout(() => this.#drop("it confirms no subscription"), ANSWER_MS);
+      const tooLate = setTimeout(
+        () => this.#drop("it confirms no subscription", STALL_REMEDY),
+        ANSWER_MS,
+      );
       this.#confirmations.set(topic, { ...confirmation, tooLate });
       this.#measuring ??= { topic, sentMs: performance.now() };
       this.#send({ kind: "subscribe", topic });
@@ -210,12 +213,12 @@ class WebSocketSignaling implements SignalingConnection {
       }
       this.#socket.close(CLOSE_CODES.normal, "");
       const { code, reason } = message;
-      this.#fail(this.#lost(`the server closed it: ${code} ${reason}`.trimEnd()));
+      this.#fail(this.#lost(`the server closed it: ${code} ${reason}`.trimEnd(), {}));
     } catch (error) {
       if (error instanceof MalformedMessageError) this.#socket.close(CLOSE_CODES.malformed, "");
       else if (error instanceof RefusedError) this.#socket.close(error.code, "");
       else if (!(error instanceof NetworkError)) throw error;
-      this.#fail(this.#lost(error.message, error));
+      this.#fail(this.#lost(error.message, { cause: error }));
     }
     this.#stopTimers();
     await this.#socket.finish();
@@ -269,13 +272,16 @@ class WebSocketSignaling implements SignalingConnection {
     else this.#end.reject(failure);
   }
 
-  #drop(why: string): void {
-    this.#fail(this.#lost(why));
+  #drop(why: string, remedy?: string): void {
+    this.#fail(this.#lost(why, { remedy }));
     this.#socket.abort();
   }
 
-  #lost(why: string, cause?: unknown): NetworkError {
-    return new NetworkError(`Cannot use ${withoutLogin(this.url)}: ${why}`, "reset", { cause });
+  #lost(
+    why: string,
+    options: { readonly cause?: unknown; readonly remedy?: string },
+  ): NetworkError {
+    return new NetworkError(`Cannot use ${withoutLogin(this.url)}: ${why}`, "reset", options);
   }
 }
 
@@ -295,6 +301,10 @@ const SERVICE_UNAVAILABLE = 503;
 
 /** How long the server may take to confirm a subscription. Chosen by us: enough for several lost packets. */
 const ANSWER_MS = 10_000;
+
+/** The server has accepted the connection before. */
+const STALL_REMEDY =
+  "Run `punchline doctor`: something on the way may swallow long packets; or check that the port is that of the service you mean";
 
 /** How long the answer to a check may take. Chosen by us: three round trips on most paths, with a lost packet. */
 const CHECK_MS = 2000;
