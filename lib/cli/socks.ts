@@ -72,7 +72,7 @@ export async function forwardSocks(
     readonly onRequest?: (target: string) => void;
   },
 ): Promise<void> {
-  const dial = await readInTime(local);
+  const dial = await readInTime(local, signal);
   const target = `${dial.host.includes(":") ? `[${dial.host}]` : dial.host}:${dial.port}`;
   onRequest?.(target);
   let isDialled = false;
@@ -97,10 +97,13 @@ export async function forwardSocks(
   }
 }
 
-/** A client that says nothing would be kept for as long as the command runs. */
-async function readInTime(client: TcpConnection): Promise<SocksRequest> {
-  const timer = new ResettableTimer(() => client.reset());
+/** A client that says nothing must not hold a file descriptor for good, or keep the command from ending. */
+async function readInTime(client: TcpConnection, signal: AbortSignal): Promise<SocksRequest> {
+  const onAbort = () => client.reset();
+  const timer = new ResettableTimer(onAbort);
   timer.set(REQUEST_MS);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
   try {
     return await readSocksRequest(client);
   } catch (error) {
@@ -108,6 +111,7 @@ async function readInTime(client: TcpConnection): Promise<SocksRequest> {
     throw error;
   } finally {
     timer.clear();
+    signal.removeEventListener("abort", onAbort);
   }
 }
 

@@ -110,12 +110,19 @@ export class InterfaceFailover {
     const plain = Promise.any(all.slice(0, 2)).then(() => true, () => false);
     const graceMs = Math.max(MIN_GRACE_MS, performance.now() - startedAtMs);
     const isRouted = winner.ip === undefined ||
-      await Promise.race([plain, delay(graceMs, { signal: either }).then(() => false)]);
+      await Promise.race([
+        plain,
+        delay(graceMs, { signal: either }).then(() => false, () => false),
+      ]);
     for (const dial of all) {
       dial.then(
         ({ connection }) => connection !== winner.connection && connection.reset(),
         () => {},
       );
+    }
+    if (signal?.aborted) {
+      winner.connection.reset();
+      throw signal.reason;
     }
     if (!isRouted && winner.ip !== undefined) this.#choose(winner.ip);
     return winner.connection;

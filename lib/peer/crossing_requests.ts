@@ -126,7 +126,7 @@ class CrossedDial {
       const onAnswered = () => this.#dispatch({ kind: "answered" });
       try {
         const connection = await dial({ signal: either, onAnswered });
-        if (stopped.aborted) connection.reset();
+        if (stopped.aborted || this.#state === "accepting") connection.reset();
         else resolve(connection);
       } catch (error) {
         this.#dispatch({ kind: signal?.aborted ? "aborted" : "failed" });

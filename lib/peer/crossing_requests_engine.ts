@@ -9,11 +9,11 @@
 export type CrossingState =
   /** No request has crossed it. */
   | "dialling"
-  /** A request of the peer with the higher key waits: that peer accepts this one's, if it hears it. */
+  /** A request of the peer with the higher key waits: that peer accepts this side's request if it arrives. */
   | "holding"
   /** The other side's request is accepted in place of this one's. */
   | "accepting"
-  /** A request that arrives now is one of its own. */
+  /** A request that arrives now does not concern this dial. */
   | "settled";
 
 /** What happens. */
@@ -24,7 +24,7 @@ export type CrossingEvent =
   | { readonly kind: "answered" }
   /** There will be no connection by this side's request. */
   | { readonly kind: "failed" }
-  /** The application wants none any more. */
+  /** The application has aborted the dial. */
   | { readonly kind: "aborted" }
   /** The other side has given its request up. */
   | { readonly kind: "withdrawn" }

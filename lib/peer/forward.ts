@@ -49,7 +49,7 @@ export interface ForwardTarget {
 
 /** What {@linkcode serveForwards} offers. */
 export interface ServeForwardsOptions {
-  /** The first is what the other side gets that names none. */
+  /** The first is for a side that names no target. */
   readonly targets?: readonly (number | ForwardTarget)[];
   /** UDP ports on 127.0.0.1, likewise. Their datagrams are those of the connection, which nothing else may read then. */
   readonly udp?: readonly number[];
@@ -89,18 +89,16 @@ export async function forward(
   options: ForwardOptions = {},
 ): Promise<void> {
   const { target = "", dial, onDialled, signal } = options;
-  const request: ForwardRequest = dial === undefined
-    ? { kind: "target", name: target }
-    : { kind: "dial", ...dial };
   try {
+    const request = encodeForwardRequest(
+      dial === undefined ? { kind: "target", name: target } : { kind: "dial", ...dial },
+    );
     const stream = await connection.openStream({ signal });
-    const asked = stream.write(encodeForwardRequest(request));
     try {
-      if (dial !== undefined) {
-        if (await stream.read(new Uint8Array(1)) === null) throw broken("peer");
-        await onDialled?.();
-      }
-      await asked;
+      const dialled = dial === undefined ? 0 : stream.read(new Uint8Array(1));
+      const [first] = await Promise.all([dialled, stream.write(request)]);
+      if (first === null) throw broken("peer");
+      if (dial !== undefined) await onDialled?.();
     } catch (error) {
       stream.close();
       throw explained(error, stream);
@@ -142,15 +140,18 @@ export async function serveForwards(
     resetAll();
   };
   signal?.addEventListener("abort", onAbort, { once: true });
+  if (signal?.aborted) onAbort();
   try {
     const udp = await serveUdp(connection, options.udp ?? [], network);
     if (udp !== undefined) streams.run((stopped) => udp.receive(stopped));
-    for await (const stream of connection.streams) {
-      if (signal?.aborted) return;
+    for await (const stream of openedUntil(streams.signal, connection.streams)) {
       open.add(stream);
       streams.run(async (stopped) => {
-        await answer(stream, { targets, rules, udp, network, onEvent, stopped });
-        open.delete(stream);
+        try {
+          await answer(stream, { targets, rules, udp, network, onEvent, stopped });
+        } finally {
+          open.delete(stream);
+        }
       });
     }
   } finally {
@@ -189,6 +190,27 @@ export async function forwardUdp(
     });
   }
   await (signal === undefined ? promise : abortable(promise, signal));
+}
+
+/** The streams that the other side opens until the signal is aborted. One that it opens afterwards is reset. */
+async function* openedUntil(
+  signal: AbortSignal,
+  streams: AsyncIterable<SessionStream>,
+): AsyncGenerator<SessionStream> {
+  const iterator = streams[Symbol.asyncIterator]();
+  try {
+    while (!signal.aborted) {
+      const next = iterator.next();
+      const result = await abortable(next, signal).catch((error) => {
+        if (!signal.aborted) throw error;
+      });
+      if (result === undefined) return void next.then(({ value }) => value?.reset());
+      if (result.done) return;
+      yield result.value;
+    }
+  } finally {
+    iterator.return?.(); // not awaited: it may wait for one more stream first
+  }
 }
 
 /** Loaded only where UDP is offered. */

@@ -1,5 +1,5 @@
 /**
- * What becomes of a forwarded stream: events, and the code with which it is reset that is not forwarded, or no longer.
+ * What becomes of a forwarded stream: events, and the codes with which a stream is reset if forwarding fails.
  *
  * @module
  */

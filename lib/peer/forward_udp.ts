@@ -121,7 +121,7 @@ export class UdpService {
   readonly #flows = new Map<string, UdpFlow>();
   readonly #table = new FlowTable((key) => this.#flows.get(key)?.close());
 
-  /** @param ports on 127.0.0.1; the first is what the other side gets that names none */
+  /** @param ports on 127.0.0.1; the first is for a side that names no port */
   constructor(connection: DatagramCarrier, network: Network, ports: readonly number[]) {
     this.#network = network;
     this.#ports = ports;

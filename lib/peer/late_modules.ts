@@ -1,6 +1,6 @@
 /**
- * The modules that a peer loads when it first needs them, so that one connection loads few. Whoever others can bring out of
- * file descriptors loads them before: a process that has none left cannot load a module. Deno 2.9 does not even raise an
+ * The modules that a peer loads when it first needs them, so that one connection loads few. A program that others can make
+ * run out of file descriptors loads them in advance: without a descriptor, a process cannot load a module. Deno 2.9 does not even raise an
  * error then, it panics ("assertion `left == right` failed, left: 24", in its stacker crate), and the process is gone.
  *
  * A list by hand, since a module's name must stand in the `import()` for Deno to find it; a test compares it with the code.

@@ -5,7 +5,7 @@
  * @module
  */
 
-/** The flows, by what names them; the one that was idle longest is first. */
+/** The flows by key; the one that was idle longest is first. */
 export type UdpFlowsState = ReadonlyMap<string, UdpFlowState>;
 
 /** One flow. */

@@ -52,6 +52,20 @@ Deno.test("connect --socks reaches what --allow-to names, and nothing else", () 
     await endBoth(listener, connector);
   }));
 
+Deno.test("connect --socks ends although a client has said nothing", () =>
+  withServers(async (servers) => {
+    const [port] = freePorts();
+    const { listener, connector } = await startBoth(servers, {
+      listen: ["--allow-to", "*:80"],
+      connect: ["--socks", `${port}`],
+    });
+    await connector.prints("Connected");
+    using client = await systemNetwork.connectTcp({ ip: "127.0.0.1", port });
+    await client.write(Uint8Array.of(5, 1, 0));
+    assertEquals(await client.read(new Uint8Array(2)), 2);
+    await endBoth(listener, connector);
+  }));
+
 Deno.test("connect --tcp to a listen that offers no port says so", () =>
   withServers(async (servers) => {
     const [port] = freePorts();
@@ -298,7 +312,7 @@ Deno.test("a SOCKS client that says nothing is reset after a while", () =>
       closeWrite: () => Promise.resolve(),
     };
     const { signal } = new AbortController();
-    const forwarding = forwardSocks(client as never, {} as PeerConnection, signal);
+    const forwarding = forwardSocks(client as never, {} as PeerConnection, { signal });
     await assertRejects(() => forwarding, NetworkError, "it is closed");
   }));
 

@@ -40,10 +40,10 @@ class TwoInterfaces {
     this.failover = new InterfaceFailover(network, (ip) => this.chosen.push(ip));
   }
 
-  async rescue(): Promise<TcpConnection> {
-    const first = this.#dial(WILDCARD, undefined);
+  async rescue(signal?: AbortSignal): Promise<TcpConnection> {
+    const first = this.#dial(WILDCARD, signal);
     first.catch(() => {});
-    return await this.failover.rescue({ remote: REMOTE, first });
+    return await this.failover.rescue({ remote: REMOTE, signal, first });
   }
 
   #dial(ip: string, signal: AbortSignal | undefined): Promise<TcpConnection> {
@@ -123,6 +123,15 @@ Deno.test("an interface that has lost its address is no longer used", async () =
   await host.failover.network.bindUdp({ ip: WILDCARD, port: 0 });
   assertEquals(host.binds, [NIC, WILDCARD]);
   assertEquals(host.failover.chosenIp, undefined);
+});
+
+Deno.test("an abort after an interface was answered leaves no connection open", async () => {
+  const host = new TwoInterfaces({ [WILDCARD]: "silent", [VPN]: "silent", [NIC]: "answered" });
+  const controller = new AbortController();
+  const rescued = host.rescue(controller.signal);
+  setTimeout(() => controller.abort(new Error("given up")), SLOW_MS);
+  await assertRejects(() => rescued, Error, "given up");
+  assertEquals([host.resets, host.chosen], [[NIC], []]);
 });
 
 Deno.test("only a few of very many interfaces are tried", async () => {

@@ -1,12 +1,14 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { RefusedError } from "../../lib/base/errors.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
+import { CrossingRequests } from "../../lib/peer/crossing_requests.ts";
 import {
   type CrossingEvent,
   type CrossingState,
   HELD_MS,
   stepCrossing,
 } from "../../lib/peer/crossing_requests_engine.ts";
+import type { IncomingConnection } from "../../lib/peer/incoming.ts";
 import type { Peer } from "../../lib/peer/peer.ts";
 import { inPeerScene, type PeerScene } from "../scenes/peer_scene.ts";
 
@@ -78,6 +80,22 @@ for (const laterMs of [0, 20, 45]) {
       assertEquals(visitors, []); // each belongs to whoever has called connect()
     }));
 }
+
+Deno.test("a dial that succeeds as the other side's request is accepted leaves no connection open", async () => {
+  const requests = new CrossingRequests(Uint8Array.of(2), { protocol: "", show: () => true });
+  let resets = 0;
+  const connection = { reset: () => void resets++ } as unknown as PeerConnection;
+  const accepted = {} as unknown as PeerConnection;
+  const incoming = {
+    ...{ remoteKey: Uint8Array.of(1), protocol: "" },
+    accept: () => Promise.resolve(accepted),
+  } as unknown as IncomingConnection;
+  const { promise: dialling, resolve } = Promise.withResolvers<PeerConnection>();
+  const connecting = requests.connect(Uint8Array.of(1), () => dialling, undefined);
+  requests.take(incoming);
+  resolve(connection);
+  assertEquals([await connecting === accepted, resets], [true, 1]);
+});
 
 Deno.test("if only the higher key's request gets through, both keep that", () =>
   inPeerScene({}, async (scene) => {

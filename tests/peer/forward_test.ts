@@ -171,6 +171,45 @@ for (
   });
 }
 
+Deno.test("serveForwards() ends when it is aborted, also while no stream is open", async () => {
+  await using one = new StreamSession({ role: "controlling" });
+  await using other = new StreamSession({ role: "controlled" });
+  const [path, otherPath] = testPathPair();
+  await Promise.all([one.attach(path), other.attach(otherPath)]);
+  const ending = new AbortController();
+  const serving = serveForwards(other, { targets: [1], signal: ending.signal });
+  await settled();
+  ending.abort();
+  await serving;
+  await serveForwards(other, { targets: [1], signal: ending.signal });
+  const late = await one.openStream();
+  assertEquals(
+    (await assertRejects(() => late.read(new Uint8Array(1)), NetworkError)).reason,
+    "reset",
+  );
+  one.reset();
+});
+
+Deno.test("forward() opens no stream for a target whose name is too long", async () => {
+  await using session = new StreamSession({ role: "controlling" });
+  const [local] = testPathPair();
+  const target = "x".repeat(513);
+  await assertRejects(() => forward(session, local, { target }), RangeError);
+  assertEquals(session.openStreams, 1);
+  session.reset();
+});
+
+Deno.test("forward() tells once that the connection to the peer has ended before its request went out", async () => {
+  await using session = new StreamSession({ role: "controlling" }); // without a path, nothing goes out
+  const filling = assertRejects(() => session.write(new Uint8Array(1_000_000)), NetworkError);
+  const [local] = testPathPair();
+  const forwarding = forward(session, local, { dial: { host: "a.example", port: 80 } });
+  const failing = assertRejects(() => forwarding, NetworkError);
+  await settled();
+  session.reset();
+  await Promise.all([filling, failing]);
+});
+
 Deno.test("a forward request round-trips, and decoding throws nothing but MalformedMessageError", () => {
   const name = fc.string({ maxLength: 60 }).filter((text) => !/\p{Cc}/u.test(text));
   const request: fc.Arbitrary<ForwardRequest> = fc.oneof(
@@ -199,6 +238,10 @@ Deno.test("a forward request round-trips, and decoding throws nothing but Malfor
   assertEquals(encodeForwardRequest({ kind: "udp", name: "53" }).toHex(), "010200023533");
   assertThrows(() => encodeForwardRequest({ kind: "target", name: "x".repeat(513) }), RangeError);
 });
+
+function settled(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
 
 interface Forwarding {
   readonly ports: readonly number[];

@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from 
 import fc from "fast-check";
 import { MalformedMessageError, NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import { writeAll } from "../../lib/base/reader.ts";
-import type { TcpConnection } from "../../lib/net/network.ts";
+import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { type NatsBus, openNatsBus } from "../../lib/signal/nats/bus.ts";
 import { parseNatsUrl } from "../../lib/signal/nats/connection.ts";
 import {
@@ -178,6 +178,24 @@ Deno.test("a server that stops in the middle of its greeting is left after five 
     NetworkError,
     "did not complete the greeting of NATS in time",
   );
+});
+
+Deno.test("so is a server that cannot be connected to", async () => {
+  await simulate(async ({ internet }) => {
+    const silent: Network = {
+      ...internet.host("node").network,
+      connectTcp: (_remote, { signal } = {}) =>
+        new Promise((_resolve, reject) =>
+          signal!.addEventListener("abort", () => reject(signal!.reason), { once: true })
+        ),
+    };
+    const urls = ["nats://192.0.2.77"];
+    const error = await assertRejects(
+      () => openNatsBus({ network: silent, urls, key: KEY }),
+      NetworkError,
+    );
+    assertEquals(error.reason, "timed-out");
+  });
 });
 
 interface ScriptedServer {

@@ -8,6 +8,7 @@ import { concat } from "../../base/bytes.ts";
 import { MalformedMessageError, NetworkError, RefusedError } from "../../base/errors.ts";
 import { decodeLogin, shownUrl } from "../../base/login.ts";
 import { BufferedReader, writeAll } from "../../base/reader.ts";
+import { Deadline } from "../../base/timers.ts";
 import { parseHostPort } from "../../net/address.ts";
 import type { Network, TcpConnection } from "../../net/network.ts";
 import { resolveHost } from "../../net/resolve.ts";
@@ -64,7 +65,7 @@ export class NatsConnection {
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #isWriting = false;
-  /** When the server has sent something last, and whether it was asked since. */
+  /** Whether the server was sent a PING, and has sent nothing since. */
   #isAsked = false;
   #watch: ReturnType<typeof setInterval> | undefined;
 
@@ -85,29 +86,26 @@ export class NatsConnection {
   static async open(server: NatsServer, options: OpenNatsOptions): Promise<NatsConnection> {
     const { host, port } = server;
     const { network, signal } = options;
-    const ip = await resolveHost(network, host, { signal });
-    const tcp = await network.connectTcp({ ip, port }, { signal });
-    const connection = new NatsConnection(tcp);
-    let isTooLate = false;
-    const onAbort = () => connection.#connection.reset();
-    const tooLate = setTimeout(() => {
-      isTooLate = true;
-      onAbort();
-    }, OPEN_MS);
-    signal?.addEventListener("abort", onAbort, { once: true });
+    using deadline = new Deadline(OPEN_MS, signal);
+    const inTime = { ...options, signal: deadline.signal };
+    let connection: NatsConnection | undefined;
+    const onAbort = () => connection?.reset();
+    deadline.signal.addEventListener("abort", onAbort, { once: true });
     try {
-      await connection.#greet(server, options);
-      connection.#watch = setInterval(() => connection.#checkAlive(), PING_MS);
-      return connection;
+      const ip = await resolveHost(network, host, inTime);
+      const opened = new NatsConnection(await network.connectTcp({ ip, port }, inTime));
+      connection = opened;
+      await opened.#greet(server, inTime);
+      opened.#watch = setInterval(() => opened.#checkAlive(), PING_MS);
+      return opened;
     } catch (error) {
       onAbort();
       signal?.throwIfAborted();
-      if (!isTooLate) throw error;
+      if (!deadline.signal.aborted) throw error;
       const message = `Cannot open a bus: ${host} did not complete the greeting of NATS in time`;
       throw new NetworkError(message, "timed-out", { cause: error });
     } finally {
-      clearTimeout(tooLate);
-      signal?.removeEventListener("abort", onAbort);
+      deadline.signal.removeEventListener("abort", onAbort);
     }
   }
 
@@ -144,6 +142,11 @@ export class NatsConnection {
     this.#connection.close();
   }
 
+  /** Breaks the connection off: {@linkcode NatsConnection.receive} throws. */
+  reset(): void {
+    this.#connection.reset();
+  }
+
   async #greet(server: NatsServer, options: OpenNatsOptions): Promise<void> {
     const greeting = await this.#message();
     if (greeting.kind === "error") throw refused(greeting.reason);
@@ -163,7 +166,7 @@ export class NatsConnection {
     }
   }
 
-  /** What came in the clear after the greeting is from someone else: a server waits for the handshake. */
+  /** Bytes in the clear after the greeting are from someone else: a server waits for the handshake. */
   async #startTls(
     { host }: NatsServer,
     { network, caCerts, signal }: OpenNatsOptions,
@@ -217,7 +220,7 @@ export class NatsConnection {
   }
 
   #checkAlive(): void {
-    if (this.#isAsked) return this.#connection.reset();
+    if (this.#isAsked) return this.reset();
     this.#isAsked = true;
     this.send(new TextEncoder().encode("PING\r\n"));
   }
