@@ -6,6 +6,7 @@
  */
 
 import { messageOf, RefusedError } from "../base/errors.ts";
+import { TokenBucket } from "../base/rate_limiter.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { formatTransportAddress } from "../net/address.ts";
 import type { Shortage, TcpConnection, UdpSocket } from "../net/network.ts";
@@ -36,7 +37,14 @@ export async function serveForwardsOf(
 ): Promise<void> {
   const { signal } = options;
   using _hold = connection.hold();
-  const onEvent = (event: ForwardEvent) => report(event, options, "service");
+  const lines = new TokenBucket(FAILURE_LINES, performance.now());
+  let untold = 0;
+  const onEvent = (event: ForwardEvent) => {
+    if (event.event === "failed" && !lines.take(performance.now())) return void untold++;
+    if (untold > 0) options.events.print(`${untold} more could not be forwarded`);
+    untold = 0;
+    report(event, options, "service");
+  };
   const paths = unix.map((path) => ({
     name: path,
     connect: (signal: AbortSignal) => connectUnix(path, signal),
@@ -286,6 +294,9 @@ function withRemedy(error: unknown): unknown {
 }
 
 const LOOPBACK = "127.0.0.1";
+
+/** Chosen by us: a peer that asks in vain, again and again, must not fill a log. */
+const FAILURE_LINES = { burst: 20, perSecond: 1 };
 
 /** Chosen by us: as many as the peer accepts streams. */
 const MAX_AT_ONCE = 1024;

@@ -52,6 +52,23 @@ Deno.test("connect --socks reaches what --allow-to names, and nothing else", () 
     await endBoth(listener, connector);
   }));
 
+Deno.test("listen --tcp does not print a line for each of many that ask in vain", () =>
+  withServers(async (servers) => {
+    await using one = serveText("one");
+    const [port] = freePorts();
+    const { listener, connector } = await startBoth(servers, {
+      listen: ["--tcp", `${one.port}`],
+      connect: ["--tcp", `${port}:1`],
+    });
+    for (let i = 0; i < 60; i++) await assertRejects(() => get(port));
+    connector.interrupt();
+    await connector.end();
+    listener.interrupt();
+    const { stderr } = await listener.end();
+    const lines = stderr.match(/it is not offered/g)?.length ?? 0;
+    assert(lines >= 20 && lines <= 40, stderr); // twenty, and one a second
+  }));
+
 Deno.test("connect --socks ends although a client has said nothing", () =>
   withServers(async (servers) => {
     const [port] = freePorts();
