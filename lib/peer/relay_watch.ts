@@ -16,7 +16,8 @@ import { MTU_REMEDY } from "./path_check.ts";
 /**
  * The connection to a relay, watched until it is closed.
  *
- * @param onSilent called once, if nothing comes back for a while after something was sent
+ * @param onSilent called once, if nothing comes back for a while after something was sent; or if the connection is reset
+ * after a while without answers to something long, since what came last may have answered something before that
  */
 export function watchRelay(raw: TcpConnection, onSilent: () => void): TcpConnection {
   let isOver = false;
@@ -25,6 +26,11 @@ export function watchRelay(raw: TcpConnection, onSilent: () => void): TcpConnect
     onSilent();
   });
   timer.isReferenced = false;
+  let longSentMs = -Infinity;
+  let receivedMs = -Infinity;
+  /** Whether it is given up, after a silence that began when long data had just been sent. */
+  const isStalled = () =>
+    performance.now() - receivedMs >= UNANSWERED_MS && longSentMs > receivedMs - UNANSWERED_MS;
   const end = () => {
     isOver = true;
     timer.clear();
@@ -35,11 +41,13 @@ export function watchRelay(raw: TcpConnection, onSilent: () => void): TcpConnect
     read: async (buffer) => {
       const count = await raw.read(buffer);
       timer.clear();
+      receivedMs = performance.now();
       if (count === null) end();
       return count;
     },
     write: (data) => {
       if (!isOver && !timer.isSet) timer.set(UNANSWERED_MS);
+      if (data.length >= LONG_BYTES) longSentMs = performance.now();
       return raw.write(data);
     },
     closeWrite: () => raw.closeWrite(),
@@ -48,8 +56,10 @@ export function watchRelay(raw: TcpConnection, onSilent: () => void): TcpConnect
       raw.close();
     },
     reset: () => {
+      const isSilent = !isOver && isStalled();
       end();
       raw.reset();
+      if (isSilent) onSilent();
     },
     ref: () => raw.ref?.(),
     unref: () => raw.unref?.(),
@@ -91,6 +101,9 @@ export async function relayFinding(
 
 /** Chosen by us: a path that has not answered for so long has stalled; a check costs the relay two connections. */
 const UNANSWERED_MS = 1500;
+
+/** Shorter packets pass every hole that is known: RFC 8200 §5 promises 1,280 bytes. */
+const LONG_BYTES = 1200;
 
 /** Chosen by us: as long as the stalled connection waits for another path. */
 const CHECK_MS = 5000;

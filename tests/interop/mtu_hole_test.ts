@@ -152,9 +152,13 @@ END`);
 class Events {
   readonly all: Record<string, unknown>[] = [];
   readonly #changed: (() => void)[] = [];
+  #hasEnded = false;
 
   constructor(stream: ReadableStream<Uint8Array>) {
-    void this.#read(stream);
+    this.#read(stream).finally(() => {
+      this.#hasEnded = true;
+      this.#notify();
+    });
   }
 
   /** The first event of this name, and of this kind, which may be yet to come. */
@@ -165,6 +169,7 @@ class Events {
     for (;;) {
       const found = this.all.find((each) => each.event === name && isRight(each));
       if (found !== undefined) return found;
+      if (this.#hasEnded) throw new Error(`Cannot find ${name} in ${JSON.stringify(this.all)}`);
       await new Promise<void>((resolve) => this.#changed.push(resolve));
     }
   }
@@ -177,8 +182,12 @@ class Events {
       this.all.push(
         ...lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line)),
       );
-      for (const resolve of this.#changed.splice(0)) resolve();
+      this.#notify();
     }
+  }
+
+  #notify(): void {
+    for (const resolve of this.#changed.splice(0)) resolve();
   }
 }
 

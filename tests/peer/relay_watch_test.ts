@@ -61,3 +61,28 @@ Deno.test("watchRelay() calls once for a connection that is silent after somethi
     assertEquals(calls, 1);
   });
 });
+
+for (
+  const [what, sends, waitMs, called] of [
+    ["in vain for a while", 4000, 5000, 1],
+    ["for a moment", 4000, 500, 0],
+    ["for a while after something short", 100, 5000, 0],
+  ] as const
+) {
+  const name = called > 0 ? "calls for" : "does not call for";
+  Deno.test(`watchRelay() ${name} a connection that is reset after it waited ${what}`, async () => {
+    await simulate(async ({ internet }) => {
+      const [a, b] = [internet.host("a", {}), internet.host("b", {})];
+      using listener = await b.network.listenTcp({ ip: b.addresses[0]!, port: 5000 });
+      let calls = 0;
+      const near = watchRelay(await a.network.connectTcp(listener.local), () => calls++);
+      using far = await listener.accept();
+      await near.write(new Uint8Array(sends));
+      await far.write(new Uint8Array(1)); // this answers nothing of it, but comes after it
+      await near.read(new Uint8Array(1));
+      await delay(waitMs);
+      near.reset();
+      assertEquals(calls, called);
+    });
+  });
+}
