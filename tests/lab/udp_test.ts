@@ -20,7 +20,7 @@ const DROPPING: NatKind = {
 const PAIRS: readonly (readonly [NatKindName | NatKind, NatKindName | NatKind, string])[] = [
   [DROPPING, DROPPING, "simultaneous-open"],
   ["firewall", "portRestricted", "simultaneous-open"],
-  ["fullCone", "sequential", "port-prediction"],
+  ["fullCone", "sequential", "one-sided-open"], // its filter is known from the STUN server
   ["preserving", "byTwos", "port-prediction"],
   ["portRestricted", "block", "birthday"],
 ];
