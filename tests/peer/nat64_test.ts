@@ -2,22 +2,14 @@ import { assert, assertEquals } from "@std/assert";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
-import { behindNat64 } from "../scenes/nat64_scene.ts";
+import { behindNat64, NAT64_PAIRS } from "../scenes/nat64_scene.ts";
 import { linkOfRoundTrip } from "../scenes/homes.ts";
 import { inPeerScene, nextOf } from "../scenes/peer_scene.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 
 const { portRestricted, symmetric, fullCone } = NAT_BEHAVIORS;
 
-for (
-  const [nat64, other, isDirect] of [
-    ["portRestricted", "portRestricted", true],
-    ["portRestricted", "fullCone", true],
-    ["fullCone", "symmetric", true],
-    ["symmetric", "fullCone", true],
-    ["symmetric", "symmetric", false],
-  ] as const
-) {
+for (const [nat64, other, isDirect] of NAT64_PAIRS) {
   for (const from of ["IPv6", "IPv4"] as const) {
     Deno.test(`a host with IPv6 alone behind a ${nat64} NAT64 and one with IPv4 alone behind a ${other} NAT, from ${from}: ${isDirect ? "direct" : "relayed"}, as two with IPv4`, async () => {
       const found = await connect(nat64, other, from, true);

@@ -2,22 +2,14 @@ import { assert, assertEquals } from "@std/assert";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { UnreachableError } from "../../lib/base/errors.ts";
 import { addHome, linkOfRoundTrip } from "../scenes/homes.ts";
-import { behindNat64 } from "../scenes/nat64_scene.ts";
+import { behindNat64, NAT64_PAIRS } from "../scenes/nat64_scene.ts";
 import { playBetween } from "../scenes/punch_scene.ts";
 import { simulate } from "../simnet/simulate.ts";
 
 const { portRestricted, symmetric, fullCone } = NAT_BEHAVIORS;
 const BEHAVIORS = { portRestricted, symmetric, fullCone };
 
-for (
-  const [nat64, other, isPossible] of [
-    ["portRestricted", "portRestricted", true],
-    ["portRestricted", "fullCone", true],
-    ["fullCone", "symmetric", true],
-    ["symmetric", "fullCone", true],
-    ["symmetric", "symmetric", false],
-  ] as const
-) {
+for (const [nat64, other, isPossible] of NAT64_PAIRS) {
   for (const controlling of ["IPv6", "IPv4"] as const) {
     Deno.test(`punch() ${isPossible ? "connects" : "cannot connect"} a host with IPv6 alone behind a ${nat64} NAT64 and one with IPv4 alone behind a ${other} NAT, as two with IPv4, ${controlling} controlling`, async () => {
       const found = await outcomeOf(nat64, other, controlling, true);

@@ -83,3 +83,12 @@ function readdressed(connection: TcpConnection, remote: TransportAddress): TcpCo
     },
   });
 }
+
+/** The NATs of two homes, the first a NAT64, and whether there is a direct path between them. */
+export const NAT64_PAIRS = [
+  ["portRestricted", "portRestricted", true],
+  ["portRestricted", "fullCone", true],
+  ["fullCone", "symmetric", true],
+  ["symmetric", "fullCone", true],
+  ["symmetric", "symmetric", false],
+] as const;

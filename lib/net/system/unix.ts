@@ -60,7 +60,7 @@ export async function listenUnix(path: string): Promise<UnixListener> {
   let folder: string | undefined;
   let listener: Deno.UnixListener | undefined;
   try {
-    // Of a mode that lets nobody else in, so that no one connects before the socket has its own.
+    // Its mode is 0700, so that only this user can connect before the mode of the socket is set.
     folder = await Deno.makeTempDir({ dir: beside, prefix: ".s" });
     const made = `${folder}/s`;
     listener = Deno.listen({ transport: "unix", path: made });
