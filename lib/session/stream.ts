@@ -219,6 +219,11 @@ export class SessionStream implements DenoConn {
     this.#step(event, data);
   }
 
+  /** @ignore gives back the memory that nothing needs now */
+  rest(): void {
+    this.#receiving.rest();
+  }
+
   /** @ignore the other side may send up to this offset */
   raiseLimit(limit: number): void {
     this.#limit = Math.max(this.#limit, limit);

@@ -8,7 +8,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { WindowBudget } from "../../lib/session/receive_stream.ts";
 import type { SessionStream } from "../../lib/session/stream.ts";
-import type { StreamSession, StreamSessionOptions } from "../../lib/session/streams.ts";
+import type { StreamSessionOptions } from "../../lib/session/options.ts";
+import type { StreamSession } from "../../lib/session/streams.ts";
 import {
   connect,
   inVirtualTime,
