@@ -15,28 +15,55 @@ import {
   stepPathChoice,
 } from "./path_choice_engine.ts";
 
-/** Watches one connection until it ends. */
-export class PathChoice {
-  readonly #connection: PeerConnection;
+/** Watches the connections of one peer, all of them by one timer: a thousand of their own would keep a processor busy. */
+export class PathChoices {
+  readonly #hasUdp: boolean;
   readonly #logger: Logger | undefined;
+  readonly #watched = new Set<PathChoice>();
   readonly #timer = new ResettableTimer(() => this.#look());
-  #state: PathChoiceState;
-  #bytes = 0;
-  #busyUntilMs = -Infinity;
 
   /** @param hasUdp whether this side punches by UDP */
-  constructor(connection: PeerConnection, hasUdp: boolean, logger: Logger | undefined) {
-    this.#connection = connection;
+  constructor(hasUdp: boolean, logger: Logger | undefined) {
+    this.#hasUdp = hasUdp;
     this.#logger = logger;
-    this.#state = initialPathChoice(hasUdp);
-    const end = () => this.#timer.clear();
-    connection.finished.then(end, end);
     this.#timer.isReferenced = false;
-    this.#look();
+  }
+
+  /** Watches a connection until it ends. */
+  watch(connection: PeerConnection): void {
+    const choice = new PathChoice(connection, this.#hasUdp, this.#logger);
+    const end = () => {
+      this.#watched.delete(choice);
+      if (this.#watched.size === 0) this.#timer.clear();
+    };
+    this.#watched.add(choice);
+    connection.finished.then(end, end);
+    choice.look();
+    if (!this.#timer.isSet) this.#timer.set(LOOK_MS);
   }
 
   #look(): void {
     this.#timer.set(LOOK_MS);
+    for (const choice of this.#watched) choice.look();
+  }
+}
+
+/** Watches one connection. */
+class PathChoice {
+  readonly #connection: PeerConnection;
+  readonly #logger: Logger | undefined;
+  #state: PathChoiceState;
+  #bytes = 0;
+  #busyUntilMs = -Infinity;
+
+  constructor(connection: PeerConnection, hasUdp: boolean, logger: Logger | undefined) {
+    this.#connection = connection;
+    this.#logger = logger;
+    this.#state = initialPathChoice(hasUdp);
+  }
+
+  /** Takes note of what was delivered since the last look. */
+  look(): void {
     const connection = this.#connection;
     const { hasPath, route, rttsMs, receivedBytes, deliveredBytes } = connection;
     const bytes = receivedBytes + deliveredBytes;
