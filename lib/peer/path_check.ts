@@ -164,9 +164,9 @@ function paddedConnection(
   const padding = writeAll(raw, crypto.getRandomValues(new Uint8Array(PADDING_BYTES)));
   padding.catch(() => onEnded());
   const skip = async (): Promise<boolean> => {
-    const buffer = new Uint8Array(PADDING_BYTES);
+    const buffer = new Uint8Array(SKIP_BYTES);
     while (skipped < PADDING_BYTES) {
-      const count = await raw.read(buffer.subarray(skipped));
+      const count = await raw.read(buffer.subarray(0, PADDING_BYTES - skipped));
       if (count === null) return false;
       skipped += count;
       onReceived(count);
@@ -207,6 +207,9 @@ function paddedConnection(
     [Symbol.dispose]: () => raw.close(),
   };
 }
+
+/** Chosen by us: a socket gives a reader of large pieces a large buffer, which an idle connection does not need. */
+const SKIP_BYTES = 512;
 
 /** What an attempt says of such a path. */
 const MTU_HOLE = "small messages pass, but long packets are swallowed (an MTU hole)";
