@@ -391,11 +391,13 @@ function oldestUnproven(requests: readonly PlacedRequest[]): readonly string[] |
  * Whether a key may have another connection, beside its own and those of others.
  *
  * @param isKnown whether it has connected before: some places are for such keys
+ * @param max how many connections there may be in all
  */
 export function mayHaveConnection(
   { ofKey, ofAll, isKnown }: { ofKey: number; ofAll: number; isKnown: boolean },
+  max: number = MAX_CONNECTIONS,
 ): boolean {
-  const maxOfAll = isKnown ? MAX_CONNECTIONS : MAX_CONNECTIONS - RESERVED_CONNECTIONS;
+  const maxOfAll = isKnown ? max : max - Math.floor(max * RESERVED_SHARE);
   return ofKey < MAX_CONNECTIONS_PER_KEY && ofAll < maxOfAll;
 }
 
@@ -426,10 +428,10 @@ const MAX_REQUESTS = 1024;
 const MAX_REQUESTS_PER_KEY = 256;
 
 /** Chosen by us: each takes a socket, and systems allow a program some thousand. */
-const MAX_CONNECTIONS = 512;
+export const MAX_CONNECTIONS = 1024;
 
-/** Chosen by us: a quarter, for keys that have connected before. */
-const RESERVED_CONNECTIONS = 128;
+/** Chosen by us, for keys that have connected before. */
+const RESERVED_SHARE = 0.25;
 
 /** Chosen by us: a browser behind a forwarded port opens some dozens. */
 const MAX_CONNECTIONS_PER_KEY = 128;

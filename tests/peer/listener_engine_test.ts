@@ -255,11 +255,14 @@ Deno.test("one key has its share of requests, and displaces its own", () => {
 });
 
 Deno.test("connections are limited for each key, and for all", () => {
-  const may = (ofKey: number, ofAll: number, isKnown: boolean) =>
-    mayHaveConnection({ ofKey, ofAll, isKnown });
+  const may = (ofKey: number, ofAll: number, isKnown: boolean, max?: number) =>
+    mayHaveConnection({ ofKey, ofAll, isKnown }, max);
   assertEquals([may(127, 127, true), may(128, 128, true)], [true, false]);
-  assertEquals([may(0, 383, false), may(0, 384, false)], [true, false]);
-  assertEquals([may(0, 511, true), may(0, 512, true)], [true, false]);
+  assertEquals([may(0, 767, false), may(0, 768, false)], [true, false]);
+  assertEquals([may(0, 1023, true), may(0, 1024, true)], [true, false]);
+  assertEquals([may(0, 1499, false, 2000), may(0, 1500, false, 2000)], [true, false]);
+  assertEquals([may(0, 1999, true, 2000), may(0, 2000, true, 2000)], [true, false]);
+  assertEquals([may(0, 0, false, 1), may(0, 1, true, 1)], [true, false]);
 });
 
 Deno.test("the first search for a connection starts at once", () => {
