@@ -20,9 +20,13 @@ import { DEFAULT_RENDEZVOUS_LIMITS, serveRendezvous } from "../lib/signal/rendez
 import { TextLineStream } from "../lab/kernel/lines.ts";
 import { cpuSeconds } from "./cpu_seconds.ts";
 
-/** Of one process, in bytes: all of it, and what its heap and its buffers use. */
+/** Of one process, in bytes. */
 interface Memory {
+  /** All of it, after a collection of garbage. V8 keeps pages for what comes next. */
   readonly rss: number;
+  /** The same once V8 has given back the pages that it does not need, as it does when memory is short. */
+  readonly needed: number;
+  /** What its heap and its buffers use. */
   readonly inUse: number;
 }
 
@@ -85,8 +89,10 @@ async function run(count: number): Promise<void> {
       retries,
       mib: Math.round(memory.accepts.rss / 2 ** 20),
       kibBeyondFirst: kib("accepts", "rss"),
+      kibNeeded: kib("accepts", "needed"),
       kibInUse: kib("accepts", "inUse"),
-      kibOfDialer: kib("dials", "rss"),
+      kibBeyondFirstOfDialer: kib("dials", "rss"),
+      kibNeededOfDialer: kib("dials", "needed"),
       kibInUseOfDialer: kib("dials", "inUse"),
     }));
     if (live !== connected || echoed !== connected) throw new Error("Not all connections live");
@@ -177,12 +183,15 @@ async function answerLines(answer: (question: string[]) => unknown): Promise<voi
 }
 
 async function memory(): Promise<Memory> {
-  for (let i = 0; i < 3; i++) { // what one collection frees may free more in the next turn
-    (globalThis as { gc?: () => void }).gc?.();
-    await delay(100);
-  }
+  const { gc } = globalThis as { gc?: (options: Record<string, string>) => void };
+  const collect = async (flavor: "regular" | "last-resort") => {
+    gc?.({ type: "major", execution: "sync", flavor });
+    await delay(100); // what one collection frees may free more in the next turn
+  };
+  for (let i = 0; i < 3; i++) await collect("regular");
   const { rss, heapUsed, external } = Deno.memoryUsage();
-  return { rss, inUse: heapUsed + external };
+  for (let i = 0; i < 2; i++) await collect("last-resort");
+  return { rss, needed: Deno.memoryUsage().rss, inUse: heapUsed + external };
 }
 
 async function acceptAll(url: string, count: number): Promise<void> {
@@ -196,9 +205,11 @@ async function acceptAll(url: string, count: number): Promise<void> {
     for await (const incoming of peer) {
       incoming.accept().then(async (connection) => {
         live++;
+        const ended = () => live--;
+        connection.finished.then(ended, ended);
         const buffer = new Uint8Array(1);
         while (await connection.read(buffer) !== null) await connection.write(buffer.slice());
-      }).catch(() => live--);
+      }).catch(() => {}); // the other side tries again, or says that a connection is dead
     }
   })();
   await answerLines(([question]) => {

@@ -6,6 +6,8 @@
  */
 
 import { equalBytes, toHex } from "../base/bytes.ts";
+import type { Network } from "../net/network.ts";
+import { mayOpenSockets } from "../net/shortage.ts";
 import { type Clocks, readClocks, ResettableTimer, steadyTimeMs } from "../base/timers.ts";
 import {
   type AdmissionEvent,
@@ -54,6 +56,14 @@ export class AcceptedConnections {
     const ofKey = this.#counts.get(key) ?? 0;
     const isKnown = this.admission.knows(key);
     return mayHaveConnection({ ofKey, ofAll: this.#count, isKnown }, this.#max);
+  }
+
+  /**
+   * Whether there are so many connections that this process may not open the files for another one. The other side would
+   * wait for half a minute for an answer that says nothing.
+   */
+  async isShortOfFiles(network: Network): Promise<boolean> {
+    return this.#count >= MANY && !await mayOpenSockets(network, SOCKETS_PER_SEARCH);
   }
 
   /** Makes a connection. It keeps nothing of the request, which has a handshake and a search with all that they needed. */
@@ -332,6 +342,12 @@ export class ConnectionSearches {
 
 /** Chosen by us: the topics of one time serve another that is this near. */
 const SAME_TIME_MS = 10 * 60 * 1000;
+
+/** Chosen by us: with fewer, no system has a limit that matters. */
+const MANY = 16;
+
+/** Chosen by us: those of a search that finds a path at once; one with a spray takes more. */
+const SOCKETS_PER_SEARCH = 12;
 
 /** Chosen by us: who comes at the same moment as others asks again within seconds, to hear why its path was cut. */
 const MAX_TURNED_AWAY = 64;

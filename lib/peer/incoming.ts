@@ -9,6 +9,7 @@ import { NetworkError, RefusedError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
+import { isShortage } from "../net/shortage.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import type { AcceptedConnections, ConnectionSearches, MadeFor } from "./accepted_connections.ts";
 import { type PeerConnection, TICKET_GONE } from "./connection.ts";
@@ -20,10 +21,11 @@ import {
   type RequestCheck,
   type RequestEvent,
   type RequestState,
+  type SearchFailure,
   stepRequest,
 } from "./listener_engine.ts";
 import { searchPaths } from "./path_search.ts";
-import { noRoomError, REJECTION_CODES } from "./rejection.ts";
+import { noRoomError, REJECTION_CODES, shortageError } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
 import { MAX_RENDEZVOUS } from "./relay_message.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
@@ -310,10 +312,14 @@ export class IncomingRequest {
     };
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      const { connections, ticket } = this.#options;
+      const { connections, ticket, context } = this.#options;
       if (!ticket.isValid || !connections.hasRoomFor(this.#remoteKey)) {
         this.#dispatch({ kind: "refused", reason: ticket.isValid ? "busy" : "refused" });
         throw noRoomError(ticket);
+      }
+      if (await connections.isShortOfFiles(context.network)) {
+        this.#dispatch({ kind: "refused", reason: "busy" });
+        throw shortageError();
       }
       this.#dispatch({ kind: "accepted" });
       const connection = await this.#accepted.promise;
@@ -364,7 +370,7 @@ export class IncomingRequest {
     this.#searches = connections.searchesOf(connection);
     const tasks = this.#tasks = new TaskGroup((error) => {
       context.logger?.debug(`connect: ${error}`);
-      this.#endSearch(error, { error });
+      this.#endSearch(error, { error, isShortage: isShortage(error) });
     });
     this.#receiveCancellation();
     const start = () => this.#startSearch(tasks, connection, request.wants, isNew);
@@ -444,7 +450,7 @@ export class IncomingRequest {
   }
 
   /** Ends the search, started or not. It is no failure that a newer one takes its place, or that it has done its job. */
-  #endSearch(reason?: unknown, failure: { readonly error: unknown } | null = null): void {
+  #endSearch(reason?: unknown, failure: SearchFailure | null = null): void {
     if (this.#searchNumber === undefined) return;
     const number = this.#searchNumber;
     this.#searchNumber = undefined;

@@ -20,6 +20,7 @@
  * |                    | ended, stop                | end the search, then over: `accept()` fails if it waits                |
  * |                    | search over, none awaited  | over: `accept()` has succeeded, or a known connection was searched for |
  * |                    | search over, found nothing | rejecting, cancelled, unless the other side has cancelled              |
+ * |                    | search over, no room       | rejecting, busy, unless the other side has cancelled                   |
  * |                    | search over, failed        | over: `accept()` fails                                                 |
  * |                    | search over, paths lost    | returning; over if the other side has cancelled or cannot come back    |
  * | rejecting          | request repeated           | the session repeats the rejection                                      |
@@ -92,8 +93,15 @@ export type RequestEvent =
   /** The peer is closed, the ticket is revoked, or the request cannot be handled. */
   | { readonly kind: "stop"; readonly reason: unknown }
   /** Nothing of the search goes on any more. A newer search may have replaced it, which is no failure. */
-  | { readonly kind: "search ended"; readonly failure: { readonly error: unknown } | null }
+  | { readonly kind: "search ended"; readonly failure: SearchFailure | null }
   | { readonly kind: "time" };
+
+/** Why a search has failed. */
+export interface SearchFailure {
+  readonly error: unknown;
+  /** Whether this process may not open as many files as another connection takes. */
+  readonly isShortage?: boolean;
+}
 
 /** Whether a request is allowed, and what it asks for. */
 export type RequestCheck = "refused" | "wrong-protocol" | "new" | "known" | "unknown" | "busy";
@@ -227,7 +235,7 @@ function stop(state: RequestState, why: StopReason): RequestStep {
 
 function onSearchEnded(
   state: RequestState,
-  failure: { readonly error: unknown } | null,
+  failure: SearchFailure | null,
   nowMs: number,
 ): RequestStep {
   const { isAwaited, stopped, settings } = state;
@@ -241,10 +249,13 @@ function onSearchEnded(
     );
   }
   const isCancelled = hasGivenUp(state);
-  if (stopped === null && !isCancelled && settings.mayCancel && error instanceof UnreachableError) {
+  const mayTell = stopped === null && !isCancelled && settings.mayCancel;
+  if (mayTell && (failure?.isShortage || error instanceof UnreachableError)) {
     return go(
       rejecting({ ...state, isAwaited: false }, nowMs),
-      { kind: "reject", reason: "cancelled", error },
+      failure?.isShortage
+        ? { kind: "reject", reason: "busy" }
+        : { kind: "reject", reason: "cancelled", error: error as UnreachableError },
       { kind: "fail", error },
     );
   }

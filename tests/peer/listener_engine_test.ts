@@ -73,6 +73,18 @@ Deno.test("accept() fails with what the search fails with", () => {
   assertEquals(actions, ["fail: no path", "close"]);
 });
 
+Deno.test("a search without file descriptors fails, and the other side is told that this one is busy", () => {
+  const failure = { error: "too many open files", isShortage: true };
+  const request = searching();
+  const actions = request.at(100, { kind: "search ended", failure });
+  assertEquals(actions, ["reject: busy", "fail: too many open files"]);
+  const manual = searching({ mayCancel: false });
+  assertEquals(manual.at(100, { kind: "search ended", failure }), [
+    "fail: too many open files",
+    "close",
+  ]);
+});
+
 Deno.test("an aborted accept() fails with its reason, and the other side is told", () => {
   const request = searching();
   assertEquals(request.at(50, { kind: "aborted", reason: "enough" }), ["end search"]);
