@@ -432,8 +432,8 @@ class GrowingBuffer {
 
   /** Nothing in it is needed any more. */
   rest(): void {
-    const least = this.#steps[0]!;
-    this.#rests = this.#needed <= least ? this.#rests + 1 : 0;
+    const least = this.#needed === 0 ? 0 : this.#steps[0]!;
+    this.#rests = this.#needed <= this.#steps[0]! ? this.#rests + 1 : 0;
     this.#needed = 0;
     if (this.#rests >= MAX_RESTS && this.#bytes.length > least) this.#bytes = NOTHING;
   }

@@ -10,6 +10,7 @@ import { ResettableTimer } from "../base/timers.ts";
 import type { PeerConnection } from "./connection.ts";
 import {
   initialPathChoice,
+  KNOWN_MS,
   type PathChoiceEvent,
   type PathChoiceState,
   stepPathChoice,
@@ -55,6 +56,8 @@ class PathChoice {
   #state: PathChoiceState;
   #bytes = 0;
   #busyUntilMs = -Infinity;
+  /** An idle path is judged until nothing is known of others any more. The next byte begins a window of its own. */
+  #judgedUntilMs = performance.now() + KNOWN_MS;
 
   constructor(connection: PeerConnection, hasUdp: boolean, logger: Logger | undefined) {
     this.#connection = connection;
@@ -65,14 +68,21 @@ class PathChoice {
   /** Takes note of what was delivered since the last look. */
   look(): void {
     const connection = this.#connection;
-    const { hasPath, route, rttsMs, receivedBytes, deliveredBytes } = connection;
+    const nowMs = performance.now();
+    const { hasPath, rttsMs, receivedBytes, deliveredBytes } = connection;
+    const route = hasPath ? connection.route : "none";
     const bytes = receivedBytes + deliveredBytes;
-    if (bytes > this.#bytes + BUSY_BYTES) this.#busyUntilMs = performance.now() + BUSY_MS;
+    const isQuiet = bytes === this.#bytes && route === this.#state.route;
+    if (isQuiet && nowMs >= this.#judgedUntilMs) return;
+    const wasQuiet = nowMs >= this.#judgedUntilMs;
+    if (!isQuiet) this.#judgedUntilMs = nowMs + KNOWN_MS;
+    if (wasQuiet) this.#dispatch({ kind: "delivered", bytes: this.#bytes, rttMs: undefined });
+    if (bytes > this.#bytes + BUSY_BYTES) this.#busyUntilMs = nowMs + BUSY_MS;
     this.#bytes = bytes;
     // Otherwise pings follow silence. These show what waits.
-    const isBusy = performance.now() < this.#busyUntilMs;
+    const isBusy = nowMs < this.#busyUntilMs;
     const rttMs = isBusy ? connection.measure() : connection.rttMs;
-    this.#dispatch({ kind: "path", route: hasPath ? route : "none", bytes, rttsMs });
+    this.#dispatch({ kind: "path", route, bytes, rttsMs });
     this.#dispatch({ kind: "delivered", bytes, rttMs });
   }
 

@@ -43,7 +43,7 @@ export function noRoomError({ isValid }: Pick<ListenedTicket, "isValid">): Netwo
 /** The error for the application that accepts a request for which this process cannot open another socket. */
 export function shortageError(): NetworkError {
   return new NetworkError("Cannot accept: this process has too many open files", "other", {
-    remedy: "Raise the limit on open files (ulimit -n), or lower maxConnections",
+    remedy: "Let this process open more files (ulimit -n), or set a lower maxConnections",
   });
 }
 
