@@ -40,7 +40,7 @@ const AT_ONCE = 10;
 /** One key may have 128 connections of another peer. */
 const CONNECTIONS_PER_PEER = 50;
 
-const MAX_ATTEMPTS = 5;
+const MAX_ATTEMPTS = 20;
 
 /** What a search leaves behind is kept for some seconds. */
 const SETTLE_MS = 8000;
@@ -239,6 +239,7 @@ async function dialAll(url: string, ticket: string, count: number): Promise<void
           } catch (error) { // a busy machine lets some searches take too long
             if (attempt === MAX_ATTEMPTS) throw error;
             retries++;
+            await delay(1000 * Math.random());
           }
         }
       }

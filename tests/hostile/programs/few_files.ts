@@ -8,7 +8,7 @@
  * @module
  */
 
-import { RefusedError } from "../../../lib/base/errors.ts";
+import { RefusedError, UnreachableError } from "../../../lib/base/errors.ts";
 import { systemNetwork } from "../../../lib/net/system.ts";
 import type { PeerConnection } from "../../../lib/peer/connection.ts";
 import type { PeerOptions } from "../../../lib/peer/options.ts";
@@ -17,6 +17,8 @@ import { serveRendezvous } from "../../../lib/signal/rendezvous/server.ts";
 
 /** The same for both: a punch that needs many sockets would find none at a moment of its own. */
 const OPTIONS: PeerOptions = { servers: [], strategies: ["host"], mapPorts: false };
+
+const MAX_ATTEMPTS = 4;
 
 const [first, url] = Deno.args;
 if (first === "accept") await acceptAll(url!);
@@ -49,7 +51,7 @@ async function fill(files: number): Promise<void> {
   let error: unknown;
   while (error === undefined && connections.length < files) {
     try {
-      connections.push(await guest.connect(ticket));
+      connections.push(await connect(guest, ticket));
     } catch (reason) {
       error = reason;
     }
@@ -60,7 +62,7 @@ async function fill(files: number): Promise<void> {
   }));
   for (const connection of connections) connection.reset();
   await Promise.all(connections.map((each) => each[Symbol.asyncDispose]()));
-  const again = await guest.connect(ticket);
+  const again = await connect(guest, ticket);
   console.log(JSON.stringify({
     connections: connections.length,
     code: error instanceof RefusedError ? error.code : String(error),
@@ -69,4 +71,15 @@ async function fill(files: number): Promise<void> {
   }));
   await child.stdin.close();
   await child.status;
+}
+
+/** On a busy machine, a peer on the same host may be noticed too late to be dialled. */
+async function connect(guest: Peer, ticket: string): Promise<PeerConnection> {
+  for (let attempt = 1;; attempt++) {
+    try {
+      return await guest.connect(ticket);
+    } catch (error) {
+      if (attempt === MAX_ATTEMPTS || !(error instanceof UnreachableError)) throw error;
+    }
+  }
 }
