@@ -58,12 +58,9 @@ export class AcceptedConnections {
     return mayHaveConnection({ ofKey, ofAll: this.#count, isKnown }, this.#max);
   }
 
-  /**
-   * Whether there are so many connections that this process may not open the files for another one. The other side would
-   * wait for half a minute for an answer that says nothing.
-   */
-  async isShortOfFiles(network: Network): Promise<boolean> {
-    return this.#count >= MANY && !await mayOpenSockets(network, SOCKETS_PER_SEARCH);
+  /** Whether there are so many that this process may be short of files. */
+  get hasMany(): boolean {
+    return this.#count >= MANY;
   }
 
   /** Makes a connection. It keeps nothing of the request, which has a handshake and a search with all that they needed. */
@@ -189,6 +186,14 @@ export interface AcceptedConnectionOptions {
 export interface MadeFor {
   /** Tells it what happens to the connection; `undefined` once the request is over. */
   tell: ((event: Extract<RequestEvent, { kind: "path" | "ended" }>) => void) | undefined;
+}
+
+/**
+ * Whether this process may not open the files that a search takes. The other side would wait for half a minute for an answer
+ * that says nothing.
+ */
+export async function isShortOfFiles(network: Network): Promise<boolean> {
+  return !await mayOpenSockets(network, SOCKETS_PER_SEARCH);
 }
 
 /** A ticket that is taken back takes the connections with it that were made with it. */

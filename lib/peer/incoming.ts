@@ -11,7 +11,12 @@ import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { isShortage } from "../net/shortage.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
-import type { AcceptedConnections, ConnectionSearches, MadeFor } from "./accepted_connections.ts";
+import {
+  type AcceptedConnections,
+  type ConnectionSearches,
+  isShortOfFiles,
+  type MadeFor,
+} from "./accepted_connections.ts";
 import { type PeerConnection, TICKET_GONE } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
 import {
@@ -313,13 +318,15 @@ export class IncomingRequest {
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const { connections, ticket, context } = this.#options;
+      const isShort = connections.hasMany && await isShortOfFiles(context.network);
+      if (isShort || signal?.aborted) {
+        this.#dispatch({ kind: "refused", reason: "busy" });
+        signal?.throwIfAborted();
+        throw shortageError();
+      }
       if (!ticket.isValid || !connections.hasRoomFor(this.#remoteKey)) {
         this.#dispatch({ kind: "refused", reason: ticket.isValid ? "busy" : "refused" });
         throw noRoomError(ticket);
-      }
-      if (await connections.isShortOfFiles(context.network)) {
-        this.#dispatch({ kind: "refused", reason: "busy" });
-        throw shortageError();
       }
       this.#dispatch({ kind: "accepted" });
       const connection = await this.#accepted.promise;
