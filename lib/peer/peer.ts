@@ -286,8 +286,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       closed,
       onFinished: () => this.#server = undefined,
     };
-    const onError = (error: unknown) => logger?.warn(`serve: ${messageOf(error)}`);
-    return this.#server = new ConnectionServer(source, handler, { onError, ...options });
+    return this.#server = new ConnectionServer(source, handler, { logger, ...options });
   }
 
   /**

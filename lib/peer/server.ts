@@ -6,6 +6,8 @@
  */
 
 import { toBase64url } from "../base/bytes.ts";
+import { messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { PeerConnection } from "./connection.ts";
 import type { IncomingConnection } from "./incoming.ts";
@@ -54,8 +56,13 @@ export class ConnectionServer implements AsyncDisposable {
   #wake = () => {};
 
   /** @ignore made by {@linkcode Peer.serve} */
-  constructor(source: VisitorSource, handler: ConnectionHandler, options: ServeOptions) {
-    const { signal, onError = () => {} } = options;
+  constructor(
+    source: VisitorSource,
+    handler: ConnectionHandler,
+    options: ServeOptions & { readonly logger?: Logger },
+  ) {
+    const { logger, signal } = options;
+    const { onError = (error) => logger?.warn(`serve: ${messageOf(error)}`) } = options;
     const { maxConnections = MAX_CONNECTIONS, maxPerKey = MAX_PER_KEY } = options;
     this.#handler = handler;
     this.#onError = onError;
