@@ -79,6 +79,12 @@ export class WaitQueue<T> {
     return true;
   }
 
+  /** Removes the first item that is wanted, and returns it; `undefined` if no queued one is. */
+  take(isWanted: (item: T) => boolean): T | undefined {
+    const index = this.#items.findIndex(isWanted);
+    return index < 0 ? undefined : this.#items.splice(index, 1)[0];
+  }
+
   /** Removes an item, if it is still queued. */
   remove(item: T): void {
     const index = this.#items.indexOf(item);

@@ -69,6 +69,7 @@ export async function dialPeer(
   ticket: Ticket,
   options: DialOptions,
 ): Promise<PeerConnection> {
+  context.closed.throwIfAborted();
   const dialer = new Dialer(context, ticket, options);
   return await dialer.connect(options.signal);
 }

@@ -10,7 +10,9 @@ import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { PeerConnection } from "./connection.ts";
+import type { AcceptEarlier } from "./crossing_requests.ts";
 import type { IncomingConnection } from "./incoming.ts";
+import { abortable } from "@std/async/abortable";
 
 /** Handles one connection, which is closed when this returns. */
 export type ConnectionHandler = (connection: PeerConnection) => unknown;
@@ -51,6 +53,8 @@ export class ConnectionServer implements AsyncDisposable {
   readonly #taking: TaskGroup;
   /** Connects and handles them. */
   readonly #handling: TaskGroup;
+  /** Visitors whose connections are being made. */
+  readonly #visits = new Set<Visit>();
   readonly #counts = new Map<string, number>();
   #count = 0;
   #wake = () => {};
@@ -90,6 +94,12 @@ export class ConnectionServer implements AsyncDisposable {
     if (signal?.aborted) void this.#handling.stop(signal.reason);
   }
 
+  /** @ignore takes a connection that is being made from the handler, as {@linkcode AcceptEarlier} describes */
+  readonly acceptEarlier: AcceptEarlier = (isWanted, signal) => {
+    const visit = [...this.#visits].find((each) => !each.isClaimed && isWanted(each.incoming));
+    return visit?.claim(signal);
+  };
+
   /** Takes no more visitors, and resolves once every handler has returned. */
   async shutdown(): Promise<void> {
     await this.#taking.stop(new DOMException("The server is shut down", "AbortError"));
@@ -118,7 +128,11 @@ export class ConnectionServer implements AsyncDisposable {
   }
 
   async #serve(incoming: IncomingConnection, stopped: AbortSignal): Promise<void> {
-    const connection = await incoming.accept({ signal: stopped });
+    const visit = new Visit(incoming);
+    this.#visits.add(visit);
+    const accepting = visit.accept(stopped).finally(() => this.#visits.delete(visit));
+    const connection = await accepting;
+    if (connection === undefined) return; // `connect()` has got it
     using _hold = connection.hold();
     const onStop = () => connection.reset();
     stopped.addEventListener("abort", onStop, { once: true });
@@ -142,6 +156,45 @@ export class ConnectionServer implements AsyncDisposable {
     else this.#counts.delete(key);
     this.#count += difference;
     this.#wake();
+  }
+}
+
+/** A visitor whose connection is being made, for the handler unless it is claimed. */
+class Visit {
+  readonly incoming: IncomingConnection;
+  #claim: PromiseWithResolvers<PeerConnection> & { readonly signal?: AbortSignal } | undefined;
+
+  constructor(incoming: IncomingConnection) {
+    this.incoming = incoming;
+  }
+
+  get isClaimed(): boolean {
+    return this.#claim !== undefined;
+  }
+
+  /** Gets the connection. If the caller gives up before, the handler gets it. */
+  async claim(signal: AbortSignal | undefined): Promise<PeerConnection> {
+    const { promise } = this.#claim = { ...Promise.withResolvers<PeerConnection>(), signal };
+    try {
+      return await (signal === undefined ? promise : abortable(promise, signal));
+    } catch (error) {
+      this.#claim = undefined;
+      throw error;
+    }
+  }
+
+  /** The connection for the handler; `undefined` if it was claimed, as is the reason why there is no connection. */
+  async accept(signal: AbortSignal): Promise<PeerConnection | undefined> {
+    const claim = () => this.#claim?.signal?.aborted ? undefined : this.#claim;
+    try {
+      const connection = await this.incoming.accept({ signal });
+      if (claim() === undefined) return connection;
+      claim()!.resolve(connection);
+    } catch (error) {
+      if (claim() === undefined) throw error;
+      claim()!.reject(error);
+    }
+    return undefined;
   }
 }
 
