@@ -432,16 +432,9 @@ function addressesOf({ local, remote }: Pick<FoundPath["connection"], "local" | 
   return { local: formatTransportAddress(local), remote: formatTransportAddress(remote) };
 }
 
-async function* eventsOf<T>(queue: WaitQueue<T>): AsyncGenerator<T> {
-  for (;;) {
-    let event: T;
-    try {
-      event = await queue.next();
-    } catch {
-      return; // the connection has ended, or the peer is closed
-    }
-    yield event;
-  }
+/** Until the connection ends, or the peer is closed. */
+function eventsOf<T>(queue: WaitQueue<T>): AsyncIterable<T> {
+  return { [Symbol.asyncIterator]: () => queue.items() };
 }
 
 /** What a path over UDP carries at least: 1200 bytes, without the headers of `docs/udp.md`. */

@@ -192,7 +192,7 @@ export async function forwardUdp(
   await (signal === undefined ? promise : abortable(promise, signal));
 }
 
-/** The streams that the other side opens until the signal is aborted. One that it opens afterwards is reset. */
+/** The streams that the other side opens until the signal is aborted. */
 async function* openedUntil(
   signal: AbortSignal,
   streams: AsyncIterable<SessionStream>,
@@ -209,7 +209,7 @@ async function* openedUntil(
       yield result.value;
     }
   } finally {
-    iterator.return?.(); // not awaited: it may wait for one more stream first
+    iterator.return?.(); // not awaited: a generator would wait for one more stream first
   }
 }
 

@@ -196,12 +196,16 @@ class FlowCarrier {
   /** Hands datagrams to their flows until the connection ends. Those of no flow are dropped. */
   async receive(signal: AbortSignal): Promise<void> {
     const messages = this.#connection.datagrams[Symbol.asyncIterator]();
-    for (;;) {
-      const { value, done } = await abortable(messages.next(), signal);
-      if (done) return;
-      if (value.length < ID_BYTES) continue;
-      const id = new DataView(value.buffer, value.byteOffset).getUint32(0);
-      this.#receivers.get(id)?.(value.subarray(ID_BYTES));
+    try {
+      for (;;) {
+        const { value, done } = await abortable(messages.next(), signal);
+        if (done) return;
+        if (value.length < ID_BYTES) continue;
+        const id = new DataView(value.buffer, value.byteOffset).getUint32(0);
+        this.#receivers.get(id)?.(value.subarray(ID_BYTES));
+      }
+    } finally {
+      messages.return?.(); // not awaited: a generator would wait for one more datagram first
     }
   }
 
