@@ -6,7 +6,7 @@
  */
 
 import { concat } from "../base/bytes.ts";
-import { NetworkError } from "../base/errors.ts";
+import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { formatTransportAddress, ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
@@ -259,12 +259,18 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
     if (which === undefined) onEvent({ event: "closed", target });
     else onEvent({ event: "failed", target, broken: which, error: broken(which) });
   } catch (error) {
-    stream.reset(
-      error instanceof NotOfferedError ? FORWARD_CODES.notOffered : FORWARD_CODES.unreachable,
-    );
+    stream.reset(codeOf(error));
     const by = stream.resetCode === undefined ? {} : { broken: "peer" as const };
     if (!stopped.aborted) onEvent({ event: "failed", target, ...by, error });
   }
+}
+
+/** What the other side is told. */
+function codeOf(error: unknown): number {
+  if (error instanceof NotOfferedError) return FORWARD_CODES.notOffered;
+  return error instanceof MalformedMessageError
+    ? FORWARD_CODES.malformed
+    : FORWARD_CODES.unreachable;
 }
 
 /** What the other side calls it, for people. */
@@ -292,7 +298,7 @@ async function readExactly(stream: SessionStream, length: number): Promise<Uint8
   const bytes = new Uint8Array(length);
   for (let filled = 0; filled < length;) {
     const count = await stream.read(bytes.subarray(filled));
-    if (count === null) throw new NetworkError("Cannot forward: the stream ended early", "closed");
+    if (count === null) throw malformed("forward request", "it ends early");
     filled += count;
   }
   return bytes;
