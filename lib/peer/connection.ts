@@ -106,6 +106,8 @@ export class PeerConnection extends StreamSession {
   onUnref: () => void = () => {};
   /** @ignore what is known of MTU holes in direct paths by TCP */
   readonly mtuHole: MtuHoleMemory;
+  /** @ignore whether the other side was ever heard */
+  wasHeard = false;
   /** @ignore the round trips of paths that others took the place of */
   readonly rttsMs: Partial<Record<Route, number>> = {};
   readonly #startedAtMs = performance.now();
@@ -306,6 +308,7 @@ export class PeerConnection extends StreamSession {
     if (this.#isControlling && this.#current === undefined) this.#onMoved(found);
     try {
       await attached;
+      this.wasHeard = true;
       if (this.#current?.connection !== found.connection) this.#onMoved(found);
     } catch (error) {
       const wasCurrent = this.#hasPath && this.#current?.connection === found.connection;
@@ -343,7 +346,7 @@ export class PeerConnection extends StreamSession {
     this.#hasPath = this.#isStalled = false;
     this.#probeTimer.clear();
     this.#events.push({ event: "lost", reason: error.message });
-    if (this.#timeoutMs === 0) this.abandon(error);
+    if (this.#timeoutMs === 0) this.abandon(wasUsed ? error : cutAtOnceError(error));
     else if (this.#closed.aborted) this.#abandonForGood(error);
     else this.#onLost(wasUsed);
   }
@@ -368,6 +371,14 @@ export class PeerConnection extends StreamSession {
     const message = "Cannot resume the connection: its path is lost, and its peer is closed";
     this.abandon(new NetworkError(message, "closed", { cause }));
   }
+}
+
+/** As of {@linkcode cutUnheardError}, for a connection that cannot be resumed: the other side cannot say that it is gone. */
+function cutAtOnceError(cause: NetworkError): NetworkError {
+  return new NetworkError(cause.message, cause.reason, {
+    cause,
+    remedy: "Connect again; if that fails as well, update Punchline on the other side",
+  });
 }
 
 /** The code of a connection whose ticket is good no more. Those from 0xff00 are this library's, and not applications'. */

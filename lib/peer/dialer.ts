@@ -30,7 +30,7 @@ import {
 } from "./dialer_engine.ts";
 import type { DialerAction, DialerEvent, DialerState, SearchState } from "./dialer_types.ts";
 import { searchPaths } from "./path_search.ts";
-import { refusedError, REJECTION_CODES } from "./rejection.ts";
+import { cutUnheardError, refusedError, REJECTION_CODES } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
 import { InitiatorHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
@@ -198,11 +198,12 @@ class Dialer {
         return this.#connected.reject(action.error);
       case "abandon": {
         const { error } = action;
-        const why = messageOf(error);
-        const message = `Cannot resume the connection: ${why}`;
+        const message = `Cannot resume the connection: ${messageOf(error)}`;
         // A peer that was restarted has lost the connection, so that a new one may go on with the work.
         const isRestarted = error instanceof RefusedError && error.code === REJECTION_CODES.unknown;
         const reason = isRestarted ? "reset" : "other";
+        const isUnheard = isRestarted && !this.#connection.wasHeard;
+        if (isUnheard) return this.#connection.abandon(cutUnheardError(error));
         return this.#connection.abandon(new NetworkError(message, reason, { cause: error }));
       }
     }

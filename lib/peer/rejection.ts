@@ -29,6 +29,18 @@ export function refusedError({ reason, timeMs }: Rejection): RefusedError {
   return new RefusedError(message, REJECTION_CODES[reason], { remedy });
 }
 
+/**
+ * The error for a connection that the other side cut before it said a word over it, and does not know any more. The peers
+ * of the first version do so: they end the connection when they read of a newer one, without theirs.
+ */
+export function cutUnheardError(cause: unknown): NetworkError {
+  return new NetworkError(
+    "Cannot continue: the peer cut the connection before it said a word, as older versions of Punchline do",
+    "reset",
+    { cause, remedy: "Update Punchline on the other side; if it is up to date, connect again" },
+  );
+}
+
 /** The error for the application that accepts a request although there is no room, or the ticket is good no more. */
 export function noRoomError({ isValid }: Pick<ListenedTicket, "isValid">): NetworkError {
   return isValid
