@@ -373,13 +373,14 @@ export class PeerConnection extends StreamSession {
   }
 }
 
-/** As of {@linkcode cutUnheardError}, for a connection that cannot be resumed: the other side cannot say that it is gone. */
+/** For a connection that cannot be resumed, so that the other side cannot say that it does not know it. */
 function cutAtOnceError(cause: NetworkError): NetworkError {
-  return new NetworkError(cause.message, cause.reason, {
-    cause,
-    remedy: "Connect again; if that fails as well, update Punchline on the other side",
-  });
+  return new NetworkError(cause.message, cause.reason, { cause, remedy: UNHEARD_REMEDY });
 }
+
+/** What to do about a connection that the other side cut before it said a word: the first version does. */
+export const UNHEARD_REMEDY =
+  "Connect again; if that fails as well, update Punchline on the other side";
 
 /** The code of a connection whose ticket is good no more. Those from 0xff00 are this library's, and not applications'. */
 export const TICKET_GONE = 0xff01;

@@ -6,7 +6,7 @@
  */
 
 import { NetworkError, RefusedError } from "../base/errors.ts";
-import { TICKET_GONE_TEXT } from "./connection.ts";
+import { TICKET_GONE_TEXT, UNHEARD_REMEDY } from "./connection.ts";
 import type { Rejection } from "./signaling_message.ts";
 import type { ListenedTicket } from "./tickets.ts";
 
@@ -35,9 +35,9 @@ export function refusedError({ reason, timeMs }: Rejection): RefusedError {
  */
 export function cutUnheardError(cause: unknown): NetworkError {
   return new NetworkError(
-    "Cannot continue: the peer cut the connection before it said a word, as older versions of Punchline do",
+    "Cannot resume the connection: the peer was restarted and no longer knows this connection, or runs an older version of Punchline",
     "reset",
-    { cause, remedy: "Update Punchline on the other side; if it is up to date, connect again" },
+    { cause, remedy: UNHEARD_REMEDY },
   );
 }
 
