@@ -5,7 +5,7 @@
  * @module
  */
 
-import { NetworkError, RefusedError } from "../base/errors.ts";
+import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
 import { TICKET_GONE_TEXT, UNHEARD_REMEDY } from "./connection.ts";
 import type { Rejection } from "./signaling_message.ts";
 import type { ListenedTicket } from "./tickets.ts";
@@ -30,14 +30,23 @@ export function refusedError({ reason, timeMs }: Rejection): RefusedError {
 }
 
 /**
- * The error for a connection that the other side cut before it said a word over it, and does not know any more. The peers
- * of the first version do so: they end the connection when they read of a newer one, without theirs.
+ * The error for a connection that cannot be resumed.
+ *
+ * @param wasHeard whether the other side was ever heard over it. Peers of the first version cut the first path when they
+ * read of a newer one, without a word, and forget the connection
  */
-export function cutUnheardError(cause: unknown): NetworkError {
+export function resumptionError(error: unknown, wasHeard: boolean): NetworkError {
+  const cannot = "Cannot resume the connection";
+  const isUnknown = error instanceof RefusedError && error.code === REJECTION_CODES.unknown;
+  // A peer that was restarted has lost the connection, so that a new one may go on with the work.
+  const reason = isUnknown ? "reset" : "other";
+  if (wasHeard || !isUnknown) {
+    return new NetworkError(`${cannot}: ${messageOf(error)}`, reason, { cause: error });
+  }
   return new NetworkError(
-    "Cannot resume the connection: the peer was restarted and no longer knows this connection, or runs an older version of Punchline",
-    "reset",
-    { cause, remedy: UNHEARD_REMEDY },
+    `${cannot}: the peer was restarted and no longer knows this connection, or runs an older version of Punchline`,
+    reason,
+    { cause: error, remedy: UNHEARD_REMEDY },
   );
 }
 
