@@ -137,7 +137,7 @@ const WRONG: readonly Wrong[] = [
   [
     ["stun", "192.0.2.1", "--udp"],
     "unknown option --udp",
-    EXPLAINED,
+    "listen and connect take --udp; `punchline help stun` explains the command",
   ],
   [["stun", "192.0.2.1", "--tcp", "--tls"], "--tcp cannot be combined with --tls"],
   [
@@ -334,12 +334,22 @@ const WRONG: readonly Wrong[] = [
     ["connect", TICKET, "--unix", `${"x".repeat(94)}/s`],
     "--unix takes a path whose folder has at most 94 bytes",
   ],
+  [
+    ["listen", "--bind", "0.0.0.0"],
+    "unknown option --bind",
+    "connect takes --bind; `punchline help listen` explains the command",
+  ],
   [["listen", "--tcp", "22", "--tcp", "22"], "port 22 is named twice"],
   [["listen", "--udp", "53", "--udp", "53"], "UDP port 53 is named twice"],
   [["listen", "--unix", "a", "--unix", "a"], "a is named twice"],
   [
     ["listen", "--allow-to", "a.example:80", "--allow-to", "a.example:80"],
     "a.example:80 is named twice",
+  ],
+  [
+    ["connect", TICKET, "--timeout", "1"],
+    "--timeout 1 would be 1 millisecond",
+    "Write 1s, 1m or 1ms",
   ],
   [["connect", TICKET, "--tcp", "1:2:3"], "--tcp takes LOCAL[:REMOTE], not 1:2:3", USE_SOCKS],
   [
@@ -370,7 +380,7 @@ const WRONG: readonly Wrong[] = [
   [
     ["connect", TICKET, "--allow", "x"],
     "unknown option --allow",
-    EXPLAINED,
+    "send and listen take --allow; `punchline help connect` explains the command",
   ],
   [
     ["send"],
@@ -382,7 +392,7 @@ const WRONG: readonly Wrong[] = [
   [
     ["send", "README.md", "--to", "x"],
     "unknown option --to",
-    EXPLAINED,
+    "recv takes --to; `punchline help send` explains the command",
   ],
   [
     ["send", "--lan"],
