@@ -74,6 +74,19 @@ const VERDICTS: Readonly<
     wellFacts({ servers: done([CLOSED]) }),
     ...["rendezvous", "fail", ["rendezvous", "fail"]] as const,
   ],
+  "TCP is blocked, and UDP is not": [
+    wellFacts({
+      nat: done(natReport({ tcp: { ipv4: silentReport(), ipv6: null } })),
+      servers: done([CLOSED]),
+      evidence: done(evidence({
+        dials: [
+          { port: 3480, isAsked: true, outcome: "silent" },
+          { port: 443, isAsked: false, outcome: "unreachable" },
+        ],
+      })),
+    }),
+    ...["tcp-blocked", "fail", ["rendezvous", "fail"]] as const,
+  ],
   "one of two servers is down": [
     wellFacts({ servers: done([MEETING, CLOSED]) }),
     ...[null, "ok", ["rendezvous", "warn"]] as const,
