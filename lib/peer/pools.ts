@@ -118,7 +118,8 @@ export class BaseSocketPool implements AsyncDisposable {
     let isHurried = false;
     const hurry = async () => {
       isHurried = true;
-      await idleDelay(startedAtMs + UNHURRIED_MS - performance.now(), signal);
+      const leftMs = startedAtMs + UNHURRIED_MS - performance.now();
+      if (leftMs > 0) await idleDelay(leftMs, signal);
       resolve();
     };
     return { base: this.#prepare(signal, hurried), hurry, isHurried: () => isHurried };

@@ -62,11 +62,16 @@ Deno.test("BaseSocketPool hurries a preparation after a moment, and keeps none t
     assertEquals(await pool.take(new AbortController().signal, Promise.resolve()), base);
     assertEquals(performance.now() - startMs, 250);
     pool.warm();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const lateMs = performance.now();
+    assertEquals(await pool.take(new AbortController().signal, Promise.resolve()), base);
+    assertEquals(performance.now() - lateMs, 0); // it has had its moment
+    pool.warm();
     const leaving = new AbortController();
     const taking = pool.take(leaving.signal, Promise.resolve()).catch((error) => error);
     await new Promise((resolve) => setTimeout(resolve, 10));
     leaving.abort("gone");
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    assertEquals([await taking, disposed, prepared], ["gone", 1, 2]);
+    assertEquals([await taking, disposed, prepared], ["gone", 1, 3]);
     await pool[Symbol.asyncDispose]();
   }));
