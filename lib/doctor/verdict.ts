@@ -86,7 +86,12 @@ function limits(facts: DoctorFacts): Graded[] {
     const hasUdp = nat !== undefined &&
       [nat.udp.ipv4, nat.udp.ipv6].some((each) => each?.reachable);
     const isTcpBlocked = hasUdp && !isNameless && found !== undefined && isTcpSilent(found);
-    if (isTcpBlocked) add("fail", tcpBlocked(found));
+    if (isTcpBlocked) {
+      const tried = closed.map(({ name }) => Number(/:(\d+)$/.exec(name)?.[1])).filter(
+        Number.isFinite,
+      );
+      add("fail", tcpBlocked([...found.dials.map(({ port }) => port), ...tried]));
+    }
     add("fail", {
       kind: "rendezvous",
       summary: `No way to find peers: ${name} cannot be reached (${fault?.message ?? "no answer"})`,

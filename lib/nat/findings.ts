@@ -105,9 +105,9 @@ export function isTcpSilent({ dials }: Pick<NetworkEvidence, "dials">): boolean 
   return dials.length > 0 && dials.every(({ outcome }) => !came.includes(outcome));
 }
 
-/** What is known if only UDP gets through. */
-export function tcpBlocked({ dials }: Pick<NetworkEvidence, "dials">): Finding {
-  const ports = [...new Set(dials.map(({ port }) => port))].sort((one, other) => one - other);
+/** What is known if only UDP gets through, and these ports were tried by TCP. */
+export function tcpBlocked(tried: readonly number[]): Finding {
+  const ports = [...new Set(tried)].sort((one, other) => one - other);
   const [last] = ports.slice(-1);
   const named = ports.length === 1
     ? `port ${last}`
@@ -165,7 +165,7 @@ function explainDials({ dials, proxy, hasUdp = false }: NetworkEvidence): Findin
         : "Ask whoever runs this network to open the ports, or use another network",
     }];
   }
-  if (hasUdp && isTcpSilent({ dials })) return [tcpBlocked({ dials })];
+  if (hasUdp && isTcpSilent({ dials })) return [tcpBlocked(dials.map(({ port }) => port))];
   if (proxy !== null) return [proxyFinding(proxy)];
   if (dials.some(({ outcome }) => outcome === "unreachable")) return [FINDINGS.rejected];
   return [FINDINGS.blocked];

@@ -80,7 +80,7 @@ const VERDICTS: Readonly<
       servers: done([CLOSED]),
       evidence: done(evidence({
         dials: [
-          { port: 3480, isAsked: true, outcome: "silent" },
+          { port: 3478, isAsked: true, outcome: "silent" },
           { port: 443, isAsked: false, outcome: "unreachable" },
         ],
       })),
@@ -198,3 +198,11 @@ function symmetric() {
     allocation: { kind: "random", delta: null, range: [2000, 60_000] },
   });
 }
+
+Deno.test("the ports that were tried are named if TCP is blocked, those of the signaling servers included", () => {
+  const [facts] = VERDICTS["TCP is blocked, and UDP is not"]!;
+  assertStringIncludes(
+    judge(facts).verdict.summary,
+    "no connection to ports 443, 3478 and 3480 of",
+  );
+});
