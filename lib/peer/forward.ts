@@ -41,7 +41,7 @@ export interface ForwardOptions {
 
 /** Something that {@linkcode serveForwards} offers. */
 export interface ForwardTarget {
-  /** What the other side calls it, such as a port. */
+  /** What the other side calls it, such as a port. The command `connect` asks for no name with a colon, except for a path. */
   readonly name: string;
   /** Connects to it. */
   connect(signal: AbortSignal): Promise<ByteStream>;

@@ -5,6 +5,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { WaitQueue } from "../../lib/base/wait_queue.ts";
 import type { TcpConnection, UdpSocket } from "../../lib/net/network.ts";
 import { forward, serveForwards } from "../../lib/peer/forward.ts";
 import type { ForwardEvent } from "../../lib/peer/forward_outcome.ts";
@@ -18,9 +19,7 @@ import { testPathPair } from "../session/test_path.ts";
 Deno.test("datagrams of 10,000 sources open as many flows as there may be, and are told once", () =>
   inVirtualTime(async () => {
     const { one, other } = await twoSides();
-    const datagrams = (async function* (): AsyncGenerator<Uint8Array> {
-      await one.finished.catch(() => {});
-    })();
+    const datagrams = { [Symbol.asyncIterator]: () => new WaitQueue<Uint8Array>(1).items() };
     const carrier = {
       openStream: () => one.openStream(),
       sendDatagram: () => Promise.resolve(true),
