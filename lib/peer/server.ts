@@ -96,7 +96,7 @@ export class ConnectionServer implements AsyncDisposable {
 
   /** @ignore takes a connection that is being made from the handler, as {@linkcode AcceptEarlier} describes */
   readonly acceptEarlier: AcceptEarlier = (isWanted, signal) => {
-    const visit = [...this.#visits].find((each) => !each.isClaimed && isWanted(each.incoming));
+    const visit = [...this.#visits].find((each) => each.isFree && isWanted(each.incoming));
     return visit?.claim(signal);
   };
 
@@ -164,12 +164,15 @@ class Visit {
   readonly incoming: IncomingConnection;
   #claim: PromiseWithResolvers<PeerConnection> & { readonly signal?: AbortSignal } | undefined;
 
+  #isOver = false;
+
   constructor(incoming: IncomingConnection) {
     this.incoming = incoming;
   }
 
-  get isClaimed(): boolean {
-    return this.#claim !== undefined;
+  /** Whether the connection may still be claimed. */
+  get isFree(): boolean {
+    return !this.#isOver && this.#claim === undefined;
   }
 
   /** Gets the connection. If the caller gives up before, the handler gets it. */
@@ -185,14 +188,19 @@ class Visit {
 
   /** The connection for the handler; `undefined` if it was claimed, as is the reason why there is no connection. */
   async accept(signal: AbortSignal): Promise<PeerConnection | undefined> {
-    const claim = () => this.#claim?.signal?.aborted ? undefined : this.#claim;
+    const over = () => {
+      this.#isOver = true; // a claim after this would wait in vain
+      return this.#claim?.signal?.aborted ? undefined : this.#claim;
+    };
     try {
       const connection = await this.incoming.accept({ signal });
-      if (claim() === undefined) return connection;
-      claim()!.resolve(connection);
+      const claim = over();
+      if (claim === undefined) return connection;
+      claim.resolve(connection);
     } catch (error) {
-      if (claim() === undefined) throw error;
-      claim()!.reject(error);
+      const claim = over();
+      if (claim === undefined) throw error;
+      claim.reject(error);
     }
     return undefined;
   }
