@@ -106,7 +106,8 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
       prefix === undefined ? target : { ...target, ip: synthesizeIp(target.ip, prefix) }
     );
   const isCutOff = sent.length === 0 && (targets.length > 0 || sends.length === 0);
-  const { stunServers } = options;
+  // Without an address to dial there is nothing that UDP would say more of.
+  const stunServers = reached.length > 0 ? options.stunServers : undefined;
   const [dials, web, hasUdp] = await Promise.all([
     Promise.all(reached.flatMap((target) => dialsOf(network, target, signal))),
     askForPage(network, reached, signal),

@@ -238,3 +238,22 @@ for (
     assertEquals(readAnswer(text, "stun.example.net"), answer);
   });
 }
+
+Deno.test("gatherEvidence() asks STUN servers over UDP only beside dials", async () => {
+  await withScene({}, async ({ client }) => {
+    let sockets = 0;
+    const network: Network = {
+      ...client.network,
+      bindUdp: (local, options) => {
+        sockets++;
+        return client.network.bindUdp(local, options);
+      },
+    };
+    const hosts = [{ host: "no.example.net", port: 3480 }];
+    const without = await gatherEvidence({ network, hosts });
+    const before = sockets;
+    const evidence = await gatherEvidence({ network, hosts, stunServers: [PRIMARY] });
+    assertEquals([evidence.hasUdp, without.hasUdp], [undefined, undefined]);
+    assertEquals(sockets - before, before);
+  });
+});
