@@ -139,7 +139,8 @@ export function makeContext(
   const punchOptions = { pathKinds, servers, dialBackServers, report, knownNetworks, logger };
   const routers = new RouterMemory();
   const baseSockets = new BaseSocketPool({
-    prepare: (signal) => prepareWith(own.udp, { ...punchOptions, network, signal }),
+    prepare: (signal, hurried) =>
+      prepareWith(own.udp, { ...punchOptions, network, signal, hurried }),
     map: mapPorts && pathKinds.has("mapped")
       ? (protocol, internalPort, signal) =>
         routers.map(

@@ -183,7 +183,7 @@ export class IncomingRequest {
     });
     this.session.isManual = signaling.isManual ?? false;
     if (signaling.rttMs !== undefined) this.session.rttMs = 2 * signaling.rttMs;
-    this.#signaling.add(signaling);
+    this.use(signaling);
     this.#state = initialRequestState({
       answerMs: this.session.isManual ? timings.manualMs : timings.answerMs,
       returnMs: this.#mayReturn ? timings.connectMs : 0,
@@ -202,6 +202,7 @@ export class IncomingRequest {
 
   /** Answers over this signaling connection, too. */
   use(signaling: SignalingConnection): void {
+    this.session.heardBy(signaling.url);
     if (this.#signaling.size < MAX_SIGNALING_CONNECTIONS) this.#signaling.add(signaling);
   }
 

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { NetworkError, RefusedError } from "../base/errors.ts";
-import { TICKET_GONE_TEXT } from "./connection.ts";
+import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
+import { TICKET_GONE_TEXT, UNHEARD_REMEDY } from "./connection.ts";
 import type { Rejection } from "./signaling_message.ts";
 import type { ListenedTicket } from "./tickets.ts";
 
@@ -27,6 +27,27 @@ export function refusedError({ reason, timeMs }: Rejection): RefusedError {
   const remedy = REJECTION_REMEDIES[reason];
   const message = `Cannot connect: ${REASONS[reason](timeMs)}`;
   return new RefusedError(message, REJECTION_CODES[reason], { remedy });
+}
+
+/**
+ * The error for a connection that cannot be resumed.
+ *
+ * @param wasHeard whether the other side was ever heard over it. Peers of the first version cut the first path when they
+ * read of a newer one, without a word, and forget the connection
+ */
+export function resumptionError(error: unknown, wasHeard: boolean): NetworkError {
+  const cannot = "Cannot resume the connection";
+  const isUnknown = error instanceof RefusedError && error.code === REJECTION_CODES.unknown;
+  // A peer that was restarted has lost the connection, so that a new one may go on with the work.
+  const reason = isUnknown ? "reset" : "other";
+  if (wasHeard || !isUnknown) {
+    return new NetworkError(`${cannot}: ${messageOf(error)}`, reason, { cause: error });
+  }
+  return new NetworkError(
+    `${cannot}: the peer was restarted and no longer knows this connection, or runs an older version of Punchline`,
+    reason,
+    { cause: error, remedy: UNHEARD_REMEDY },
+  );
 }
 
 /** The error for the application that accepts a request although there is no room, or the ticket is good no more. */

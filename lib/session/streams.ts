@@ -215,17 +215,8 @@ class Multiplexer implements SessionLayer, StreamOwner {
   }
 
   /** The streams that the other side opens, until the session ends. */
-  async *accept(): AsyncGenerator<SessionStream> {
-    this.#dispatch({ kind: "held" });
-    try {
-      for (;;) {
-        const stream = await this.#accepted.next().catch(() => undefined); // the session has ended
-        if (stream === undefined) return;
-        yield stream;
-      }
-    } finally {
-      this.#dispatch({ kind: "released" });
-    }
+  accept(): AsyncIterator<SessionStream> {
+    return this.#accepted.items(() => this.hold());
   }
 
   /** Keeps the session open without a stream, until the result is disposed of. */
