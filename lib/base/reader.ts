@@ -4,10 +4,18 @@
  * @module
  */
 
+import { release } from "./bytes.ts";
+
 /** A byte stream to read from. */
 export interface ByteSource {
   /** Reads into the start of the buffer, and returns the number of bytes, or `null` at the end of the stream. */
   read(buffer: Uint8Array): Promise<number | null>;
+}
+
+/** A byte stream that may bring the memory of what it returns. */
+export interface ChunkSource extends ByteSource {
+  /** As `TcpConnection.readChunk()`. */
+  readChunk?(): Promise<Uint8Array | null>;
 }
 
 /** A byte stream to write to. */
@@ -44,6 +52,43 @@ export async function copyStream(
   }
 }
 
+/** Reads a stream in chunks of what has arrived, without a copy if the stream brings the memory. */
+export class ChunkReader {
+  readonly #source: ChunkSource;
+  /** Memory to read into, if the stream brings none. */
+  #buffer: Uint8Array<ArrayBuffer>;
+
+  /** @param source not to be read by anything else */
+  constructor(source: ChunkSource) {
+    this.#source = source;
+    this.#buffer = new Uint8Array(source.readChunk === undefined ? FIRST_CHUNK_BYTES : 0);
+  }
+
+  /**
+   * The next chunk, in memory that the next call may reuse; `null` at the end of the stream.
+   *
+   * @throws the error of the stream
+   */
+  next(): Promise<Uint8Array | null> {
+    return this.#source.readChunk?.() ?? this.#readIntoBuffer();
+  }
+
+  /** Frees the memory of a chunk that is not needed any more, if the stream has brought it. */
+  done(chunk: Uint8Array): void {
+    if (chunk.buffer !== this.#buffer.buffer) release(chunk);
+  }
+
+  async #readIntoBuffer(): Promise<Uint8Array | null> {
+    const length = await this.#source.read(this.#buffer);
+    if (length === null) return null;
+    const chunk = this.#buffer.subarray(0, length);
+    if (length === this.#buffer.length && length < COPY_BYTES) {
+      this.#buffer = new Uint8Array(COPY_BYTES); // for the next one
+    }
+    return chunk;
+  }
+}
+
 /** How a {@linkcode BufferedReader} uses memory. */
 export interface BufferedReaderOptions {
   /** The initial size of the buffer, in bytes. */
@@ -75,6 +120,16 @@ export class BufferedReader {
   /** The bytes that have been read but not taken. The next {@linkcode BufferedReader.fill} overwrites them. */
   get unread(): Uint8Array<ArrayBuffer> {
     return this.#buffer.subarray(this.#start, this.#end);
+  }
+
+  /** The byte at this index of those that have been read but not taken. */
+  peek(index: number): number {
+    return this.#buffer[this.#start + index]!;
+  }
+
+  /** Discards so many of the bytes that have been read but not taken: no more than there are. */
+  skip(length: number): void {
+    this.#start += length;
   }
 
   /**
@@ -133,3 +188,6 @@ export class BufferedReader {
 
 /** Chosen by us: as much as one read of a socket returns. */
 const COPY_BYTES = 65_536;
+
+/** Chosen by us: small messages need no more. */
+const FIRST_CHUNK_BYTES = 4096;

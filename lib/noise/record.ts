@@ -204,14 +204,15 @@ export class NoiseMessageReader {
    * @throws {MalformedMessageError} if it is longer than `maxLength`
    */
   take(maxLength: number): Uint8Array | undefined {
-    const { unread } = this.#reader;
+    const reader = this.#reader;
     this.#needed = LENGTH_BYTES;
-    if (unread.length < this.#needed) return undefined;
-    const length = unread[0]! << 8 | unread[1]!;
+    if (reader.buffered < this.#needed) return undefined;
+    const length = reader.peek(0) << 8 | reader.peek(1);
     if (length > maxLength) throw this.#tooLong(length, maxLength);
     this.#needed += length;
-    if (unread.length < this.#needed) return undefined;
-    return this.#reader.take(this.#needed).subarray(LENGTH_BYTES);
+    if (reader.buffered < this.#needed) return undefined;
+    reader.skip(LENGTH_BYTES);
+    return reader.take(length);
   }
 
   /**
