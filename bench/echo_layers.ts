@@ -102,24 +102,38 @@ async function runNear(kind: Kind, port: number): Promise<void> {
   }
 }
 
-async function measure(port: number, rounds: number, count: number): Promise<void> {
+/** The microseconds that the threads of these processes have used: the main ones, and those that compile and collect. */
+function used(pids: readonly number[]): [main: number, others: number] {
+  const sums: [number, number] = [0, 0];
+  for (const pid of pids) {
+    for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
+      const nanoseconds = Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`).split(" ")[0];
+      sums[name === `${pid}` ? 0 : 1] += Number(nanoseconds) / 1000;
+    }
+  }
+  return sums;
+}
+
+async function measure(port: number, pids: readonly number[]): Promise<void> {
   const text: string[] = [];
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < ROUNDS; round++) {
     using conn = await Deno.connect({ hostname: "127.0.0.1", port });
     conn.setNoDelay();
     const byte = new Uint8Array(1);
     const times: number[] = [];
-    for (let i = 0; i < count; i++) {
+    const before = used(pids);
+    for (let i = 0; i < ECHOES; i++) {
       const startMs = performance.now();
       await conn.write(byte);
       await conn.read(byte);
       times.push(performance.now() - startMs);
     }
+    const [main, others] = used(pids).map((each, i) => ((each - before[i]!) / ECHOES).toFixed(0));
     times.sort((a, b) => a - b);
-    const at = (share: number) => (times[Math.floor(count * share)]! * 1000).toFixed(0);
-    text.push(`${at(0.5)}/${at(0.99)}`);
+    const at = (share: number) => (times[Math.floor(ECHOES * share)]! * 1000).toFixed(0);
+    text.push(`${at(0.5)}/${at(0.99)} ${main}+${others}`);
   }
-  console.log(text.join("  "));
+  console.log(text.join(",  "));
 }
 
 async function start(args: string[], flags: string[] = []): Promise<[Deno.ChildProcess, number]> {
@@ -133,6 +147,8 @@ async function start(args: string[], flags: string[] = []): Promise<[Deno.ChildP
   return [child, Number(/port (\d+)\./.exec(printed)![1])];
 }
 
+const ROUNDS = Number(Deno.env.get("ROUNDS") ?? 8);
+const ECHOES = 500;
 const RESPONDER_KEY = new KeyPair(new Uint8Array(32).fill(0x42));
 const [mode, kind, port] = Deno.args;
 if (mode === "echo") await runEcho();
@@ -141,13 +157,12 @@ else if (mode === "near") await runNear(kind as Kind, Number(port));
 else {
   const kinds = Deno.args.length > 0 ? Deno.args as Kind[] : KINDS;
   const flags = (Deno.env.get("FLAGS") ?? "").split(" ").filter((each) => each !== "");
-  const rounds = Number(Deno.env.get("ROUNDS") ?? 8);
   for (const kind of kinds) {
     const [echo, echoPort] = await start(["echo"]);
     const [far, farPort] = await start(["far", kind, `${echoPort}`], flags);
     const [near, nearPort] = await start(["near", kind, `${farPort}`], flags);
-    console.log(`${kind}: p50/p99 of each 500, in µs; processes ${near.pid} ${far.pid}`);
-    await measure(nearPort, rounds, 500);
+    console.log(`${kind}: p50/p99 of each ${ECHOES}, and processor time of main + other threads, in µs`);
+    await measure(nearPort, [near.pid, far.pid]);
     for (const child of [near, far, echo]) child.kill("SIGTERM");
     await Promise.all([near, far, echo].map((each) => each.status));
   }
