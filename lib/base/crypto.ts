@@ -120,14 +120,19 @@ export class ChaChaPolySealer {
    * @returns the part of the target that was filled
    */
   seal(ad: Uint8Array, plaintext: Uint8Array, target: Uint8Array): Uint8Array {
+    this.sealInto(target, 0, ad, plaintext);
+    return target.subarray(0, plaintext.length + TAG_LENGTH);
+  }
+
+  /** The same, to `target` from the offset `at` on. */
+  sealInto(target: Uint8Array, at: number, ad: Uint8Array, plaintext: Uint8Array): void {
     const cipher = this.#cipher;
     if (ad.length > 0) cipher.setAAD(ad, { plaintextLength: plaintext.length });
     const ciphertext = cipher.update(plaintext);
     cipher.final(); // from here on, it refuses a second message
-    target.set(ciphertext);
-    target.set(cipher.getAuthTag(), plaintext.length);
+    target.set(ciphertext, at);
+    target.set(cipher.getAuthTag(), at + plaintext.length);
     release(ciphertext);
-    return target.subarray(0, plaintext.length + TAG_LENGTH);
   }
 
   /** Discards it unused. Deno leaks ciphers that are never finished. */

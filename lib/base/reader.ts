@@ -4,7 +4,7 @@
  * @module
  */
 
-import { release } from "./bytes.ts";
+import { partOf, release } from "./bytes.ts";
 
 /** A byte stream to read from. */
 export interface ByteSource {
@@ -81,7 +81,7 @@ export class ChunkReader {
   async #readIntoBuffer(): Promise<Uint8Array | null> {
     const length = await this.#source.read(this.#buffer);
     if (length === null) return null;
-    const chunk = this.#buffer.subarray(0, length);
+    const chunk = partOf(this.#buffer, 0, length);
     if (length === this.#buffer.length && length < COPY_BYTES) {
       this.#buffer = new Uint8Array(COPY_BYTES); // for the next one
     }
@@ -150,7 +150,7 @@ export class BufferedReader {
    */
   async fill(needed: number = 0): Promise<boolean> {
     this.#makeRoom(needed);
-    const length = await this.#source.read(this.#buffer.subarray(this.#end));
+    const length = await this.#source.read(partOf(this.#buffer, this.#end));
     this.#end += length ?? 0;
     return length !== null;
   }
@@ -172,17 +172,18 @@ export class BufferedReader {
 
   /** Moves the unread bytes, which are fewer than the caller needs, to the front. */
   #makeRoom(needed: number): void {
-    const { unread } = this;
+    const { buffered } = this;
     const isFull = this.#end === this.#buffer.length;
-    const length = Math.max(needed, unread.length + 1, isFull ? this.#fullLength : 0);
+    const length = Math.max(needed, buffered + 1, isFull ? this.#fullLength : 0);
     if (length > this.#buffer.length) {
+      const { unread } = this;
       this.#buffer = new Uint8Array(length);
       this.#buffer.set(unread);
-    } else if (this.#start > 0) {
+    } else if (this.#start > 0 && buffered > 0) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
     }
     this.#start = 0;
-    this.#end = unread.length;
+    this.#end = buffered;
   }
 }
 

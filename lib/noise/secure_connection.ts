@@ -256,7 +256,8 @@ export class SecureConnection implements DenoConn {
    * @throws {NetworkError} `closed` if this side has closed the connection, or the connection's failure
    */
   async write(data: Uint8Array): Promise<number> {
-    await this.#writer.write(data);
+    const waiting = this.#writer.write(data);
+    if (waiting !== undefined) await waiting;
     return data.length;
   }
 

@@ -124,20 +124,23 @@ export class CipherState {
   }
 
   /**
-   * The ciphertext and its tag, written to the start of `target`.
+   * The ciphertext and its tag.
    *
    * @throws {RangeError} if all nonces are used up
    */
-  encryptWithAd(
-    ad: Uint8Array,
-    plaintext: Uint8Array,
-    target: Uint8Array = new Uint8Array(plaintext.length + TAG_LENGTH),
-  ): Uint8Array {
+  encryptWithAd(ad: Uint8Array, plaintext: Uint8Array): Uint8Array<ArrayBuffer> {
+    const ciphertext = new Uint8Array(plaintext.length + TAG_LENGTH);
+    this.encryptInto(ciphertext, 0, ad, plaintext);
+    return ciphertext;
+  }
+
+  /** As {@linkcode CipherState.encryptWithAd}, written to `target` from the offset `at` on. */
+  encryptInto(target: Uint8Array, at: number, ad: Uint8Array, plaintext: Uint8Array): void {
     this.#requireKey();
     const sealer = this.#sealer ?? this.#newSealer();
     this.#sealer = undefined;
     this.#advance(); // first, so that a failure cannot lead to a second use
-    return sealer.seal(ad, plaintext, target);
+    sealer.sealInto(target, at, ad, plaintext);
   }
 
   /**
@@ -173,11 +176,8 @@ export class CipherState {
     this.#requireKey();
     this.#discardPrepared();
     const sealer = new ChaChaPolySealer(this.#key, rekeyNonce());
-    const next = sealer.seal(
-      NO_AD,
-      new Uint8Array(KEY_LENGTH),
-      new Uint8Array(KEY_LENGTH + TAG_LENGTH),
-    );
+    const next = new Uint8Array(KEY_LENGTH + TAG_LENGTH);
+    sealer.sealInto(next, 0, NO_AD, new Uint8Array(KEY_LENGTH));
     this.#key.set(next.subarray(0, KEY_LENGTH));
     next.fill(0);
   }

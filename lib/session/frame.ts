@@ -6,7 +6,7 @@
  * @module
  */
 
-import { concat } from "../base/bytes.ts";
+import { concat, partOf } from "../base/bytes.ts";
 import { malformed } from "../base/errors.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 
@@ -168,15 +168,15 @@ export class SessionFrameReader {
       this.#unread = this.#unread.slice();
       return undefined;
     }
-    this.#unread = this.#unread.subarray(decoded.length);
+    this.#unread = partOf(this.#unread, decoded.length);
     if (decoded.frame.kind !== "data") return decoded.frame;
     this.#dataLeft = decoded.frame.length;
     return undefined; // the chunk ends with its header
   }
 
   #takeData(start: number): Uint8Array {
-    const data = this.#unread.subarray(start, start + this.#dataLeft);
-    this.#unread = this.#unread.subarray(start + data.length);
+    const data = partOf(this.#unread, start, start + this.#dataLeft);
+    this.#unread = partOf(this.#unread, start + data.length);
     this.#dataLeft -= data.length;
     return data;
   }
@@ -293,8 +293,8 @@ export class StreamFrameReader {
         rest = this.#takeDataHeader(rest) ?? this.#takeFrame(rest);
         continue;
       }
-      const data = rest.subarray(0, this.#dataLeft);
-      rest = rest.subarray(data.length);
+      const data = partOf(rest, 0, this.#dataLeft);
+      rest = partOf(rest, data.length);
       this.#dataLeft -= data.length;
       this.#onData(this.#dataId, data);
     }

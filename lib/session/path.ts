@@ -357,7 +357,7 @@ export class KeepAlive {
 
   /** Something was received. */
   onReceived(): void {
-    for (const resolve of this.#asking) resolve(true);
+    if (this.#asking.length > 0) this.#asking.forEach((resolve) => resolve(true));
     const nowMs = this.#lastReceivedMs = performance.now();
     if (this.#awaitingSinceMs !== undefined) this.#onAnswer(nowMs - this.#awaitingSinceMs);
     if (this.#ping?.isProbe !== true) this.#awaitingSinceMs = undefined;
