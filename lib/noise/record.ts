@@ -69,16 +69,6 @@ export class RecordCipher {
     return plaintext;
   }
 
-  /** Does the work of the next {@linkcode RecordCipher.encrypt} that does not need the plaintext. */
-  prepareToEncrypt(): void {
-    this.#cipherState.prepareToEncrypt();
-  }
-
-  /** Does the work of the next {@linkcode RecordCipher.decrypt} that does not need the record. */
-  prepareToDecrypt(): void {
-    this.#cipherState.prepareToDecrypt();
-  }
-
   /** Erases the key; idempotent. */
   destroy(): void {
     this.#cipherState.destroy();
@@ -125,9 +115,7 @@ export class RecordReader {
     try {
       let record = this.#messages.take(MAX_MESSAGE_LENGTH);
       while (record === undefined) {
-        const filled = this.#messages.fill();
-        this.#cipher.prepareToDecrypt(); // while waiting for the network
-        if (!await filled) throw this.#messages.cut();
+        if (!await this.#messages.fill()) throw this.#messages.cut();
         record = this.#messages.take(MAX_MESSAGE_LENGTH);
       }
       const plaintext = this.#cipher.decrypt(record);
@@ -359,7 +347,6 @@ export class RecordWriter {
       if (this.#ending !== undefined && this.#hasRoom) this.#seal(NOTHING); // the buffer is empty now
     }
     this.#state = "idle";
-    this.#cipher.prepareToEncrypt(); // while there is nothing to send
   }
 
   /**
