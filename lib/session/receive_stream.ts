@@ -161,7 +161,7 @@ export class ReceiveStream {
       const part = partOf(fresh, 0, reading.buffer.length - reading.filled);
       reading.buffer.set(part, reading.filled);
       this.#read += part.length;
-      if (reading.filled === 0) queueMicrotask(() => this.#endRead()); // with what else arrives until then
+      if (reading.filled === 0) Promise.resolve().then(() => this.#endRead()); // with what else arrives until then
       reading.filled += part.length;
       fresh = partOf(fresh, part.length);
     }
