@@ -107,7 +107,8 @@ function used(pids: readonly number[]): [main: number, others: number] {
   const sums: [number, number] = [0, 0];
   for (const pid of pids) {
     for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
-      const nanoseconds = Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`).split(" ")[0];
+      const nanoseconds =
+        Deno.readTextFileSync(`/proc/${pid}/task/${name}/schedstat`).split(" ")[0];
       sums[name === `${pid}` ? 0 : 1] += Number(nanoseconds) / 1000;
     }
   }
@@ -161,7 +162,9 @@ else {
     const [echo, echoPort] = await start(["echo"]);
     const [far, farPort] = await start(["far", kind, `${echoPort}`], flags);
     const [near, nearPort] = await start(["near", kind, `${farPort}`], flags);
-    console.log(`${kind}: p50/p99 of each ${ECHOES}, and processor time of main + other threads, in µs`);
+    console.log(
+      `${kind}: p50/p99 of each ${ECHOES}, and processor time of main + other threads, in µs`,
+    );
     await measure(nearPort, [near.pid, far.pid]);
     for (const child of [near, far, echo]) child.kill("SIGTERM");
     await Promise.all([near, far, echo].map((each) => each.status));
