@@ -239,7 +239,7 @@ export class ShortMessageCipher {
 
   /** The tag of the ciphertext and the two lengths (RFC 8439 §2.8); that of the additional data is 0. */
   #authenticate(bytes: Uint8Array, at: number, length: number): void {
-    const [poly, end] = [this.#poly, at + length];
+    const poly = this.#poly, end = at + length;
     for (let i = at; i < end; i += 16) {
       poly.add(
         wordAt(bytes, i, end),
@@ -277,7 +277,7 @@ export class Poly1305 {
 
   /** Adds a block of four words, and multiplies. */
   add(w0: number, w1: number, w2: number, w3: number): void {
-    const [h, r] = [this.#h, this.#r];
+    const h = this.#h, r = this.#r;
     const h0 = h[0]! + (w0 & LIMB);
     const h1 = h[1]! + ((w0 >>> 22 | w1 << 10) & LIMB);
     const h2 = h[2]! + ((w1 >>> 12 | w2 << 20) & LIMB);
@@ -314,7 +314,7 @@ export class Poly1305 {
 
   /** Computes the tag. */
   finish(): void {
-    const [limbs, less] = [this.#limbs, this.#less];
+    const limbs = this.#limbs, less = this.#less;
     limbs.set(this.#h);
     fold(limbs);
     fold(limbs);
@@ -448,7 +448,10 @@ function chachaBlock(state: Int32Array, block: Int32Array): void {
     x3 = x3 + x4 | 0, x14 ^= x3, x14 = x14 << 8 | x14 >>> 24;
     x9 = x9 + x14 | 0, x4 ^= x9, x4 = x4 << 7 | x4 >>> 25;
   }
-  block.set([x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15]);
+  block[0] = x0, block[1] = x1, block[2] = x2, block[3] = x3;
+  block[4] = x4, block[5] = x5, block[6] = x6, block[7] = x7;
+  block[8] = x8, block[9] = x9, block[10] = x10, block[11] = x11;
+  block[12] = x12, block[13] = x13, block[14] = x14, block[15] = x15;
   for (let i = 0; i < 16; i++) block[i]! += state[i]!;
 }
 
