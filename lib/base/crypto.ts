@@ -408,51 +408,26 @@ function fold(limbs: Int32Array): void {
   limbs[0]! += 5 * over;
 }
 
-/** Ten double rounds (RFC 8439 §2.3), and the sum with the input. */
+/** Ten double rounds, and the sum with the input (RFC 8439 §2.3). */
 function chachaBlock(state: Int32Array, block: Int32Array): void {
-  let x0 = state[0]!, x1 = state[1]!, x2 = state[2]!, x3 = state[3]!;
-  let x4 = state[4]!, x5 = state[5]!, x6 = state[6]!, x7 = state[7]!;
-  let x8 = state[8]!, x9 = state[9]!, x10 = state[10]!, x11 = state[11]!;
-  let x12 = state[12]!, x13 = state[13]!, x14 = state[14]!, x15 = state[15]!;
+  block.set(state);
   for (let round = 0; round < 10; round++) {
-    x0 = x0 + x4 | 0, x12 ^= x0, x12 = x12 << 16 | x12 >>> 16;
-    x8 = x8 + x12 | 0, x4 ^= x8, x4 = x4 << 12 | x4 >>> 20;
-    x0 = x0 + x4 | 0, x12 ^= x0, x12 = x12 << 8 | x12 >>> 24;
-    x8 = x8 + x12 | 0, x4 ^= x8, x4 = x4 << 7 | x4 >>> 25;
-    x1 = x1 + x5 | 0, x13 ^= x1, x13 = x13 << 16 | x13 >>> 16;
-    x9 = x9 + x13 | 0, x5 ^= x9, x5 = x5 << 12 | x5 >>> 20;
-    x1 = x1 + x5 | 0, x13 ^= x1, x13 = x13 << 8 | x13 >>> 24;
-    x9 = x9 + x13 | 0, x5 ^= x9, x5 = x5 << 7 | x5 >>> 25;
-    x2 = x2 + x6 | 0, x14 ^= x2, x14 = x14 << 16 | x14 >>> 16;
-    x10 = x10 + x14 | 0, x6 ^= x10, x6 = x6 << 12 | x6 >>> 20;
-    x2 = x2 + x6 | 0, x14 ^= x2, x14 = x14 << 8 | x14 >>> 24;
-    x10 = x10 + x14 | 0, x6 ^= x10, x6 = x6 << 7 | x6 >>> 25;
-    x3 = x3 + x7 | 0, x15 ^= x3, x15 = x15 << 16 | x15 >>> 16;
-    x11 = x11 + x15 | 0, x7 ^= x11, x7 = x7 << 12 | x7 >>> 20;
-    x3 = x3 + x7 | 0, x15 ^= x3, x15 = x15 << 8 | x15 >>> 24;
-    x11 = x11 + x15 | 0, x7 ^= x11, x7 = x7 << 7 | x7 >>> 25;
-    x0 = x0 + x5 | 0, x15 ^= x0, x15 = x15 << 16 | x15 >>> 16;
-    x10 = x10 + x15 | 0, x5 ^= x10, x5 = x5 << 12 | x5 >>> 20;
-    x0 = x0 + x5 | 0, x15 ^= x0, x15 = x15 << 8 | x15 >>> 24;
-    x10 = x10 + x15 | 0, x5 ^= x10, x5 = x5 << 7 | x5 >>> 25;
-    x1 = x1 + x6 | 0, x12 ^= x1, x12 = x12 << 16 | x12 >>> 16;
-    x11 = x11 + x12 | 0, x6 ^= x11, x6 = x6 << 12 | x6 >>> 20;
-    x1 = x1 + x6 | 0, x12 ^= x1, x12 = x12 << 8 | x12 >>> 24;
-    x11 = x11 + x12 | 0, x6 ^= x11, x6 = x6 << 7 | x6 >>> 25;
-    x2 = x2 + x7 | 0, x13 ^= x2, x13 = x13 << 16 | x13 >>> 16;
-    x8 = x8 + x13 | 0, x7 ^= x8, x7 = x7 << 12 | x7 >>> 20;
-    x2 = x2 + x7 | 0, x13 ^= x2, x13 = x13 << 8 | x13 >>> 24;
-    x8 = x8 + x13 | 0, x7 ^= x8, x7 = x7 << 7 | x7 >>> 25;
-    x3 = x3 + x4 | 0, x14 ^= x3, x14 = x14 << 16 | x14 >>> 16;
-    x9 = x9 + x14 | 0, x4 ^= x9, x4 = x4 << 12 | x4 >>> 20;
-    x3 = x3 + x4 | 0, x14 ^= x3, x14 = x14 << 8 | x14 >>> 24;
-    x9 = x9 + x14 | 0, x4 ^= x9, x4 = x4 << 7 | x4 >>> 25;
+    for (let i = 0; i < 4; i++) quarterRound(block, i, 4 + i, 8 + i, 12 + i);
+    for (let i = 0; i < 4; i++) {
+      quarterRound(block, i, 4 + (i + 1 & 3), 8 + (i + 2 & 3), 12 + (i + 3 & 3));
+    }
   }
-  block[0] = x0, block[1] = x1, block[2] = x2, block[3] = x3;
-  block[4] = x4, block[5] = x5, block[6] = x6, block[7] = x7;
-  block[8] = x8, block[9] = x9, block[10] = x10, block[11] = x11;
-  block[12] = x12, block[13] = x13, block[14] = x14, block[15] = x15;
   for (let i = 0; i < 16; i++) block[i]! += state[i]!;
+}
+
+/** RFC 8439 §2.1. */
+function quarterRound(x: Int32Array, ia: number, ib: number, ic: number, id: number): void {
+  let a = x[ia]!, b = x[ib]!, c = x[ic]!, d = x[id]!;
+  a = a + b | 0, d ^= a, d = d << 16 | d >>> 16;
+  c = c + d | 0, b ^= c, b = b << 12 | b >>> 20;
+  a = a + b | 0, d ^= a, d = d << 8 | d >>> 24;
+  c = c + d | 0, b ^= c, b = b << 7 | b >>> 25;
+  x[ia] = a, x[ib] = b, x[ic] = c, x[id] = d;
 }
 
 /** Four bytes as a number, little-endian; 0 for those that are not before `end`. */
