@@ -462,5 +462,5 @@ const [MAX_PROBES, PROBE_AFTER_MS] = [5, 50];
 /** Chosen by us: more than a connection has in a day. */
 const MAX_EVENTS = 64;
 
-/** Chosen by us: as many as if all connections that a peer may accept came and went twice. */
+/** Chosen by us: as many as if all connections that a peer accepts by default came and went. */
 const MAX_CONNECTION_EVENTS = 2048;

@@ -55,12 +55,13 @@ export class Listener {
   readonly #guard = new ReplayGuard();
   /** Requests under way, by session ID; the oldest first. */
   readonly #requests = new Map<string, IncomingRequest>();
-  readonly #connections = new AcceptedConnections();
+  readonly #connections: AcceptedConnections;
   /** Rejections that are sent at once and not remembered. */
   readonly #rejections = new TokenBucket(REJECTION_RATE, performance.now());
 
   constructor(context: PeerContext, options: ListenerOptions) {
     this.#context = context;
+    this.#connections = new AcceptedConnections(context.maxConnections);
     const { protocol = "", show } = options;
     const ownKey = context.staticKey.publicKey.slice();
     const crossing = this.crossing = new CrossingRequests(ownKey, { protocol, show });

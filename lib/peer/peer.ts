@@ -97,6 +97,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * others as they open.
    *
    * @throws {TypeError} if a key, a URL or a strategy is invalid
+   * @throws {RangeError} if `maxConnections` is less than 1
    * @throws {NetworkError} if none of the signaling servers can be reached
    * @throws the signal's reason on abort
    */
@@ -183,13 +184,10 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { CodeOffer } = await import("./codes.ts");
     this.#jobs.signal.throwIfAborted();
     const ticket = () => options.ticket ?? this.ticket;
-    const offer = new CodeOffer(
-      this.#codePlaces(this.#signalingUrls),
-      { ...options, ticket },
-      () => {
-        this.#codes.delete(offer);
-      },
-    );
+    const places = this.#codePlaces(this.#signalingUrls);
+    const offer = new CodeOffer(places, { ...options, ticket }, () => {
+      this.#codes.delete(offer);
+    });
     this.#codes.add(offer);
     return await offer.ready(options.signal);
   }

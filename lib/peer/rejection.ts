@@ -40,6 +40,13 @@ export function noRoomError({ isValid }: Pick<ListenedTicket, "isValid">): Netwo
     });
 }
 
+/** The error for the application that accepts a request for which this process cannot open another socket. */
+export function shortageError(): NetworkError {
+  return new NetworkError("Cannot accept: this process has too many open files", "other", {
+    remedy: "Let this process open more files (ulimit -n), or set a lower maxConnections",
+  });
+}
+
 const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>> = {
   refused: () => "the peer refused",
   protocol: () => "the peer does not speak this protocol",
