@@ -244,7 +244,7 @@ export class SecureConnection implements DenoConn {
     if (this.#isReading) return Promise.reject(anotherRead());
     if (this.#unread.length === 0) return this.#reader.read();
     const rest = this.#unread.slice();
-    this.#unread = NOTHING;
+    this.#record = this.#unread = NOTHING;
     return Promise.resolve(rest);
   }
 
