@@ -24,6 +24,8 @@ export interface Comparison {
   /** The medians of each. */
   readonly first: number;
   readonly second: number;
+  /** The processor time of the second / that of the first, of all rounds together, if there is a clock for it. */
+  readonly cpuRatio?: number;
 }
 
 /** Compares the milliseconds for a message of 64 bytes and its echo. */
@@ -39,13 +41,31 @@ export async function compareRoundTrips(first: Stream, second: Stream): Promise<
   return compare("round trip", [first, second], pairs, (ms) => `${(ms * 1000).toFixed(0)} µs`);
 }
 
-/** Compares the bytes per millisecond, in writes of 64 KiB. */
-export async function compareBulk(first: Stream, second: Stream): Promise<Comparison> {
+/**
+ * Compares the bytes per millisecond, in writes of 64 KiB.
+ *
+ * @param cpuSeconds the processor time that both sides have used so far
+ */
+export async function compareBulk(
+  first: Stream,
+  second: Stream,
+  cpuSeconds: () => number = () => 0,
+): Promise<Comparison> {
   await bulk(first);
   await bulk(second);
   const pairs: Pair[] = [];
-  for (let i = 0; i < BULK_ROUNDS; i++) pairs.push([await bulk(first), await bulk(second)]);
-  return compare("bulk", [first, second], pairs, (rate) => `${(rate / 1000).toFixed(0)} MB/s`);
+  const used = [0, 0];
+  for (let i = 0; i < BULK_ROUNDS; i++) {
+    const startedAt = cpuSeconds();
+    const one = await bulk(first);
+    const betweenAt = cpuSeconds();
+    pairs.push([one, await bulk(second)]);
+    used[0]! += betweenAt - startedAt;
+    used[1]! += cpuSeconds() - betweenAt;
+  }
+  const streams = [first, second] as const;
+  const format = (rate: number) => `${(rate / 1000).toFixed(0)} MB/s`;
+  return { ...compare("bulk", streams, pairs, format), cpuRatio: used[1]! / used[0]! };
 }
 
 /**

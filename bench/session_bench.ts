@@ -18,6 +18,7 @@ import { generateKeyPair, KeyPair } from "../lib/noise/handshake.ts";
 import { secureConnection } from "../lib/noise/secure_connection.ts";
 import type { SessionRole } from "../lib/session/migration_engine.ts";
 import { StreamSession } from "../lib/session/streams.ts";
+import { cpuSeconds } from "./cpu_seconds.ts";
 import { answerStream, compareBulk, compareRoundTrips, type Stream } from "./compare_streams.ts";
 
 /** The figures in `baselines/session.json`: session / connection below. */
@@ -28,6 +29,8 @@ interface Figures {
   readonly plainRoundTripRatio: number;
   /** The same as `plainBulkRatio`, over a secured connection. */
   readonly secureBulkRatio: number;
+  /** The processor time of both sides for it. */
+  readonly secureBulkCpuRatio: number;
   /** The same as `plainRoundTripRatio`, over a secured connection. */
   readonly secureRoundTripRatio: number;
   /** The memory of an idle session that has carried one message, with its in-memory path, in KiB. */
@@ -36,15 +39,23 @@ interface Figures {
 
 async function measure(): Promise<Figures> {
   const idleKib = await weighIdle();
-  await using _server = await startServer();
+  await using server = await startServer();
   const plainRoundTripRatio = (await compareRoundTrips(PLAIN, PLAIN_SESSION)).ratio;
   const secureRoundTripRatio = (await compareRoundTrips(SECURE, SECURE_SESSION)).ratio;
   const plainBulkRatio = (await compareBulk(PLAIN, PLAIN_SESSION)).ratio;
-  const secureBulkRatio = (await compareBulk(SECURE, SECURE_SESSION)).ratio;
-  return { plainBulkRatio, plainRoundTripRatio, secureBulkRatio, secureRoundTripRatio, idleKib };
+  const cpuOfBoth = () => cpuSeconds(Deno.pid) + cpuSeconds(server.pid);
+  const secureBulk = await compareBulk(SECURE, SECURE_SESSION, cpuOfBoth);
+  return {
+    plainBulkRatio,
+    plainRoundTripRatio,
+    secureBulkRatio: secureBulk.ratio,
+    secureBulkCpuRatio: secureBulk.cpuRatio!,
+    secureRoundTripRatio,
+    idleKib,
+  };
 }
 
-async function startServer(): Promise<AsyncDisposable> {
+async function startServer(): Promise<Deno.ChildProcess> {
   const server = new Deno.Command(Deno.execPath(), {
     args: ["run", "--unstable-net", "--allow-net", import.meta.filename!, "serve"],
     stdout: "piped",

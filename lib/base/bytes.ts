@@ -106,6 +106,15 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
+/**
+ * As `subarray()`, but returns the array itself for all of its bytes, and always the same one for no bytes: most messages
+ * are small and passed on whole, and a view takes a hundred bytes.
+ */
+export function partOf(bytes: Uint8Array, start: number, end: number = bytes.length): Uint8Array {
+  if (start === 0 && end >= bytes.length) return bytes;
+  return start < end && start < bytes.length ? bytes.subarray(start, end) : NOTHING;
+}
+
 /** A new array with arbitrary contents, from a pool. The caller must write every byte. */
 export function takeUnwritten(length: number): Uint8Array<ArrayBuffer> {
   const { buffer, byteOffset } = Buffer.allocUnsafe(length);
@@ -150,6 +159,8 @@ export function fromBase64url(text: string): Uint8Array<ArrayBuffer> | undefined
     return undefined;
   }
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** Chosen by us: collecting a smaller array costs less than the call. */
 const LARGE_LENGTH = 4096;

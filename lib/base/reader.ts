@@ -4,10 +4,18 @@
  * @module
  */
 
+import { partOf, release } from "./bytes.ts";
+
 /** A byte stream to read from. */
 export interface ByteSource {
   /** Reads into the start of the buffer, and returns the number of bytes, or `null` at the end of the stream. */
   read(buffer: Uint8Array): Promise<number | null>;
+}
+
+/** A byte stream that may bring the memory of what it returns. */
+export interface ChunkSource extends ByteSource {
+  /** As `TcpConnection.readChunk()`. */
+  readChunk?(): Promise<Uint8Array | null>;
 }
 
 /** A byte stream to write to. */
@@ -41,6 +49,43 @@ export async function copyStream(
     const length = await source.read(buffer);
     if (length === null) return await target.closeWrite();
     await writeAll(target, buffer.subarray(0, length));
+  }
+}
+
+/** Reads a stream in chunks of what has arrived, without a copy if the stream brings the memory. */
+export class ChunkReader {
+  readonly #source: ChunkSource;
+  /** Memory to read into, if the stream brings none. */
+  #buffer: Uint8Array<ArrayBuffer>;
+
+  /** @param source not to be read by anything else */
+  constructor(source: ChunkSource) {
+    this.#source = source;
+    this.#buffer = new Uint8Array(source.readChunk === undefined ? FIRST_CHUNK_BYTES : 0);
+  }
+
+  /**
+   * The next chunk, in memory that the next call may reuse; `null` at the end of the stream.
+   *
+   * @throws the error of the stream
+   */
+  next(): Promise<Uint8Array | null> {
+    return this.#source.readChunk?.() ?? this.#readIntoBuffer();
+  }
+
+  /** Frees the memory of a chunk that is not needed any more, if the stream has brought it. */
+  done(chunk: Uint8Array): void {
+    if (chunk.buffer !== this.#buffer.buffer) release(chunk);
+  }
+
+  async #readIntoBuffer(): Promise<Uint8Array | null> {
+    const length = await this.#source.read(this.#buffer);
+    if (length === null) return null;
+    const chunk = partOf(this.#buffer, 0, length);
+    if (length === this.#buffer.length && length < COPY_BYTES) {
+      this.#buffer = new Uint8Array(COPY_BYTES); // for the next one
+    }
+    return chunk;
   }
 }
 
@@ -84,6 +129,16 @@ export class BufferedReader {
     return this.#buffer.subarray(this.#start, this.#end);
   }
 
+  /** The byte at this index of those that have been read but not taken. */
+  peek(index: number): number {
+    return this.#buffer[this.#start + index]!;
+  }
+
+  /** Discards so many of the bytes that have been read but not taken: no more than there are. */
+  skip(length: number): void {
+    this.#start += length;
+  }
+
   /**
    * Takes up to `length` of the bytes that have been read. The next {@linkcode BufferedReader.fill} overwrites them.
    */
@@ -102,7 +157,7 @@ export class BufferedReader {
    */
   async fill(needed: number = 0): Promise<boolean> {
     this.#makeRoom(needed);
-    const length = await this.#source.read(this.#buffer.subarray(this.#end));
+    const length = await this.#source.read(partOf(this.#buffer, this.#end));
     this.#end += length ?? 0;
     this.#smallReads = this.#end < this.#leastLength ? this.#smallReads + 1 : 0;
     return length !== null;
@@ -126,19 +181,20 @@ export class BufferedReader {
 
   /** Moves the unread bytes, which are fewer than the caller needs, to the front. */
   #makeRoom(needed: number): void {
-    const { unread } = this;
+    const { buffered } = this;
     const isFull = this.#end === this.#buffer.length;
-    const length = Math.max(needed, unread.length + 1, isFull ? this.#fullLength : 0);
+    const length = Math.max(needed, buffered + 1, isFull ? this.#fullLength : 0);
     const isIdle = this.#smallReads >= SMALL_READS && length <= this.#leastLength;
     const wanted = isIdle ? this.#leastLength : Math.max(length, this.#buffer.length);
     if (wanted !== this.#buffer.length) {
+      const { unread } = this;
       this.#buffer = new Uint8Array(wanted);
       this.#buffer.set(unread);
-    } else if (this.#start > 0) {
+    } else if (this.#start > 0 && buffered > 0) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
     }
     this.#start = 0;
-    this.#end = unread.length;
+    this.#end = buffered;
   }
 }
 
@@ -147,3 +203,6 @@ const SMALL_READS = 4;
 
 /** Chosen by us: as much as one read of a socket returns. */
 const COPY_BYTES = 65_536;
+
+/** Chosen by us: small messages need no more. */
+const FIRST_CHUNK_BYTES = 4096;

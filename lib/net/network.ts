@@ -237,6 +237,11 @@ export interface TcpConnection extends Disposable {
    */
   read(buffer: Uint8Array): Promise<number | null>;
   /**
+   * As {@linkcode TcpConnection.read}, but returns what has arrived in memory that is the caller's from then on. Missing
+   * where that would cost a copy more, rather than one less.
+   */
+  readChunk?(): Promise<Uint8Array<ArrayBuffer> | null>;
+  /**
    * Writes part of `data`, and returns the number of bytes. Do not change `data` until then.
    *
    * @throws {NetworkError} as {@linkcode TcpConnection.read}

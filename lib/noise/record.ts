@@ -6,6 +6,7 @@
  * @module
  */
 
+import { partOf } from "../base/bytes.ts";
 import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { BufferedReader, writeAll } from "../base/reader.ts";
 import { optionalResolvers } from "../base/tasks.ts";
@@ -40,17 +41,16 @@ export class RecordCipher {
   }
 
   /**
-   * Writes a record to the start of `target`.
+   * Writes a record to `target`, from the offset `at` on.
    *
    * @param plaintext at most {@linkcode MAX_PLAINTEXT_LENGTH} bytes
    * @returns the length of the record
    */
-  encrypt(plaintext: Uint8Array, target: Uint8Array): number {
-    const ciphertext = target.subarray(LENGTH_BYTES);
-    const { length } = this.#cipherState.encryptWithAd(NO_AD, plaintext, ciphertext);
-    writeLength(target, length);
+  encrypt(plaintext: Uint8Array, target: Uint8Array, at = 0): number {
+    writeLength(target, plaintext.length + TAG_LENGTH, at);
+    this.#cipherState.encryptInto(target, at + LENGTH_BYTES, NO_AD, plaintext);
     this.#countRecord();
-    return LENGTH_BYTES + length;
+    return plaintext.length + RECORD_OVERHEAD;
   }
 
   /**
@@ -67,16 +67,6 @@ export class RecordCipher {
     const plaintext = this.#cipherState.decryptWithAd(NO_AD, ciphertext);
     this.#countRecord();
     return plaintext;
-  }
-
-  /** Does the work of the next {@linkcode RecordCipher.encrypt} that does not need the plaintext. */
-  prepareToEncrypt(): void {
-    this.#cipherState.prepareToEncrypt();
-  }
-
-  /** Does the work of the next {@linkcode RecordCipher.decrypt} that does not need the record. */
-  prepareToDecrypt(): void {
-    this.#cipherState.prepareToDecrypt();
   }
 
   /** Erases the key; idempotent. */
@@ -125,9 +115,7 @@ export class RecordReader {
     try {
       let record = this.#messages.take(MAX_MESSAGE_LENGTH);
       while (record === undefined) {
-        const filled = this.#messages.fill();
-        this.#cipher.prepareToDecrypt(); // while waiting for the network
-        await filled;
+        if (!await this.#messages.fill()) throw this.#messages.cut();
         record = this.#messages.take(MAX_MESSAGE_LENGTH);
       }
       const plaintext = this.#cipher.decrypt(record);
@@ -194,7 +182,7 @@ export class NoiseMessageReader {
     for (;;) {
       const message = this.take(maxLength);
       if (message !== undefined) return message;
-      await this.fill();
+      if (!await this.fill()) throw this.cut();
     }
   }
 
@@ -204,36 +192,34 @@ export class NoiseMessageReader {
    * @throws {MalformedMessageError} if it is longer than `maxLength`
    */
   take(maxLength: number): Uint8Array | undefined {
-    const { unread } = this.#reader;
+    const reader = this.#reader;
     this.#needed = LENGTH_BYTES;
-    if (unread.length < this.#needed) return undefined;
-    const length = unread[0]! << 8 | unread[1]!;
+    if (reader.buffered < this.#needed) return undefined;
+    const length = reader.peek(0) << 8 | reader.peek(1);
     if (length > maxLength) throw this.#tooLong(length, maxLength);
     this.#needed += length;
-    if (unread.length < this.#needed) return undefined;
-    return this.#reader.take(this.#needed).subarray(LENGTH_BYTES);
+    if (reader.buffered < this.#needed) return undefined;
+    reader.skip(LENGTH_BYTES);
+    return reader.take(length);
   }
 
-  /**
-   * Reads more, after {@linkcode NoiseMessageReader.take} returned `undefined`.
-   *
-   * @throws {NetworkError} `reset` if the stream ends
-   */
-  async fill(): Promise<void> {
-    if (!await this.#reader.fill(this.#needed)) throw this.#wasCut();
+  /** Reads more, after {@linkcode NoiseMessageReader.take} returned `undefined`; `false` if the stream ends. */
+  fill(): Promise<boolean> {
+    return this.#reader.fill(this.#needed);
+  }
+
+  /** The error for a stream that ends here. */
+  cut(): NetworkError {
+    const where = this.buffered === 0 ? "between two messages" : "within a message";
+    return new NetworkError(
+      `${this.#cannotRead()}: the connection was cut ${where}, before the other side finished`,
+      "reset",
+    );
   }
 
   #tooLong(length: number, maxLength: number): MalformedMessageError {
     return new MalformedMessageError(
       `${this.#cannotRead()}: a message of ${length} bytes is over the limit of ${maxLength}`,
-    );
-  }
-
-  #wasCut(): NetworkError {
-    const where = this.buffered === 0 ? "between two messages" : "within a message";
-    return new NetworkError(
-      `${this.#cannotRead()}: the connection was cut ${where}, before the other side finished`,
-      "reset",
     );
   }
 
@@ -272,18 +258,19 @@ export class RecordWriter {
   }
 
   /**
-   * Resolves once all of the data is being sent or is in the buffer. If sending fails later, the next call throws.
+   * Takes the data: it is being sent, or is in the buffer. If sending fails later, the next call throws.
    *
+   * @returns `undefined` if all was taken, or a promise that resolves when it is
    * @throws {TypeError} after {@linkcode RecordWriter.end}
    * @throws the connection's failure
    */
-  async write(data: Uint8Array): Promise<void> {
+  write(data: Uint8Array): Promise<void> | undefined {
     this.#requireNoFailure();
     if (this.#ending !== undefined) throw new TypeError("Cannot write: the stream was ended");
     const rest = this.#waiting.length === 0 ? this.#add(data) : data;
-    if (rest.length === 0) return;
+    if (rest.length === 0) return undefined;
     this.#requireNoFailure(); // the stream's own write() may have closed the connection
-    await new Promise<void>((resolve, reject) => this.#waiting.push({ rest, resolve, reject }));
+    return new Promise<void>((resolve, reject) => this.#waiting.push({ rest, resolve, reject }));
   }
 
   /**
@@ -316,8 +303,8 @@ export class RecordWriter {
   #add(data: Uint8Array): Uint8Array {
     let rest = data;
     if (this.#state === "idle" && rest.length > 0) {
-      this.#start(rest.subarray(0, MAX_PLAINTEXT_LENGTH));
-      rest = rest.subarray(MAX_PLAINTEXT_LENGTH);
+      this.#start(partOf(rest, 0, MAX_PLAINTEXT_LENGTH));
+      rest = partOf(rest, MAX_PLAINTEXT_LENGTH);
     }
     while (rest.length > 0 && this.#buffered < MAX_PLAINTEXT_LENGTH) {
       const isWhole = this.#buffered === 0 && rest.length >= MAX_PLAINTEXT_LENGTH;
@@ -344,7 +331,9 @@ export class RecordWriter {
   async #send(): Promise<void> {
     while (this.#batched > 0) {
       this.#state = "sending";
-      await writeAll(this.#stream, this.#batch.bytes.subarray(0, this.#batched));
+      const records = this.#batch.bytes.subarray(0, this.#batched);
+      const written = await this.#stream.write(records); // usually all of it
+      if (written < records.length) await writeAll(this.#stream, records.subarray(written));
       if (this.#failure !== undefined) return;
       if (this.#isEnded) return this.#ending!.resolve();
       const isBulk = this.#batched >= MAX_RECORD_LENGTH; // more is likely to follow
@@ -360,7 +349,6 @@ export class RecordWriter {
     this.#state = "idle";
     this.#buffer.rest();
     this.#batch.rest();
-    this.#cipher.prepareToEncrypt(); // while there is nothing to send
   }
 
   /**
@@ -389,7 +377,7 @@ export class RecordWriter {
 
   #seal(plaintext: Uint8Array): void {
     const batch = this.#batch.reserve(this.#batched + plaintext.length + RECORD_OVERHEAD);
-    this.#batched += this.#cipher.encrypt(plaintext, batch.subarray(this.#batched));
+    this.#batched += this.#cipher.encrypt(plaintext, batch, this.#batched);
     if (plaintext.length === 0) this.#isEnded = true;
   }
 
@@ -445,10 +433,10 @@ interface WaitingWrite {
   reject(reason: unknown): void;
 }
 
-/** Writes a length field to the start of `target`. */
-export function writeLength(target: Uint8Array, length: number): void {
-  target[0] = length >> 8;
-  target[1] = length & 0xff;
+/** Writes a length field to `target`, at the offset `at`. */
+export function writeLength(target: Uint8Array, length: number, at = 0): void {
+  target[at] = length >> 8;
+  target[at + 1] = length & 0xff;
 }
 
 const NO_AD = new Uint8Array(0);

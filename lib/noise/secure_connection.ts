@@ -235,6 +235,20 @@ export class SecureConnection implements DenoConn {
   }
 
   /**
+   * The rest of the record being read, or the next one, in memory that is the caller's. One call at a time, as with `read()`.
+   *
+   * @returns `null` once the other side has finished
+   * @throws as {@linkcode SecureConnection.read}
+   */
+  readChunk(): Promise<Uint8Array<ArrayBuffer> | null> {
+    if (this.#isReading) return Promise.reject(anotherRead());
+    if (this.#unread.length === 0) return this.#reader.read();
+    const rest = this.#unread.slice();
+    this.#record = this.#unread = NOTHING;
+    return Promise.resolve(rest);
+  }
+
+  /**
    * Writes all of `data`, which must not change until the call returns. The last record may still be in flight:
    * `closeWrite()` waits for it, `close()` does not, and the next call throws its failure.
    *
@@ -242,7 +256,8 @@ export class SecureConnection implements DenoConn {
    * @throws {NetworkError} `closed` if this side has closed the connection, or the connection's failure
    */
   async write(data: Uint8Array): Promise<number> {
-    await this.#writer.write(data);
+    const waiting = this.#writer.write(data);
+    if (waiting !== undefined) await waiting;
     return data.length;
   }
 
@@ -255,17 +270,9 @@ export class SecureConnection implements DenoConn {
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
     return this.#readable ??= new ReadableStream({
       pull: async (controller) => {
-        this.#requireNoOtherRead();
-        this.#isReading = true;
-        try {
-          const unread = this.#unread;
-          this.#unread = NOTHING;
-          const next = unread.length > 0 ? unread.slice() : await this.#reader.read();
-          if (next === null) controller.close();
-          else controller.enqueue(next);
-        } finally {
-          this.#isReading = false;
-        }
+        const chunk = await this.readChunk();
+        if (chunk === null) controller.close();
+        else controller.enqueue(chunk);
       },
       cancel: () => this.close(),
     }, { highWaterMark: 0 });
@@ -316,13 +323,17 @@ export class SecureConnection implements DenoConn {
 
   /** The record reader cannot check this: it may be done while the call that read the record has not resumed yet. */
   #requireNoOtherRead(): void {
-    if (this.#isReading) throw new TypeError("Cannot read: another read is waiting");
+    if (this.#isReading) throw anotherRead();
   }
 
   #closedError(): NetworkError {
     const remote = formatTransportAddress(this.remote);
     return new NetworkError(`Cannot use the connection to ${remote}: it is closed`, "closed");
   }
+}
+
+function anotherRead(): TypeError {
+  return new TypeError("Cannot read: another read is waiting");
 }
 
 /** The result of a handshake. */

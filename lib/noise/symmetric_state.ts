@@ -6,7 +6,14 @@
  */
 
 import { concat, equalBytes } from "../base/bytes.ts";
-import { ChaChaPolyOpener, ChaChaPolySealer, hash, hkdf, hmac } from "../base/crypto.ts";
+import {
+  ChaChaPolyOpener,
+  ChaChaPolySealer,
+  hash,
+  hkdf,
+  hmac,
+  ShortMessageCipher,
+} from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 
 /** The length of the authentication tag after each ciphertext. */
@@ -113,9 +120,8 @@ export class SymmetricState {
 export class CipherState {
   readonly #key: Uint8Array<ArrayBuffer>;
   readonly #nonce = new Nonce();
-  /** Prepared for the current key and nonce. */
-  #sealer: ChaChaPolySealer | undefined;
-  #opener: ChaChaPolyOpener | undefined;
+  /** With the current key. */
+  #short: ShortMessageCipher | undefined;
   #isDestroyed = false;
 
   /** @param key 32 bytes, taken over: {@linkcode CipherState.destroy} zeroes them */
@@ -124,20 +130,29 @@ export class CipherState {
   }
 
   /**
-   * The ciphertext and its tag, written to the start of `target`.
+   * The ciphertext and its tag.
    *
    * @throws {RangeError} if all nonces are used up
    */
-  encryptWithAd(
-    ad: Uint8Array,
-    plaintext: Uint8Array,
-    target: Uint8Array = new Uint8Array(plaintext.length + TAG_LENGTH),
-  ): Uint8Array {
+  encryptWithAd(ad: Uint8Array, plaintext: Uint8Array): Uint8Array<ArrayBuffer> {
+    const ciphertext = new Uint8Array(plaintext.length + TAG_LENGTH);
+    this.encryptInto(ciphertext, 0, ad, plaintext);
+    return ciphertext;
+  }
+
+  /** As {@linkcode CipherState.encryptWithAd}, written to `target` from the offset `at` on. */
+  encryptInto(target: Uint8Array, at: number, ad: Uint8Array, plaintext: Uint8Array): void {
     this.#requireKey();
-    const sealer = this.#sealer ?? this.#newSealer();
-    this.#sealer = undefined;
-    this.#advance(); // first, so that a failure cannot lead to a second use
-    return sealer.seal(ad, plaintext, target);
+    const nonce = this.#nonce.bytes;
+    try {
+      if (ad.length === 0 && plaintext.length <= MAX_SHORT_LENGTH) {
+        this.#shortCipher.sealInto(target, at, nonce, plaintext);
+      } else {
+        new ChaChaPolySealer(this.#key, nonce).sealInto(target, at, ad, plaintext);
+      }
+    } finally {
+      this.#nonce.increment(); // in any case, so that a failure cannot lead to a second use
+    }
   }
 
   /**
@@ -148,36 +163,24 @@ export class CipherState {
    */
   decryptWithAd(ad: Uint8Array, ciphertext: Uint8Array): Uint8Array<ArrayBuffer> {
     this.#requireKey();
-    const opener = this.#opener ?? this.#newOpener();
-    this.#opener = undefined;
-    const plaintext = opener.open(ad, ciphertext);
+    const nonce = this.#nonce.bytes;
+    const plaintext = ad.length === 0 && ciphertext.length <= MAX_SHORT_LENGTH + TAG_LENGTH
+      ? this.#shortCipher.open(nonce, ciphertext)
+      : new ChaChaPolyOpener(this.#key, nonce).open(ad, ciphertext);
     if (plaintext === undefined) {
       throw new MalformedMessageError("Cannot decrypt: the ciphertext is not authentic");
     }
-    this.#advance();
+    this.#nonce.increment();
     return plaintext;
-  }
-
-  /** Does the work of the next {@linkcode CipherState.encryptWithAd} that does not need the plaintext. */
-  prepareToEncrypt(): void {
-    if (!this.#isDestroyed && !this.#nonce.isSpent) this.#sealer ??= this.#newSealer();
-  }
-
-  /** Does the work of the next {@linkcode CipherState.decryptWithAd} that does not need the ciphertext. */
-  prepareToDecrypt(): void {
-    if (!this.#isDestroyed && !this.#nonce.isSpent) this.#opener ??= this.#newOpener();
   }
 
   /** Replaces the key with one from which it cannot be computed (§11.3). The nonce keeps counting. */
   rekey(): void {
     this.#requireKey();
-    this.#discardPrepared();
+    this.#forgetShort();
     const sealer = new ChaChaPolySealer(this.#key, rekeyNonce());
-    const next = sealer.seal(
-      NO_AD,
-      new Uint8Array(KEY_LENGTH),
-      new Uint8Array(KEY_LENGTH + TAG_LENGTH),
-    );
+    const next = new Uint8Array(KEY_LENGTH + TAG_LENGTH);
+    sealer.sealInto(next, 0, NO_AD, new Uint8Array(KEY_LENGTH));
     this.#key.set(next.subarray(0, KEY_LENGTH));
     next.fill(0);
   }
@@ -186,27 +189,16 @@ export class CipherState {
   destroy(): void {
     this.#isDestroyed = true;
     this.#key.fill(0);
-    this.#discardPrepared();
+    this.#forgetShort();
   }
 
-  #newSealer(): ChaChaPolySealer {
-    return new ChaChaPolySealer(this.#key, this.#nonce.bytes);
+  get #shortCipher(): ShortMessageCipher {
+    return this.#short ??= new ShortMessageCipher(this.#key);
   }
 
-  #newOpener(): ChaChaPolyOpener {
-    return new ChaChaPolyOpener(this.#key, this.#nonce.bytes);
-  }
-
-  #advance(): void {
-    this.#nonce.increment();
-    this.#discardPrepared();
-  }
-
-  #discardPrepared(): void {
-    this.#sealer?.discard();
-    this.#opener?.discard();
-    this.#sealer = undefined;
-    this.#opener = undefined;
+  #forgetShort(): void {
+    this.#short?.destroy();
+    this.#short = undefined;
   }
 
   #requireKey(): void {
@@ -281,6 +273,9 @@ function encodeNonce(value: bigint): Uint8Array<ArrayBuffer> {
 }
 
 const NO_AD = new Uint8Array(0);
+
+/** Chosen by us: longer messages take the platform's cipher less time. */
+const MAX_SHORT_LENGTH = 256;
 
 const KEY_LENGTH = 32;
 

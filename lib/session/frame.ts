@@ -6,9 +6,8 @@
  * @module
  */
 
+import { concat, partOf } from "../base/bytes.ts";
 import { malformed } from "../base/errors.ts";
-import { BufferedReader } from "../base/reader.ts";
-import type { TcpConnection } from "../net/network.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
 
 /** The version of this protocol: 2 since streams share a session. */
@@ -124,10 +123,7 @@ export function decodeSessionFrame(
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   switch (kind) {
     case "data": {
-      const length = readDataLength(bytes, 0);
-      if (length === 0 || length > MAX_DATA_LENGTH) {
-        throw malformed(WHAT, `DATA has ${length} bytes`);
-      }
+      const length = checkDataLength(readDataLength(bytes, 0));
       return { frame: { kind, length }, length: fixedLength };
     }
     case "message": {
@@ -142,56 +138,47 @@ export function decodeSessionFrame(
   }
 }
 
-/** Splits what a connection delivers into frames. */
+/** Splits what a connection delivers, in chunks of any length, into frames. */
 export class SessionFrameReader {
-  readonly #reader: BufferedReader;
+  /** What was received and not returned: of the last chunk, or the beginning of a frame of which the rest is to come. */
+  #unread: Uint8Array = NOTHING;
   /** How many bytes of the current DATA frame are still to be delivered. */
   #dataLeft = 0;
 
-  /** @param connection nothing else may read from it */
-  constructor(connection: TcpConnection) {
-    this.#reader = new BufferedReader(connection, {
-      initialLength: MAX_WHOLE_FRAME_LENGTH, // chosen by us: small messages and acknowledgements need no more
-      fullLength: BUFFER_LENGTH,
-    });
+  /** Takes the next chunk, after {@linkcode SessionFrameReader.next} has returned `undefined`. */
+  push(chunk: Uint8Array): void {
+    this.#unread = this.#unread.length === 0 ? chunk : concat(this.#unread, chunk);
   }
 
   /**
-   * Reads once from the connection.
+   * The next control frame, or the next bytes of a DATA frame, in the memory of the chunk.
    *
-   * @returns `false` at the end of the stream
-   * @throws the connection's failure
-   */
-  fill(): Promise<boolean> {
-    return this.#reader.fill();
-  }
-
-  /**
-   * The next control frame, or the next bytes of a DATA frame, in memory that {@linkcode SessionFrameReader.fill}
-   * reuses.
-   *
-   * @returns `undefined` if nothing more is buffered
+   * @returns `undefined` if nothing more is there; the chunk is not needed any more then
    * @throws {MalformedMessageError} if there is anything else
    */
   next(): ControlFrame | Uint8Array | undefined {
-    if (this.#dataLeft > 0) return this.#nextData();
-    const decoded = decodeSessionFrame(this.#reader.unread);
-    if (decoded === undefined) return undefined;
-    this.#reader.take(decoded.length);
+    if (this.#unread.length === 0) return undefined;
+    if (this.#dataLeft > 0) return this.#takeData(0);
+    if (this.#unread[0] === TYPES.data && this.#unread.length > DATA_HEADER_LENGTH) {
+      this.#dataLeft = checkDataLength(readDataLength(this.#unread, 0));
+      return this.#takeData(DATA_HEADER_LENGTH);
+    }
+    const decoded = decodeSessionFrame(this.#unread);
+    if (decoded === undefined) {
+      this.#unread = this.#unread.slice();
+      return undefined;
+    }
+    this.#unread = partOf(this.#unread, decoded.length);
     if (decoded.frame.kind !== "data") return decoded.frame;
     this.#dataLeft = decoded.frame.length;
-    return this.#nextData();
+    return undefined; // the chunk ends with its header
   }
 
-  /** Discards everything that is buffered. */
-  clear(): void {
-    this.#reader.clear();
-  }
-
-  #nextData(): Uint8Array | undefined {
-    const data = this.#reader.take(this.#dataLeft);
+  #takeData(start: number): Uint8Array {
+    const data = partOf(this.#unread, start, start + this.#dataLeft);
+    this.#unread = partOf(this.#unread, start + data.length);
     this.#dataLeft -= data.length;
-    return data.length > 0 ? data : undefined;
+    return data;
   }
 }
 
@@ -306,8 +293,8 @@ export class StreamFrameReader {
         rest = this.#takeDataHeader(rest) ?? this.#takeFrame(rest);
         continue;
       }
-      const data = rest.subarray(0, this.#dataLeft);
-      rest = rest.subarray(data.length);
+      const data = partOf(rest, 0, this.#dataLeft);
+      rest = partOf(rest, data.length);
       this.#dataLeft -= data.length;
       this.#onData(this.#dataId, data);
     }
@@ -341,6 +328,11 @@ export class StreamFrameReader {
     else this.#onFrame(frame);
     return bytes.subarray(length - known);
   }
+}
+
+function checkDataLength(length: number): number {
+  if (length > 0 && length <= MAX_DATA_LENGTH) return length;
+  throw malformed(WHAT, `DATA has ${length} bytes`);
 }
 
 function decodeFixed(
@@ -445,12 +437,6 @@ const LENGTHS: Readonly<Record<SessionFrame["kind"], number>> = {
   reset: 1,
   abort: 3,
 };
-
-/** The longest frame that must be buffered as a whole before it can be decoded. */
-const MAX_WHOLE_FRAME_LENGTH = LENGTHS.message + MAX_SIGNAL_BYTES;
-
-/** Chosen by us: a full record. */
-const BUFFER_LENGTH = 65_536;
 
 const STREAM_WHAT = "stream frame";
 

@@ -6,7 +6,7 @@
 
 import { concat } from "../base/bytes.ts";
 import { MalformedMessageError, messageOf, NetworkError } from "../base/errors.ts";
-import { writeAll } from "../base/reader.ts";
+import { ChunkReader, writeAll } from "../base/reader.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import { formatTransportAddress } from "../net/address.ts";
@@ -172,16 +172,16 @@ export class SessionPath {
   }
 
   async #run(): Promise<void> {
-    const reader = new SessionFrameReader(this.connection);
+    const chunks = new ChunkReader(this.connection);
+    const frames = new SessionFrameReader();
     try {
-      while (await reader.fill()) {
+      for (let chunk; (chunk = await chunks.next()) !== null;) {
         if (this.#state === "closed") return;
-        if (this.#state === "closing") {
-          reader.clear();
-          continue;
-        }
+        if (this.#state === "closing") continue;
         this.keepAlive.onReceived();
-        this.#dispatch(reader);
+        frames.push(chunk);
+        this.#dispatch(frames);
+        chunks.done(chunk);
         if (this.#owner.isAnswerDue(this)) this.keepAlive.onAnswerDue();
       }
       if (this.#state === "closing") this.#closeNow();
@@ -191,10 +191,10 @@ export class SessionPath {
     }
   }
 
-  #dispatch(reader: SessionFrameReader): void {
+  #dispatch(frames: SessionFrameReader): void {
     try {
       while (this.#state === "open") {
-        const part = reader.next();
+        const part = frames.next();
         if (part === undefined) return;
         if (part instanceof Uint8Array) this.#onData(part);
         else this.#onFrame(part);
@@ -363,7 +363,7 @@ export class KeepAlive {
 
   /** Something was received. */
   onReceived(): void {
-    for (const resolve of this.#asking) resolve(true);
+    if (this.#asking.length > 0) this.#asking.forEach((resolve) => resolve(true));
     const nowMs = this.#lastReceivedMs = performance.now();
     if (this.#awaitingSinceMs !== undefined) this.#onAnswer(nowMs - this.#awaitingSinceMs);
     if (this.#ping?.isProbe !== true) this.#awaitingSinceMs = undefined;

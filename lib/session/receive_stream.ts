@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ByteQueue } from "../base/bytes.ts";
+import { ByteQueue, partOf } from "../base/bytes.ts";
 import { malformed } from "../base/errors.ts";
 import { INITIAL_LIMIT } from "./frame.ts";
 
@@ -149,7 +149,7 @@ export class ReceiveStream {
       throw malformed(WHAT, `byte ${end} is after the end at ${this.#length}`);
     }
     if (end <= this.#received) return;
-    let fresh = data.subarray(this.#received - offset);
+    let fresh = partOf(data, this.#received - offset);
     this.#received = end;
     if (this.#onBytes !== undefined) {
       this.#read = end;
@@ -161,12 +161,12 @@ export class ReceiveStream {
     }
     const reading = this.#reading;
     if (reading !== undefined) {
-      const part = fresh.subarray(0, reading.buffer.length - reading.filled);
+      const part = partOf(fresh, 0, reading.buffer.length - reading.filled);
       reading.buffer.set(part, reading.filled);
       this.#read += part.length;
-      if (reading.filled === 0) queueMicrotask(() => this.#endRead()); // with what else arrives until then
+      if (reading.filled === 0) Promise.resolve().then(() => this.#endRead()); // with what else arrives until then
       reading.filled += part.length;
-      fresh = fresh.subarray(part.length);
+      fresh = partOf(fresh, part.length);
     }
     if (fresh.length > 0) this.#unread.push(fresh);
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { partOf } from "../base/bytes.ts";
 import { MalformedMessageError } from "../base/errors.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import {
@@ -126,10 +127,10 @@ export class SendStream {
   append(data: Uint8Array, more = 0): void {
     for (let rest = data; rest.length > 0;) {
       const block = this.#lastBlock(rest.length + more);
-      const part = rest.subarray(0, block.room);
+      const part = partOf(rest, 0, block.room);
       block.append(part);
       this.#end += part.length;
-      rest = rest.subarray(part.length);
+      rest = partOf(rest, part.length);
     }
     if (this.#failure === undefined) this.#window.hold(this.unacknowledged - INITIAL_LIMIT);
   }
@@ -235,9 +236,9 @@ export class SendStream {
 
   /** Takes as much as there is room for, and returns the rest. */
   #append(data: Uint8Array): Uint8Array {
-    const part = data.subarray(0, this.room);
+    const part = partOf(data, 0, this.room);
     this.append(part);
-    return data.subarray(part.length);
+    return partOf(data, part.length);
   }
 
   #appendWaiting(): void {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { partOf } from "../base/bytes.ts";
 import { NetworkError } from "../base/errors.ts";
 import { optionalResolvers } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
@@ -275,16 +276,16 @@ export class SessionStream implements DenoConn {
    * @returns whether there is more that may be written
    */
   writeData(log: SessionLog, maxBytes: number, header: Uint8Array): boolean {
-    const [write] = this.#writes;
+    const write = this.#writes[0];
     if (write !== undefined) {
       const { id } = this;
-      const bytes = write.rest.subarray(0, Math.min(maxBytes, this.#limit - this.#sentBytes));
+      const bytes = partOf(write.rest, 0, Math.min(maxBytes, this.#limit - this.#sentBytes));
       if (bytes.length === 0) return false;
       writeStreamDataHeader(header, id, bytes.length);
       log.append(header, bytes.length);
       log.append(bytes);
       this.#sentBytes += bytes.length;
-      write.rest = write.rest.subarray(bytes.length);
+      write.rest = partOf(write.rest, bytes.length);
       if (write.rest.length === 0) {
         this.#writes.shift();
         write.done?.resolve();

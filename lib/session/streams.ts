@@ -328,10 +328,7 @@ class Multiplexer implements SessionLayer, StreamOwner {
   }
 
   #onFrame(frame: Exclude<StreamFrame, { kind: "data" }>): void {
-    if (frame.kind === "open") {
-      this.#dispatch({ kind: "open-received", id: frame.id });
-      return;
-    }
+    if (frame.kind === "open") return void this.#dispatch({ kind: "open-received", id: frame.id });
     const stream = this.#find(frame.id);
     if (stream === undefined) return;
     if (frame.kind === "window") stream.raiseLimit(frame.limit);
@@ -397,7 +394,7 @@ class Multiplexer implements SessionLayer, StreamOwner {
   #pump(): void {
     if (this.#isPumping || this.#end === "ended") return;
     this.#isPumping = true;
-    while (this.#log.room() >= LEAST_ROOM && this.#writeNext());
+    while (this.#isWaiting && this.#log.room() >= LEAST_ROOM) this.#writeNext();
     this.#isPumping = false;
     if (this.#end === "due" && !this.#isLeft) {
       this.#end = "ended";
@@ -406,17 +403,17 @@ class Multiplexer implements SessionLayer, StreamOwner {
   }
 
   /** Frames without data first: they are short, and the other side may wait for them. */
-  #writeNext(): boolean {
+  #writeNext(): void {
     const refused = this.#refused.shift();
     if (refused !== undefined) {
       this.#log.append(encodeStreamFrame({ kind: "reset", id: refused, code: TOO_MANY_STREAMS }));
-      return true;
+      return;
     }
     for (const stream of this.#controls) {
       this.#controls.delete(stream);
       const [{ id }, isReset] = [stream, stream.writeControl(this.#log)];
       if (isReset && !this.#streams.has(id)) this.#dispatch({ kind: "over", id });
-      return true;
+      return;
     }
     for (const stream of this.#writable) {
       this.#writable.delete(stream);
@@ -424,9 +421,13 @@ class Multiplexer implements SessionLayer, StreamOwner {
       const share = this.#writable.size > 0 ? FAIR_BYTES : MAX_STREAM_DATA_LENGTH;
       const maxBytes = Math.min(room, share);
       if (stream.writeData(this.#log, maxBytes, this.#header)) this.#writable.add(stream);
-      return true;
+      return;
     }
-    return false;
+  }
+
+  /** Whether any stream has something to write. */
+  get #isWaiting(): boolean {
+    return this.#writable.size > 0 || this.#controls.size > 0 || this.#refused.length > 0;
   }
 
   /** Whether ends, resets or data wait that this side has promised to send. */

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { ByteReader, concat, equalBytes, toHex } from "../../lib/base/bytes.ts";
+import { ByteReader, concat, equalBytes, partOf, toHex } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 
 Deno.test("ByteReader reads big-endian fields one after another", () => {
@@ -113,3 +113,15 @@ function readHex(reader: ByteReader, width: number): string {
       return toHex(reader.bytes(width, "field"));
   }
 }
+
+Deno.test("partOf() has the bytes of subarray(), and makes no view of the whole array", () => {
+  const bytes = Uint8Array.of(1, 2, 3, 4).subarray(1);
+  for (let start = 0; start < 5; start++) {
+    assertEquals([...partOf(bytes, start)], [...bytes.subarray(start)]);
+    for (let end = 0; end < 5; end++) {
+      assertEquals([...partOf(bytes, start, end)], [...bytes.subarray(start, end)]);
+    }
+  }
+  assert(partOf(bytes, 0) === bytes && partOf(bytes, 0, 9) === bytes);
+  assert(partOf(bytes, 1).buffer === bytes.buffer);
+});

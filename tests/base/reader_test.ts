@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { BufferedReader, copyStream, writeAll } from "../../lib/base/reader.ts";
+import { BufferedReader, ChunkReader, copyStream, writeAll } from "../../lib/base/reader.ts";
 
 /** A stream that delivers its data in pieces of the given lengths, then ends. */
 function source(data: Uint8Array, lengths: readonly number[]) {
@@ -143,4 +143,29 @@ Deno.test("copyStream() rejects with the error of the stream that breaks, and en
   const target = { write: () => Promise.reject(error), closeWrite };
   const copying = () => copyStream({ read: () => Promise.resolve(1) }, target);
   assertEquals([await assertRejects(copying), isEnded], [error, false]);
+});
+
+Deno.test("ChunkReader reads into memory of its own, which grows", async () => {
+  const data = new Uint8Array(80_000).map((_, index) => index);
+  const reader = new ChunkReader(source(data, [3]));
+  const [lengths, taken]: [number[], number[]] = [[], []];
+  for (let chunk; (chunk = await reader.next()) !== null; reader.done(chunk)) {
+    lengths.push(chunk.length);
+    taken.push(...chunk);
+  }
+  assertEquals(lengths, [3, 4096, 65_536, 10_365]);
+  assertEquals(Uint8Array.from(taken), data);
+});
+
+Deno.test("ChunkReader returns the chunks of a stream that brings them, and frees large ones", async () => {
+  const chunks = [new Uint8Array(5), new Uint8Array(50_000)];
+  const reader = new ChunkReader({
+    read: () => Promise.reject(new Error("nothing else should read")),
+    readChunk: () => Promise.resolve(chunks.shift() ?? null),
+  });
+  const small = await reader.next();
+  const large = await reader.next();
+  for (const chunk of [small!, large!]) reader.done(chunk);
+  assertEquals([small?.length, large?.length], [5, 0]);
+  assertEquals(await reader.next(), null);
 });

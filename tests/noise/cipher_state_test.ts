@@ -54,26 +54,33 @@ Deno.test("CipherState rejects a ciphertext too short for its tag", () => {
   }
 });
 
-Deno.test("CipherState uses what it prepared for the current key and nonce only", () => {
-  const [plain, prepared] = [cipherState(), cipherState()];
-  const receiver = cipherState();
-  for (let i = 0; i < 6; i++) {
-    if (i === 3) [plain, prepared, receiver].forEach((state) => state.rekey());
-    prepared.prepareToEncrypt();
-    prepared.prepareToEncrypt();
-    receiver.prepareToDecrypt();
-    if (i === 4) [plain, prepared, receiver].forEach((state) => state.rekey());
-    const sealed = prepared.encryptWithAd(NO_AD, Uint8Array.of(i));
-    assertEquals(toHex(sealed), toHex(plain.encryptWithAd(NO_AD, Uint8Array.of(i))));
-    assertEquals([...receiver.decryptWithAd(NO_AD, sealed)], [i]);
-  }
+Deno.test("CipherState uses the current key and nonce for messages of any length", () => {
+  const [sender, receiver] = [cipherState(), cipherState()];
+  const key = new Uint8Array(32);
+  [1, 256, 257, 3, 70_000, 0].forEach((length, i) => {
+    if (i === 3) {
+      for (const state of [sender, receiver]) state.rekey();
+      const next = new ChaChaPolySealer(key, rekeyNonce());
+      key.set(next.seal(NO_AD, new Uint8Array(32), new Uint8Array(48)).subarray(0, 32));
+    }
+    const message = new Uint8Array(length).fill(i);
+    const sealed = sender.encryptWithAd(NO_AD, message);
+    const expected = new ChaChaPolySealer(key, new Nonce(BigInt(i)).bytes);
+    assertEquals(sealed, expected.seal(NO_AD, message, new Uint8Array(length + 16)));
+    assertEquals(receiver.decryptWithAd(NO_AD, sealed), message);
+  });
 });
 
-Deno.test("CipherState discards what it prepared to encrypt once it has decrypted with the same nonce", () => {
-  const [a, b] = [cipherState(), cipherState()];
-  b.prepareToEncrypt();
-  b.decryptWithAd(NO_AD, a.encryptWithAd(NO_AD, Uint8Array.of(1)));
-  assertEquals([...a.decryptWithAd(NO_AD, b.encryptWithAd(NO_AD, Uint8Array.of(2)))], [2]);
+Deno.test("CipherState never uses a nonce again, even after a failure to write", () => {
+  const state = cipherState();
+  const tooSmall = new Uint8Array(8);
+  assertThrows(() => state.encryptInto(tooSmall, 0, NO_AD, new Uint8Array(300)), RangeError);
+  const expected = new ChaChaPolySealer(new Uint8Array(32), new Nonce(1n).bytes);
+  const message = Uint8Array.of(1);
+  assertEquals(
+    state.encryptWithAd(NO_AD, message),
+    expected.seal(NO_AD, message, new Uint8Array(17)),
+  );
 });
 
 Deno.test("CipherState.rekey() encrypts 32 zeros with the nonce 2^64-1 (§4.2)", () => {
@@ -89,7 +96,7 @@ Deno.test("CipherState.rekey() encrypts 32 zeros with the nonce 2^64-1 (§4.2)",
 Deno.test("CipherState.destroy() zeroes the key and makes all calls fail", () => {
   const key = new Uint8Array(32).fill(7);
   const state = new CipherState(key);
-  state.prepareToEncrypt();
+  state.encryptWithAd(NO_AD, NO_AD);
   state.destroy();
   state.destroy();
   assertEquals(key, new Uint8Array(32));

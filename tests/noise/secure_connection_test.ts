@@ -347,3 +347,30 @@ function recordLengths(bytes: Uint8Array): number[] {
   }
   return lengths;
 }
+
+Deno.test("readChunk() returns what read() has left of a record, then whole records, then null", async () => {
+  using pair = await securedPair();
+  await pair.client.write(pattern(10));
+  await pair.server.read(new Uint8Array(4));
+  assertEquals(await pair.server.readChunk(), pattern(10).slice(4));
+  await pair.client.write(pattern(70_000));
+  await pair.client.closeWrite();
+  const chunks: Uint8Array[] = [];
+  for (let chunk; (chunk = await pair.server.readChunk()) !== null;) chunks.push(chunk);
+  assertEquals(concat(...chunks), pattern(70_000));
+  assertEquals(await pair.server.readChunk(), null);
+});
+
+Deno.test("readChunk() and read() do not wait at the same time", async () => {
+  using pair = await securedPair();
+  const reading = pair.server.read(new Uint8Array(1));
+  await assertRejects(() => pair.server.readChunk(), TypeError, "another read");
+  await pair.client.write(Uint8Array.of(1));
+  assertEquals(await reading, 1);
+  const chunk = pair.server.readChunk();
+  await assertRejects(() => pair.server.read(new Uint8Array(1)), TypeError, "another read");
+  await pair.client.write(Uint8Array.of(2));
+  assertEquals(await chunk, Uint8Array.of(2));
+  pair.server.close();
+  await assertRejects(() => pair.server.readChunk(), NetworkError, "closed");
+});

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { toHex } from "../../lib/base/bytes.ts";
+import { concat, toHex } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { MAX_PLAINTEXT_LENGTH } from "../../lib/noise/record.ts";
 import {
@@ -9,6 +9,8 @@ import {
   encodeSessionFrame,
   MAX_DATA_FRAME_LENGTH,
   MAX_DATA_LENGTH,
+  SessionFrameReader,
+  writeDataHeader,
 } from "../../lib/session/frame.ts";
 
 /** Written by hand from the table in `docs/session.md`. */
@@ -75,4 +77,36 @@ Deno.test("decodeSessionFrame() throws nothing but MalformedMessageError, whatev
 
 Deno.test("the longest DATA frame fills one record of Noise", () => {
   assertEquals(MAX_DATA_FRAME_LENGTH, MAX_PLAINTEXT_LENGTH);
+});
+
+Deno.test("SessionFrameReader finds the same frames and data wherever the chunks are cut", () => {
+  const data = Uint8Array.from({ length: 20 }, (_, index) => index);
+  const header = new Uint8Array(3);
+  writeDataHeader(header, 0, data.length);
+  const frames = GOLDEN.map(([, frame]) => frame);
+  const stream = concat(...frames.flatMap((frame) => [header, data, encodeSessionFrame(frame)]));
+  fc.assert(fc.property(fc.array(fc.integer({ min: 1, max: 60 })), (lengths) => {
+    const reader = new SessionFrameReader();
+    const found: ControlFrame[] = [];
+    const received: number[] = [];
+    for (let at = 0, i = 0; at < stream.length; i++) {
+      const chunk = stream.slice(at, at += lengths[i % lengths.length] ?? stream.length);
+      reader.push(chunk);
+      for (let part; (part = reader.next()) !== undefined;) {
+        if (part instanceof Uint8Array) received.push(...part);
+        else found.push(part);
+      }
+      chunk.fill(0xff); // its memory is reused
+    }
+    assertEquals(found, frames);
+    assertEquals(received, frames.flatMap(() => [...data]));
+  }));
+});
+
+Deno.test("SessionFrameReader refuses DATA without data, with too much, and unknown types", () => {
+  for (const bytes of [[4, 0, 0, 1], [4, 0, 0], [4, 0xff, 0xff, 1], [99]]) {
+    const reader = new SessionFrameReader();
+    reader.push(Uint8Array.from(bytes));
+    assertThrows(() => reader.next(), MalformedMessageError);
+  }
 });

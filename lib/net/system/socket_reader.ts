@@ -6,6 +6,7 @@
  * @module
  */
 
+import { partOf } from "../../base/bytes.ts";
 import net from "node:net";
 
 /** The receiving side of one socket. */
@@ -13,7 +14,7 @@ export class SocketReader {
   /** The option that makes a socket read into this object. */
   readonly onread: net.OnReadOpts = {
     buffer: () => this.#buffer,
-    callback: (length, buffer) => this.#accept(buffer.subarray(0, length)),
+    callback: (length, buffer) => this.#accept(partOf(buffer, 0, length)),
   };
   #buffer: Uint8Array<ArrayBuffer>;
   #unread: Uint8Array = NOTHING;
@@ -44,7 +45,7 @@ export class SocketReader {
     socket.on("close", () => this.#fail(() => toFailure(failed)));
     socket.on("end", () => {
       this.#isAtEnd = true;
-      this.#settle(({ resolve }) => resolve(null));
+      this.#takeWaiting()?.resolve(null);
     });
   }
 
@@ -79,7 +80,7 @@ export class SocketReader {
   /** Rejects pending and future reads. Data that has arrived can still be read. */
   #fail(toReason: () => unknown): void {
     this.#failure ??= toReason;
-    this.#settle(({ reject }) => reject(toReason()));
+    this.#takeWaiting()?.reject(toReason());
   }
 
   /** Takes what the socket has read; `false` pauses the socket. */
@@ -87,7 +88,8 @@ export class SocketReader {
     if (data.length === this.#buffer.length) this.#growBuffer();
     else this.#shrinkBuffer(data.length);
     this.#unread = data;
-    this.#settle(({ resolve, buffer }) => resolve(this.#copyTo(buffer)));
+    const waiting = this.#takeWaiting();
+    if (waiting !== undefined) waiting.resolve(this.#copyTo(waiting.buffer));
     return this.#unread.length === 0;
   }
 
@@ -99,16 +101,16 @@ export class SocketReader {
 
   #copyTo(buffer: Uint8Array): number {
     const length = Math.min(buffer.length, this.#unread.length);
-    buffer.set(this.#unread.subarray(0, length));
-    this.#unread = this.#unread.subarray(length);
+    buffer.set(partOf(this.#unread, 0, length));
+    this.#unread = partOf(this.#unread, length);
     return length;
   }
 
-  #settle(act: (waiting: Waiting) => void): void {
+  /** The read that waits: whoever takes it has to settle it. */
+  #takeWaiting(): Waiting | undefined {
     const waiting = this.#waiting;
-    if (waiting === undefined) return;
     this.#waiting = undefined;
-    act(waiting);
+    return waiting;
   }
 
   /**

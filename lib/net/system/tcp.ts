@@ -165,17 +165,17 @@ class SystemTcpConnection implements TcpConnection {
     return this.#reader.read(buffer);
   }
 
-  async write(data: Uint8Array): Promise<number> {
+  write(data: Uint8Array): Promise<number> {
     const socket = this.#socket;
-    if (socket.destroyed) throw this.#failure("write to", socket.errored);
-    let settle = (_error?: Error | null) => {};
-    socket.write(data, (error) => settle(error));
-    // Usually the system accepts everything at once; waiting for the callback would cost as much as a small write.
-    if (socket.writableLength === 0 && socket.errored === null) return data.length;
-    await new Promise<void>((resolve, reject) => {
-      settle = (error) => error ? reject(this.#failure("write to", error)) : resolve();
+    if (socket.destroyed) return Promise.reject(this.#failure("write to", socket.errored));
+    // Usually the system accepts everything at once; a callback would cost as much as a small write.
+    socket.write(data);
+    if (socket.writableLength === 0 && socket.errored === null) return Promise.resolve(data.length);
+    return new Promise((resolve, reject) => {
+      socket.write(NOTHING, (error) => { // after the data
+        error ? reject(this.#failure("write to", error)) : resolve(data.length);
+      });
     });
-    return data.length;
   }
 
   async closeWrite(): Promise<void> {
@@ -414,6 +414,8 @@ function isSocketHandle(value: unknown): value is SocketHandle {
   return typeof value === "object" && value !== null && "fdForIpc" in value &&
     typeof value.fdForIpc === "function";
 }
+
+const NOTHING = new Uint8Array(0);
 
 const WILDCARD = { 4: "0.0.0.0", 6: "::" };
 
