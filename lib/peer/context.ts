@@ -77,6 +77,11 @@ export interface PeerContext {
   readonly onProgress: PeerOptions["onProgress"];
   /** Aborted when the peer is closed. */
   readonly closed: AbortSignal;
+  /**
+   * Gets ready for the first connection. A peer that does not listen connects to the rendezvous servers that it named, which
+   * tickets are likely to name, too; where servers must not see who asks, it waits for a ticket that does.
+   */
+  warm(options: { readonly listen: boolean }): void;
   /** Starts a job that the peer waits for when it is closed. Once it is closed, no job is started. */
   inBackground(job: () => Promise<unknown>): void;
 }
@@ -176,6 +181,11 @@ export function makeContext(
       return rendezvousOpeners([...now, ...spare], { signaling, dialPolicy, onProgress, ...own });
     },
     baseSockets: isDirect ? baseSockets : undefined,
+    warm: ({ listen }) => {
+      if (isDirect) baseSockets.warm();
+      const own = named.filter((url) => isRendezvous(url) && !transports.has(url));
+      if (!listen && !relayOnly && options.proxy === undefined) signaling.warm(own);
+    },
     punchOptions,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network, own.proxy)),
     mayRelay,

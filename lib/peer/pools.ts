@@ -219,6 +219,18 @@ export class SignalingPool implements AsyncDisposable {
     };
   }
 
+  /**
+   * Opens connections to rendezvous servers, as many as {@linkcode ServerMemory.choose} says. They stay open for as long as
+   * after their last use.
+   */
+  warm(urls: readonly string[]): void {
+    for (const url of this.memory.choose(urls, performance.now()).now) {
+      const lease = this.lease(url);
+      const giveBack = () => lease[Symbol.asyncDispose]();
+      lease.signaling.then(giveBack, giveBack);
+    }
+  }
+
   /** The round trip to a server in milliseconds, if a connection has measured it. */
   rttMsOf(url: string): number | undefined {
     this.#noteRtt(url, this.#entries.get(url));
