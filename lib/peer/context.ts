@@ -12,7 +12,7 @@ import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
 import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import { discoverLocalIpv4, networkWith } from "../net/local_address.ts";
-import { ResettableTimer } from "../base/timers.ts";
+import { idleDelay, ResettableTimer } from "../base/timers.ts";
 import type { InterfaceFailover, LateDial } from "../net/interface_failover.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import type { Proxy, withNames } from "../net/proxy/client.ts";
@@ -78,8 +78,8 @@ export interface PeerContext {
   /** Aborted when the peer is closed. */
   readonly closed: AbortSignal;
   /**
-   * Gets ready for the first connection. A peer that does not listen connects to the rendezvous servers that it named, which
-   * tickets are likely to name, too; where servers must not see who asks, it waits for a ticket that does.
+   * Gets ready for the first connection. A peer that does not listen, and does not connect at once, connects to the rendezvous
+   * servers that it named, which tickets are likely to name, too; not where they must not see that it is there.
    */
   warm(options: { readonly listen: boolean }): void;
   /** Starts a job that the peer waits for when it is closed. Once it is closed, no job is started. */
@@ -183,8 +183,12 @@ export function makeContext(
     baseSockets: isDirect ? baseSockets : undefined,
     warm: ({ listen }) => {
       if (isDirect) baseSockets.warm();
-      const own = named.filter((url) => isRendezvous(url) && !transports.has(url));
-      if (!listen && !relayOnly && options.proxy === undefined) signaling.warm(own);
+      const servers = named.filter((url) => isRendezvous(url) && !transports.has(url));
+      if (listen || relayOnly || options.proxy !== undefined || servers.length === 0) return;
+      own.inBackground(async () => {
+        await idleDelay(UNUSED_MS, own.closed);
+        if (!own.closed.aborted && !signaling.isUsed) signaling.warm(servers);
+      });
     },
     punchOptions,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network, own.proxy)),
@@ -422,6 +426,9 @@ const MAPPING_SECONDS = 120;
 
 /** RFC 8489 §18.6, and the default of `serve`. */
 const STUN_PORT = 3478;
+
+/** How long a peer is open before it connects to servers. Chosen by us: a command that has a ticket uses it before. */
+const UNUSED_MS = 250;
 
 /** When a dial is late. Chosen by us: a SYN that was lost is sent again by then. */
 const LATE_MS = 1000;

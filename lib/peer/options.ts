@@ -27,7 +27,7 @@ export interface PeerOptions {
    * `mqtts://broker.example` or `lan:`, or transports of your own. They become part of the ticket. A URL here may also be
    * in a private network or on this host if a ticket names it. Default: `DEFAULT_SIGNALING` of `./signal`, the LAN and two
    * public brokers, as the command line. `[]`: none, for a peer that only connects. One that does not listen connects to
-   * the rendezvous servers among them when it is opened, so that its first connection takes less time.
+   * the rendezvous servers among them soon after it is opened, so that its first connection takes less time.
    */
   readonly signaling?: readonly (string | SignalTransport)[];
   /**

@@ -219,6 +219,11 @@ export class SignalingPool implements AsyncDisposable {
     };
   }
 
+  /** Whether there is any connection, or one is being opened. */
+  get isUsed(): boolean {
+    return this.#entries.size > 0;
+  }
+
   /**
    * Opens connections to rendezvous servers, as many as {@linkcode ServerMemory.choose} says. They stay open for as long as
    * after their last use.
