@@ -420,8 +420,8 @@ function entryFor(
  */
 function startMs({ choice, local, remote, headStartMs, isUdp }: CheckContext): number {
   if (remote.profile.unsolicitedSyn === "reset") return headStartMs;
-  const isCrossing = !isUdp && choice.method === "simultaneous-open";
-  if (!isCrossing || !shouldCross(local.profile, remote.profile)) return 0;
+  const isEarly = isUdp || headStartMs < MIN_CROSSING_MS || choice.method !== "simultaneous-open";
+  if (isEarly || !shouldCross(local.profile, remote.profile)) return 0;
   return Math.min(CROSSING_SHARE * headStartMs, MAX_CROSSING_MS);
 }
 
@@ -473,10 +473,10 @@ const LAN_FIRST_MS = 20;
 const REACHABLE_LATER_MS = 600;
 
 /**
- * How much of its head start a side waits so that SYNs cross, and how long at most. Chosen by us: the other side has its
- * proof the sooner for it, unless the SYN is too early; one way of slow signaling.
+ * How much of its head start a side waits so that SYNs cross, how long at most, and which head start is worth it. Chosen
+ * by us: early enough for the other side's proof, one way of slow signaling, and more than busy programs are late.
  */
-const [CROSSING_SHARE, MAX_CROSSING_MS] = [3 / 4, 300];
+const [CROSSING_SHARE, MAX_CROSSING_MS, MIN_CROSSING_MS] = [3 / 4, 300, 25];
 
 /** One per address family. */
 const MAX_MAPPED = 2;

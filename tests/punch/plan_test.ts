@@ -51,6 +51,7 @@ Deno.test("planPunch() makes the side that knows first wait so that SYNs cross, 
   assertEquals(start(A, B, { role: "controlling" }), 0);
   assertEquals(start(A, B, { role: "controlling", isSecond: true }), 22.5);
   assertEquals(start(B, A, { signalRttMs: 5000 }), 300);
+  assertEquals(start(B, A, { signalRttMs: 40 }), 0, "little to gain");
   assertEquals(start(behind(resetting), A), 0);
   assertEquals(start(behind(keepingOut), A), 22.5);
   assertEquals(start(B, behind(keepingOut, "198.51.100.1")), 0);
