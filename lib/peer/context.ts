@@ -164,7 +164,9 @@ export function makeContext(
     proxy: own.proxy?.proxy,
     isSealed,
   });
+  let isSignaling = false;
   const signaling: SignalingPool = new SignalingPool(async (url, signal) => {
+    isSignaling = true;
     const report = signalingReporter(url, onProgress);
     const onState = (state: SignalingState, error?: unknown) => {
       if (state === "open") signaling.memory.noteOpened(url);
@@ -198,7 +200,7 @@ export function makeContext(
       if (listen || relayOnly || options.proxy !== undefined || servers.length === 0) return;
       own.inBackground(async () => {
         await idleDelay(UNUSED_MS, own.closed);
-        if (!own.closed.aborted && !signaling.isUsed) signaling.warm(servers);
+        if (!own.closed.aborted && !isSignaling) useBriefly(signaling, servers);
       });
     },
     punchOptions,
@@ -284,6 +286,15 @@ function interfaceFinding(ip: string): Finding {
     summary: `The default route leads nowhere: connections go by ${ip} instead, which is answered`,
     remedy: "Check the VPN or the interface that the default route leads to, or turn it off",
   };
+}
+
+/** Opens connections to servers, which stay open for as long as after any use. */
+function useBriefly(signaling: SignalingPool, urls: readonly string[]): void {
+  for (const url of signaling.memory.choose(urls, performance.now()).now) {
+    const lease = signaling.lease(url);
+    const giveBack = () => lease[Symbol.asyncDispose]();
+    lease.signaling.then(giveBack, giveBack);
+  }
 }
 
 /** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */

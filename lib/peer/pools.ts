@@ -244,23 +244,6 @@ export class SignalingPool implements AsyncDisposable {
     };
   }
 
-  /** Whether there is any connection, or one is being opened. */
-  get isUsed(): boolean {
-    return this.#entries.size > 0;
-  }
-
-  /**
-   * Opens connections to rendezvous servers, as many as {@linkcode ServerMemory.choose} says. They stay open for as long as
-   * after their last use.
-   */
-  warm(urls: readonly string[]): void {
-    for (const url of this.memory.choose(urls, performance.now()).now) {
-      const lease = this.lease(url);
-      const giveBack = () => lease[Symbol.asyncDispose]();
-      lease.signaling.then(giveBack, giveBack);
-    }
-  }
-
   /** The round trip to a server in milliseconds, if a connection has measured it. */
   rttMsOf(url: string): number | undefined {
     this.#noteRtt(url, this.#entries.get(url));

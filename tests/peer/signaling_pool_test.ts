@@ -55,20 +55,6 @@ Deno.test("a signaling connection is used again within 30 s, after a check, and 
     assertEquals(events.at(-1), "closed");
   }));
 
-Deno.test("connections that are opened in advance are used within 30 s, or closed", () =>
-  withPool(async (pool, events) => {
-    pool.warm([URL]);
-    await delay(29_000);
-    assertEquals(events, ["opened"]);
-    await use(pool);
-    assertEquals(events, ["opened", "checked"]);
-    await delay(31_000);
-    assertEquals(events, ["opened", "checked", "closed"]);
-    pool.warm([URL]);
-    await pool[Symbol.asyncDispose]();
-    assertEquals(events.slice(3), ["opened", "closed"]);
-  }));
-
 Deno.test("a pool that is closed closes the connections that it keeps, once", () =>
   withPool(async (pool, events) => {
     await use(pool);
