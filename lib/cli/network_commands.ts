@@ -358,11 +358,12 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       isOptional: true,
       repeats: true,
       choices: [
-        ...["verdicts", "loss", "times", "report", "adverse", "punch", "figures", "udp"],
+        ...["verdicts", "loss", "times", "report", "adverse", "punch", "figures", "warm", "udp"],
         ...["udp-matrix", "peers", "peer-matrix", "reach", "again", "transfer", "outages"],
         ...["roaming", "choice", "streams"],
       ],
-      help: "verdicts, loss, times, report, adverse, punch, figures, udp, udp-matrix, peers, " +
+      help:
+        "verdicts, loss, times, report, adverse, punch, figures, warm, udp, udp-matrix, peers, " +
         "peer-matrix, reach, again, transfer, outages, roaming, choice or streams; without any, " +
         "all of them",
     }],

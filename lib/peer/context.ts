@@ -12,7 +12,7 @@ import type { Logger } from "../base/logger.ts";
 import { withoutLogin } from "../base/login.ts";
 import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
 import { discoverLocalIpv4, networkWith } from "../net/local_address.ts";
-import { ResettableTimer } from "../base/timers.ts";
+import { idleDelay, ResettableTimer } from "../base/timers.ts";
 import type { InterfaceFailover, LateDial } from "../net/interface_failover.ts";
 import type { Network, TcpConnection } from "../net/network.ts";
 import type { Proxy, withNames } from "../net/proxy/client.ts";
@@ -80,6 +80,11 @@ export interface PeerContext {
   readonly onProgress: PeerOptions["onProgress"];
   /** Aborted when the peer is closed. */
   readonly closed: AbortSignal;
+  /**
+   * Gets ready for the first connection. A peer that does not listen, and does not connect at once, connects to the rendezvous
+   * servers that it named, which tickets are likely to name, too; not where they must not see that it is there.
+   */
+  warm(options: { readonly listen: boolean }): void;
   /** Starts a job that the peer waits for when it is closed. Once it is closed, no job is started. */
   inBackground(job: () => Promise<unknown>): void;
 }
@@ -159,7 +164,9 @@ export function makeContext(
     proxy: own.proxy?.proxy,
     isSealed,
   });
+  let isSignaling = false;
   const signaling: SignalingPool = new SignalingPool(async (url, signal) => {
+    isSignaling = true;
     const report = signalingReporter(url, onProgress);
     const onState = (state: SignalingState, error?: unknown) => {
       if (state === "open") signaling.memory.noteOpened(url);
@@ -187,6 +194,15 @@ export function makeContext(
       return rendezvousOpeners([...now, ...spare], { signaling, dialPolicy, onProgress, ...own });
     },
     baseSockets: isDirect ? baseSockets : undefined,
+    warm: ({ listen }) => {
+      if (isDirect) baseSockets.warm();
+      const servers = named.filter((url) => isRendezvous(url) && !transports.has(url));
+      if (listen || relayOnly || options.proxy !== undefined || servers.length === 0) return;
+      own.inBackground(async () => {
+        await idleDelay(UNUSED_MS, own.closed);
+        if (!own.closed.aborted && !isSignaling) useBriefly(signaling, servers);
+      });
+    },
     punchOptions,
     relays: turn.map(parseRelay).map((server) => relayOpener(server, network, own.proxy)),
     mayRelay,
@@ -270,6 +286,15 @@ function interfaceFinding(ip: string): Finding {
     summary: `The default route leads nowhere: connections go by ${ip} instead, which is answered`,
     remedy: "Check the VPN or the interface that the default route leads to, or turn it off",
   };
+}
+
+/** Opens connections to servers, which stay open for as long as after any use. */
+function useBriefly(signaling: SignalingPool, urls: readonly string[]): void {
+  for (const url of signaling.memory.choose(urls, performance.now()).now) {
+    const lease = signaling.lease(url);
+    const giveBack = () => lease[Symbol.asyncDispose]();
+    lease.signaling.then(giveBack, giveBack);
+  }
 }
 
 /** What punches by UDP; loaded only where it is used. Without STUN servers, only who asks for UDP gets it. */
@@ -424,6 +449,9 @@ const MAPPING_SECONDS = 120;
 
 /** RFC 8489 §18.6, and the default of `serve`. */
 const STUN_PORT = 3478;
+
+/** How long a peer is open before it connects to servers. Chosen by us: a command that has a ticket uses it before. */
+const UNUSED_MS = 250;
 
 /** When a dial is late. Chosen by us: a SYN that was lost is sent again by then. */
 const LATE_MS = 1000;

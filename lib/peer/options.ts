@@ -26,7 +26,8 @@ export interface PeerOptions {
    * The signaling servers over which others can request a connection: URLs such as `ws://192.0.2.1:3480`,
    * `mqtts://broker.example` or `lan:`, or transports of your own. They become part of the ticket. A URL here may also be
    * in a private network or on this host if a ticket names it. Default: `DEFAULT_SIGNALING` of `./signal`, the LAN and two
-   * public brokers, as the command line. `[]`: none, for a peer that only connects.
+   * public brokers, as the command line. `[]`: none, for a peer that only connects. One that does not listen connects to
+   * the rendezvous servers among them soon after it is opened, so that its first connection takes less time.
    */
   readonly signaling?: readonly (string | SignalTransport)[];
   /**

@@ -111,7 +111,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     signal?.throwIfAborted();
     const peer = new Peer({ ...options, signaling }, secretKey, { udp, proxy });
     try {
-      peer.#context.baseSockets?.warm();
+      peer.#context.warm({ listen });
       if (listen) {
         await peer.#listen(signal);
         peer.#jobs.run((signal) => peer.#loadLateModules(signal));
@@ -360,8 +360,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   #codePlaces(urls: readonly string[]): CodePlaces {
-    const { signaling: pool, logger } = this.#context;
-    return { pool, urls, logger };
+    return { pool: this.#context.signaling, urls, logger: this.#context.logger };
   }
 
   /** Resolves once the peer can be reached over one of its signaling servers. */

@@ -18,7 +18,7 @@ import {
   type PunchDescription,
 } from "./candidates.ts";
 import { type PunchLimits, punchLimits, triesFor } from "./limits.ts";
-import { followsLocalPort, keepsOutCrossing } from "./nat_profile.ts";
+import { followsLocalPort, keepsOutCrossing, shouldCross } from "./nat_profile.ts";
 import type { CheckListEntry, PunchPlan } from "./plan_types.ts";
 import {
   chooseMethod,
@@ -42,6 +42,8 @@ export interface PlanOptions {
   readonly rttMs?: number;
   /** A round trip of the signaling channel, in milliseconds. Default: 0. */
   readonly signalRttMs?: number;
+  /** Whether datagrams take the place of SYNs: one that is too early is repeated at once. Default: `false`. */
+  readonly isUdp?: boolean;
   /** What this side knows by itself. Whether both are on one host must be the same on both sides. Default: nothing. */
   readonly facts?: DialFacts;
   /** Differences from {@linkcode PUNCH_LIMITS}; they must be the same on both sides. */
@@ -61,7 +63,7 @@ export function planPunch(
   options: PlanOptions,
 ): PunchPlan {
   const { role, isSecond = role === "controlled", rttMs, signalRttMs = 0 } = options;
-  const { facts = NO_FACTS } = options;
+  const { facts = NO_FACTS, isUdp = false } = options;
   const shared: DialFacts = { ...NO_FACTS, isSameHost: facts.isSameHost };
   const contextOf: ContextOf = (observer, side) => dialContext(observer, side, shared);
   const limits = punchLimits(options.limits);
@@ -80,6 +82,7 @@ export function planPunch(
       remoteAddress: publicAddress(local, remote, contextOf),
       contextOf,
       headStartMs: isSecond ? signalRttMs / 2 : 0,
+      isUdp,
       rttMs,
       limits,
     }).map((entry) => withoutForbidden(entry, context)).filter(({ targets }) => targets.length > 0),
@@ -192,6 +195,7 @@ interface CheckContext {
   readonly contextOf: ContextOf;
   /** How long before the peer this side knows both descriptions. */
   readonly headStartMs: number;
+  readonly isUdp: boolean;
   /** Between the sides. */
   readonly rttMs: number | undefined;
   readonly limits: PunchLimits;
@@ -412,11 +416,13 @@ function entryFor(
 
 /**
  * A NAT that resets must see the SYN from inside first: -d1 < tA - tB < d2, with the one-way delays d1 and d2. So the
- * side that knows both descriptions first lets the other catch up if the other's NAT resets. A NAT that drops can be
- * dialled early.
+ * side that knows both descriptions first lets the other catch up if the other's NAT resets, or if SYNs should cross.
  */
-function startMs({ remote, headStartMs }: CheckContext): number {
-  return remote.profile.unsolicitedSyn === "reset" ? headStartMs : 0;
+function startMs({ choice, local, remote, headStartMs, isUdp }: CheckContext): number {
+  if (remote.profile.unsolicitedSyn === "reset") return headStartMs;
+  const isEarly = isUdp || headStartMs < MIN_CROSSING_MS || choice.method !== "simultaneous-open";
+  if (isEarly || !shouldCross(local.profile, remote.profile)) return 0;
+  return Math.min(CROSSING_SHARE * headStartMs, MAX_CROSSING_MS);
 }
 
 function predicted(
@@ -466,6 +472,12 @@ const LAN_FIRST_MS = 20;
 /** Chosen by us: the peer reaches this side within a few round trips, unless what is known of a filter is wrong. */
 const REACHABLE_LATER_MS = 600;
 
+/**
+ * How much of its head start a side waits so that SYNs cross, how long at most, and which head start is worth it. Chosen
+ * by us: early enough for the other side's proof, one way of slow signaling, and more than busy programs are late.
+ */
+const [CROSSING_SHARE, MAX_CROSSING_MS, MIN_CROSSING_MS] = [3 / 4, 300, 25];
+
 /** One per address family. */
 const MAX_MAPPED = 2;
 
@@ -476,17 +488,13 @@ const SPARE_DIALS = 2;
  * Chosen by us: enough for the opening SYN to be 1.5 s late, without waiting for a retransmission; with the first dial and
  * its retransmission, as many SYNs as one port may get.
  */
-const SECOND_TRIES = 6;
-const SECOND_TRY_MS = 250;
+const [SECOND_TRIES, SECOND_TRY_MS] = [6, 250];
 
 /** How many ports after the expected one are dialled, in case that one is taken. Chosen by us. */
 const NEXT_FREE_PORTS = 8;
 
-/** Pairs of ports if only a taken port can come in between. Chosen by us. */
-const EXACT_PAIRS = 4;
-
-/** Keeps the dials in their order. Chosen by us. */
-const PAIR_SPACING_MS = 3;
+/** Pairs of ports if only a taken port can come in between, and what keeps their dials in order. Chosen by us. */
+const [EXACT_PAIRS, PAIR_SPACING_MS] = [4, 3];
 
 /** How much a birthday attempt allows for the two sides not starting at the same time. Chosen by us. */
 const MAX_MARGIN_MS = 100;

@@ -59,6 +59,21 @@ export function keepsOutCrossing({ crossingSyn }: Pick<NatProfile, "crossingSyn"
   return crossingSyn === "dropped" || crossingSyn === "reset";
 }
 
+/**
+ * Whether the side that is ready first should let its SYN cross the other side's: then both are connected after a round
+ * trip. A SYN that is early is dropped at the other NAT, and the other side's alone opens the connection, which this side
+ * has half a round trip later. But it must be early if it opens the way for that one: where the NAT here resets, or only
+ * the other one keeps out what crosses.
+ *
+ * SYNs cross if the dials are no further apart than a packet takes between the sides. One that is later than that would be
+ * lost to the side that waits: its NAT does not let the other one in. A side that expects the other one to be as far from
+ * the server as itself is never that late, because no two ways to a place differ by more than the way between their ends.
+ */
+export function shouldCross(local: NatProfile, remote: NatProfile): boolean {
+  if (local.unsolicitedSyn === "reset") return false;
+  return keepsOutCrossing(local) || !keepsOutCrossing(remote);
+}
+
 /** Whether the external ports of new mappings follow from the local port or from earlier mappings. */
 export function isPredictable({ allocation, samples }: NatProfile): boolean {
   return followsLocalPort({ allocation }) ||

@@ -261,6 +261,7 @@ function planUdp(
     role,
     isSecond: headStartMs > 0,
     signalRttMs: 2 * headStartMs,
+    isUdp: true,
     facts,
     limits: isManual ? manualLimits(role, UDP_LIMITS) : UDP_LIMITS,
   });

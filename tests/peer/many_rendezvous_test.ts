@@ -5,8 +5,10 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
 import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
 import { Peer } from "../../lib/peer/peer.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 
@@ -60,4 +62,19 @@ Deno.test("of eight servers that work, a dialer connects to four", async () => {
   assertEquals(await accepted.read(new Uint8Array(9)), 1);
   assert(new Set(ports).size <= 4, `${ports}`);
   for (const end of [dialed, accepted]) end.close();
+});
+
+Deno.test("a peer that only dials connects in advance to the rendezvous servers that it named, unless they must not see it", async () => {
+  await using server = await serve();
+  const dialsOf = async (options: PeerOptions) => {
+    const { network, ports } = countingNetwork();
+    await using _peer = await Peer.open({ servers: [], network, listen: false, ...options });
+    assertEquals(ports, []); // it may get a ticket at once
+    await delay(300);
+    return ports.filter((port) => port === server.local.port).length;
+  };
+  const signaling = [server.url];
+  assertEquals(await dialsOf({ signaling, mapPorts: false }), 1);
+  assertEquals(await dialsOf({ signaling: [], mapPorts: false }), 0);
+  assertEquals(await dialsOf({ signaling, mapPorts: false, relayOnly: true }), 0);
 });

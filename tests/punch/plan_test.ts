@@ -38,6 +38,26 @@ Deno.test("planPunch() makes the side that knows first wait if the other side's 
   assertEquals(start(A, resetting, { role: "controlled", signalRttMs: 0 }), 0);
 });
 
+Deno.test("planPunch() makes the side that knows first wait so that SYNs cross, unless its own SYN has to open the way", () => {
+  const start = (
+    me: PunchDescription,
+    peer: PunchDescription,
+    options: Partial<PlanOptions> = {},
+  ) => planPunch(me, peer, { signalRttMs: 60, role: "controlled", ...options }).dials[0]?.startMs;
+  const [resetting, keepingOut] = [{ unsolicitedSyn: "reset" }, {
+    crossingSyn: "dropped",
+  }] as const;
+  assertEquals(start(B, A), 22.5);
+  assertEquals(start(A, B, { role: "controlling" }), 0);
+  assertEquals(start(A, B, { role: "controlling", isSecond: true }), 22.5);
+  assertEquals(start(B, A, { signalRttMs: 5000 }), 300);
+  assertEquals(start(B, A, { signalRttMs: 40 }), 0, "little to gain");
+  assertEquals(start(behind(resetting), A), 0);
+  assertEquals(start(behind(keepingOut), A), 22.5);
+  assertEquals(start(B, behind(keepingOut, "198.51.100.1")), 0);
+  assertEquals(start(B, A, { isUdp: true }), 0, "a datagram is repeated soon");
+});
+
 Deno.test("planPunch() dials a reachable peer, and the peer dials too if it can listen beside", () => {
   const open = behind({ filtering: "endpoint-independent" });
   assertEquals(planPunch(A, open, { role: "controlling" }).method, "direct");

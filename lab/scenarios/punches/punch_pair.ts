@@ -30,6 +30,8 @@ export interface PairOptions {
   readonly rendezvous?: RunnerCommand["rendezvous"];
   /** When both sides call. Default: at once. */
   readonly callAtMs?: number;
+  /** How much later than that each side calls, the controlling one first. Default: not at all. */
+  readonly laterMs?: readonly [number, number];
   /** Whether to punch by UDP alone instead of TCP. */
   readonly udp?: boolean;
 }
@@ -51,8 +53,12 @@ export type PairResult =
     readonly rounds: number;
     /** The remote address of the controlling side's connection. */
     readonly remote: string;
-    /** By UDP: from the moment when the later side knew both offers until a message had arrived at both sides. */
-    readonly messageMs?: number;
+    /** From the moment when the later side knew both offers until each side had the connection, the controlling one first. */
+    readonly nominatedMs: readonly [number, number];
+    /** From the same moment until what the controlling side wrote first had arrived. */
+    readonly byteMs: number;
+    /** From the same moment until a message had arrived at both sides. */
+    readonly messageMs: number;
     /** By UDP: from the same moment until a datagram had gone both ways. */
     readonly bothWaysMs?: number;
     /** By UDP: the probes of both sides. */
@@ -71,11 +77,18 @@ export async function punchPair(
   options: PairOptions,
 ): Promise<PairResult> {
   const { signalRttMs = 50, skewMs = 0, timeoutMs = 20_000, isWarm = false } = options;
-  const { servers, rendezvous, callAtMs, udp } = options;
-  const common = { servers, timeoutMs, isWarm, signalRttMs, rendezvous, callAtMs, udp };
+  const { servers, rendezvous, callAtMs, laterMs = [0, 0], udp } = options;
+  const common = { servers, timeoutMs, isWarm, signalRttMs, rendezvous, udp };
   using post = new DelayedDelivery();
   const start = (side: PunchDescription, role: RunnerCommand["role"], to: () => StartedPunch) =>
-    side.program.punch({ ...common, role, report: side.report }, (signal) => {
+    side.program.punch({
+      ...common,
+      role,
+      report: side.report,
+      callAtMs: callAtMs === undefined
+        ? undefined
+        : callAtMs + laterMs[role === "controlling" ? 0 : 1],
+    }, (signal) => {
       const waitMs = signalRttMs / 2 + (role === "controlling" ? skewMs : 0);
       post.carry(() => to().deliver(signal), waitMs);
     });
@@ -105,11 +118,11 @@ function judge(a: RunnerResult, b: RunnerResult): PairResult {
       connectMs: Math.max(a.establishedAtMs, b.establishedAtMs) - later.dialledAtMs,
       laterConnectMs: later.establishedAtMs - later.dialledAtMs,
       totalMs: Math.max(a.nominatedAtMs, b.nominatedAtMs) - startedAtMs,
+      nominatedMs: [a.nominatedAtMs - later.dialledAtMs, b.nominatedAtMs - later.dialledAtMs],
+      byteMs: b.receivedAtMs - later.dialledAtMs,
       rounds: Math.max(a.rounds, b.rounds),
       remote: a.remote,
-      messageMs: a.receivedAtMs === undefined || b.receivedAtMs === undefined
-        ? undefined
-        : Math.max(a.receivedAtMs, b.receivedAtMs) - later.dialledAtMs,
+      messageMs: Math.max(a.receivedAtMs, b.receivedAtMs) - later.dialledAtMs,
       bothWaysMs: a.answeredAtMs === undefined || b.answeredAtMs === undefined
         ? undefined
         : Math.min(a.answeredAtMs, b.answeredAtMs) - later.dialledAtMs,

@@ -97,6 +97,7 @@ async function describe(connection: PunchedConn, startedAtMs: number): Promise<R
   const dialledAtMs = nominatedAtMs - punchMs;
   const local = `${connection.local.ip}:${connection.local.port}`;
   const received = await exchange(connection, local);
+  const receivedAtMs = epochMs();
   connection.close();
   return {
     outcome: "connected",
@@ -112,6 +113,7 @@ async function describe(connection: PunchedConn, startedAtMs: number): Promise<R
     local,
     remote: `${connection.remote.ip}:${connection.remote.port}`,
     received,
+    receivedAtMs,
   };
 }
 

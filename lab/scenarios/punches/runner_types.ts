@@ -42,8 +42,8 @@ export type RunnerResult =
     readonly remote: string;
     /** What the peer sent over the connection: its local address. */
     readonly received: string;
-    /** By UDP: when that had arrived. */
-    readonly receivedAtMs?: number;
+    /** When that had arrived. */
+    readonly receivedAtMs: number;
     /** By UDP: when the peer had answered the first probe. */
     readonly answeredAtMs?: number;
   }

@@ -12,10 +12,15 @@ import { runPunchMatrix } from "./matrix.ts";
 import { NEAR_SCENES, runNearPunches } from "./near.ts";
 import { isRefused, successOf } from "./summary.ts";
 import { cellHeading, cellLine, figureLine, figureTable } from "./tables.ts";
+import { warmSuite } from "./warm.ts";
 import { runWholePunches } from "./whole.ts";
 
 /** The suites by name. */
-export const PUNCH_SUITES = { punch: matrixSuite, figures: figuresSuite } as const;
+export const PUNCH_SUITES = {
+  punch: matrixSuite,
+  figures: figuresSuite,
+  warm: warmSuite,
+} as const;
 
 /** Every kind of NAT with every other. */
 async function matrixSuite({ runs = MATRIX_RUNS, print }: SuiteOptions): Promise<SuiteResult> {
