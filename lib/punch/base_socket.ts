@@ -358,19 +358,24 @@ class UdpGathering implements AsyncDisposable {
   readonly #hostIps = Promise.withResolvers<readonly string[]>();
   readonly #ready = Promise.withResolvers<void>();
   readonly #tasks = new TaskGroup(() => {}); // it is blocked, or not permitted
+  #isAnswered = false;
 
   constructor({ openUdp, network, servers }: OpenBaseSocketOptions) {
     this.#tasks.run(async (signal) => {
       try {
         const hostIps = this.#hostIps.promise;
-        this.socket = await openUdp!({ network, servers, hostIps, signal });
+        const onAnswer = () => void (this.#isAnswered = true);
+        this.socket = await openUdp!({ network, servers, hostIps, onAnswer, signal });
       } finally {
         this.#ready.resolve();
       }
     });
   }
 
-  /** Waits a little: servers that answer over TCP answer over UDP as fast, or never. */
+  /**
+   * Waits a little: servers that answer over TCP answer over UDP as fast, or never. If one of them has, what is missing was
+   * lost on the way and is being repeated; without it this side would have no description for UDP at all.
+   */
   async finish(hostIps: readonly string[], signal: AbortSignal | undefined): Promise<void> {
     this.#hostIps.resolve(hostIps);
     using deadline = new Deadline(UDP_GRACE_MS, signal);
@@ -379,6 +384,8 @@ class UdpGathering implements AsyncDisposable {
     } catch (error) {
       signal?.throwIfAborted();
       if (error !== deadline.signal.reason) throw error;
+      if (!this.#isAnswered) return;
+      await (signal === undefined ? this.#ready.promise : abortable(this.#ready.promise, signal));
     }
   }
 
