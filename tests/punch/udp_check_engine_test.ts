@@ -65,10 +65,24 @@ Deno.test("the controlling side nominates the pair that answers, once, and repea
   machine.at(0, { kind: "started" });
   assertEquals(machine.at(80, answer(0, 0)), ["nominate", "found"]);
   assertEquals(machine.state.nomination?.rttMs, 80);
+  assertEquals(machine.wakeAtMs(), 120);
+  assertEquals(machine.at(120, TIME), ["nominate"]);
   assertEquals(machine.wakeAtMs(), 200);
   assertEquals(machine.at(200, TIME), ["nominate"]);
   assertEquals(machine.at(210, answer(NOMINATION, 0)), ["confirmed"]);
   assertEquals(machine.state.phase, "over");
+});
+
+Deno.test("on a long path, a nomination is repeated ever more slowly, from a quarter of a round trip", () => {
+  const machine = start([entry({})]);
+  machine.at(0, { kind: "started" });
+  machine.at(400, answer(0, 0));
+  const times: number[] = [];
+  for (let atMs = machine.wakeAtMs(); times.length < 4; atMs = machine.wakeAtMs()) {
+    assertEquals(machine.at(atMs, TIME), ["nominate"]);
+    times.push(atMs - 400);
+  }
+  assertEquals(times, [100, 300, 700, 1500]);
 });
 
 Deno.test("a nomination that is never answered is taken back, and another pair is nominated", () => {
@@ -81,7 +95,7 @@ Deno.test("a nomination that is never answered is taken back, and another pair i
     if (nowMs > 60_000) throw new Error("it goes on forever");
     if (seen.includes("lost")) machine.at(nowMs, answer(1, 0, at(2)));
   }
-  assertEquals(seen, [...Array(5).fill("nominate"), "lost"]);
+  assertEquals(seen, [...Array(6).fill("nominate"), "lost"]);
   assertEquals(machine.state.nomination?.remote, at(2));
 });
 
@@ -146,6 +160,7 @@ Deno.test("the controlled side takes a pair that it knows to be valid, and answe
   machine.at(20, answer(0, 0));
   machine.at(21, answer(1, 0, at(4001)));
   assertEquals(machine.at(22, nominate(9, 0)), ["acknowledge", "found", "confirmed"]);
+  assertEquals(machine.state.nomination?.rttMs, 20);
   assertEquals(machine.at(23, nominate(9, 0)), [], "a replay");
   assertEquals(machine.at(24, nominate(10, 0)), ["acknowledge"], "its answer was lost");
   assertEquals(machine.at(25, nominate(11, 0, at(4001))), [], "from elsewhere");
