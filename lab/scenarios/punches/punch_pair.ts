@@ -51,7 +51,7 @@ export type PairResult =
     readonly rounds: number;
     /** The remote address of the controlling side's connection. */
     readonly remote: string;
-    /** By UDP: from the moment when the later side knew both offers until a message had arrived at both sides. */
+    /** By UDP: from the moment when the later side knew both offers until an encrypted message had arrived at both sides. */
     readonly messageMs?: number;
     /** By UDP: from the same moment until a datagram had gone both ways. */
     readonly bothWaysMs?: number;
