@@ -37,6 +37,8 @@ export interface OpenUdpBaseSocketOptions {
   readonly hostIps: Promise<readonly string[]>;
   /** Called with each answer of a server: UDP is not blocked here. */
   readonly onAnswer?: () => void;
+  /** Called once everything is known that servers tell. */
+  readonly onGathered?: () => void;
   readonly signal?: AbortSignal;
 }
 
@@ -73,12 +75,13 @@ export class UdpBaseSocket implements AsyncDisposable {
    * @throws the signal's reason on abort
    */
   static async open(options: OpenUdpBaseSocketOptions): Promise<UdpBaseSocket> {
-    const { network, servers, report, onAnswer, signal } = options;
+    const { network, servers, report, onAnswer, onGathered, signal } = options;
     using opened = new DisposableStack();
     const base = opened.use(new UdpDemultiplexer(await bind(network, 0)));
     await using prober = new StunProber(network, onAnswer);
     prober.add(BASE, base.stun);
     const gathered = await gather(prober, base.local.port, { network, servers, report, signal });
+    onGathered?.();
     const hostIps = await options.hostIps;
     signal?.throwIfAborted();
     // The mapping for the server would be in the way of another one from the same port.
@@ -238,7 +241,10 @@ export function bind(network: Network, port: number, ip = "0.0.0.0"): Promise<Ud
 async function gather(
   prober: StunProber,
   basePort: number,
-  { network, servers, report, signal }: Omit<OpenUdpBaseSocketOptions, "hostIps" | "onAnswer">,
+  { network, servers, report, signal }: Pick<
+    OpenUdpBaseSocketOptions,
+    "network" | "servers" | "report" | "signal"
+  >,
 ): Promise<Gathered> {
   const own = new OwnAddresses(network, basePort);
   const latestMs = performance.now() + TIMEOUT_MS;
