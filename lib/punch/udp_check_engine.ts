@@ -281,10 +281,11 @@ function nominated(
   nowMs: number,
   actions: UdpChecksAction[],
 ): UdpChecksState {
-  actions.push({ kind: "acknowledge" }, { kind: "found" }, { kind: "confirmed" });
+  actions.push({ kind: "acknowledge" }, { kind: "found" }, { kind: "confirmed", isLate: false });
   const { rttMs } = state.valid.find((each) => isPair(each, socket, remote))!;
   const dueMs = nowMs + LINGER_MS;
-  const nomination = { index, socket, remote, rttMs, tries: 0, dueMs, isConfirmed: true };
+  const common = { index, socket, remote, rttMs, atMs: nowMs };
+  const nomination = { ...common, tries: 0, dueMs, isConfirmed: true };
   const sent = state.sent + 1;
   return { ...state, sent, nomination, nominations: index + 1, pending: [], phase: "nominated" };
 }
@@ -300,7 +301,8 @@ function onConfirmed(
   const isAnswer = nomination !== null && !nomination.isConfirmed && nomination.tries > 0 &&
     nomination.index === value.index && isPair(nomination, socket, from);
   if (!isAnswer) return state;
-  actions.push({ kind: "confirmed" });
+  const isLate = nowMs - nomination.atMs >= nomination.rttMs + FIRST_REPEAT_MS / 2;
+  actions.push({ kind: "confirmed", isLate });
   return { ...state, nomination: { ...nomination, isConfirmed: true, dueMs: nowMs } };
 }
 
@@ -323,6 +325,7 @@ function advance(
       socket,
       remote,
       rttMs,
+      atMs: nowMs,
       tries: 1,
       dueMs: nowMs + repeatMs(rttMs, 1),
       isConfirmed: false,

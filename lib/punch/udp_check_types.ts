@@ -82,6 +82,8 @@ export interface UdpNomination {
   readonly socket: UdpSocketId;
   readonly remote: TransportAddress;
   readonly rttMs: number;
+  /** When it was nominated. */
+  readonly atMs: number;
   /** How often NOMINATE was sent. */
   readonly tries: number;
   /** When to repeat it, to give it up, or to stop answering repeated ones. */
@@ -155,8 +157,8 @@ export type UdpChecksAction =
   | { readonly kind: "acknowledge" }
   /** This is the path from now on. */
   | { readonly kind: "found" }
-  /** Both sides know. */
-  | { readonly kind: "confirmed" }
+  /** Both sides know; if `isLate`, the other side may have had no path yet for what this one has sent over it. */
+  | { readonly kind: "confirmed"; readonly isLate: boolean }
   /** The other side has not confirmed the path: it is of no use. */
   | { readonly kind: "lost" };
 

@@ -181,6 +181,7 @@ export class UdpChecks {
       case "found":
         return void this.#open(this.#state.nomination!);
       case "confirmed":
+        if (action.isLate) this.#path?.connection.resend();
         return this.#options.onConfirmed();
       case "lost":
         this.#path?.record.end("timed-out");

@@ -69,8 +69,16 @@ Deno.test("the controlling side nominates the pair that answers, once, and repea
   assertEquals(machine.at(120, TIME), ["nominate"]);
   assertEquals(machine.wakeAtMs(), 200);
   assertEquals(machine.at(200, TIME), ["nominate"]);
-  assertEquals(machine.at(210, answer(NOMINATION, 0)), ["confirmed"]);
+  assertEquals(machine.at(210, answer(NOMINATION, 0)), ["confirmed late"]);
   assertEquals(machine.state.phase, "over");
+});
+
+Deno.test("a nomination that is answered after a round trip was not lost", () => {
+  const machine = start([entry({})]);
+  machine.at(0, { kind: "started" });
+  machine.at(80, answer(0, 0));
+  assertEquals(machine.at(120, TIME), ["nominate"]);
+  assertEquals(machine.at(165, answer(NOMINATION, 0)), ["confirmed"]);
 });
 
 Deno.test("on a long path, a nomination is repeated ever more slowly, from a quarter of a round trip", () => {
@@ -343,6 +351,7 @@ function start(dials: readonly CheckListEntry[], changes: Partial<UdpChecksOptio
 }
 
 function text(action: UdpChecksAction): string {
+  if (action.kind === "confirmed" && action.isLate) return "confirmed late";
   if (action.kind !== "probe") return action.kind;
   return `probe ${action.check}.${action.index}${action.isTriggered ? " triggered" : ""}`;
 }

@@ -2,11 +2,13 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { NetworkError, UnreachableError } from "../../lib/base/errors.ts";
 import type { Network, UdpSocket } from "../../lib/net/network.ts";
 import type { BaseSocket } from "../../lib/punch/base_socket.ts";
+import type { FoundUdpPath } from "../../lib/punch/udp_punch.ts";
 import { DIRECT_PATH_KINDS, type DirectPathKind } from "../../lib/punch/path_kinds.ts";
 import type { PunchedConn } from "../../lib/punch/punch.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { playUdp, type UdpScene, type UdpSide } from "../scenes/udp_scene.ts";
 import { simulate } from "../simnet/simulate.ts";
+import { decodeUdpPacket } from "../../lib/udp/packet_message.ts";
 import { lossyPunches } from "./lossy_punches.ts";
 
 const sequential = (delta: number) =>
@@ -62,6 +64,37 @@ for (const [rttMs, signalLoss] of [[20, 0], [82, 0.1], [200, 0]] as const) {
     assert(figures.maxMs < 1000, `all within ${figures.maxMs} ms`);
   });
 }
+
+Deno.test("what is sent with a nomination that is lost is sent again as soon as one has arrived", async () => {
+  const rttMs = 80;
+  const nat = NATS.portRestricted!;
+  let [sentAtMs, lost] = [0, 0];
+  const arrived = Promise.withResolvers<number>();
+  const network = (inner: Network, name: "a" | "b"): Network => ({
+    ...bound(inner),
+    bindUdp: async (local, options) => {
+      const socket = await inner.bindUdp(local, options);
+      return wrap(socket, async (data, to) => {
+        const isLost = name === "a" && kindOf(data) === "nominate" && lost++ === 0;
+        if (!isLost) await socket.send(data, to);
+      });
+    },
+  });
+  const onPath = async ({ connection }: FoundUdpPath, name: "a" | "b") => {
+    if (name === "a") {
+      sentAtMs = performance.now();
+      return void await connection.write(Uint8Array.of(1));
+    }
+    await connection.read(new Uint8Array(1));
+    arrived.resolve(performance.now() - sentAtMs);
+  };
+  await simulate(async ({ internet }) => {
+    const { end } = await playUdp(internet, { a: nat, b: nat, rttMs, network, onPath });
+    // The second nomination, its answer, and what was lost: it does not wait until the packet counts as lost.
+    assertEquals(Math.round(await arrived.promise), 40 + 1.5 * rttMs);
+    await end();
+  }, { limitMs: 60_000 });
+});
 
 for (
   const [name, filtering] of [
@@ -279,6 +312,11 @@ function assertConnected(
   assertEquals([a.path?.kind, b.path?.kind], ["punch-udp", "punch-udp"], what);
   assertEquals(a.method, b.method, what);
   return result;
+}
+
+/** The kind of a datagram; `undefined` if it is none of a path. */
+function kindOf(data: Uint8Array): string | undefined {
+  return data[0]! < 192 ? undefined : decodeUdpPacket(data).kind;
 }
 
 /** Counts the most sockets that a side has open at a time. */
