@@ -247,7 +247,7 @@ async function gather(
   >,
 ): Promise<Gathered> {
   const own = new OwnAddresses(network, basePort);
-  const latestMs = performance.now() + TIMEOUT_MS;
+  const startedAtMs = performance.now();
   const [server] = servers;
   let hasMorePorts = false;
   const ask = (spec: ProbeSpec) => prober.ask(spec);
@@ -258,14 +258,15 @@ async function gather(
   for (;;) {
     const { probes } = prober;
     await own.check(mappingSamples(probes).map(({ mapped }) => mapped));
-    const limitMs = Math.min(latestMs, prober.answeredAtMs + REPEATS_MS);
+    const answeredMs = prober.answeredAtMs - startedAtMs;
+    const limitMs = Math.min(TIMEOUT_MS, answeredMs + Math.max(REPEATS_MS, 2 * answeredMs));
     const step = nextGatheringStep({
       servers,
       probes,
       isOwn: own.isOwn,
       reported: report?.mapping.behavior ?? "unknown",
       hasMorePorts,
-      deadlineMs: Math.min(limitMs, prober.deadlineMs),
+      deadlineMs: Math.min(startedAtMs + limitMs, prober.deadlineMs),
     }, performance.now());
     if (step.isDone) return step.gathered;
     for (const spec of step.dials) ask(spec);
@@ -463,7 +464,10 @@ const WAITS_MS: readonly number[] = [100, 150, 150, 150, 200, 250];
 /** How long an answer may take. Chosen by us: all repetitions. */
 const ANSWER_MS = 1000;
 
-/** The same once one has arrived. Chosen by us: at a loss of 5 % each way, all tries within it are lost once in 100,000 times. */
+/**
+ * The same once one has arrived, or twice as long as that took. Chosen by us: at a loss of 5 % each way, all tries within it
+ * are lost once in 100,000 times.
+ */
 const REPEATS_MS = 600;
 
 /** How long to wait for servers. Chosen by us: what is blocked must not delay the punch by TCP. */
