@@ -219,8 +219,9 @@ function isUsable(ip: string): boolean {
 const TIMEOUT_MS = 3500;
 
 /**
- * The same once everything is known over UDP, in two round trips at most: a SYN that was lost is repeated only after a second,
- * and where TCP is blocked none is answered. Chosen by us: TCP takes twice as many round trips, and data that was lost 0.3 s.
+ * The same once everything is known over UDP, which takes a round trip or two: the system repeats a lost SYN only after a
+ * second, and a server that is silent over TCP never answers. Chosen by us: TCP takes twice as many round trips, and 0.3 s more
+ * if data was lost.
  */
 const AFTER_UDP_MS = 500;
 const UDP_FACTOR = 2.5;
