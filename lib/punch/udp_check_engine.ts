@@ -473,5 +473,5 @@ const MAX_NOMINATIONS = 3;
 /** Chosen by us: those that came too early, and copies of them. */
 const MAX_PENDING = 8;
 
-/** How long repeated nominations are answered. Chosen by us: the first four at a round trip of 0.4 s. */
-const LINGER_MS = 2000;
+/** How long repeated nominations are answered. Chosen by us: all seven, the last after 2.5 s, or the first five at 0.4 s. */
+const LINGER_MS = 3000;

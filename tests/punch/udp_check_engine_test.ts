@@ -177,6 +177,18 @@ Deno.test("the controlled side takes a pair that it knows to be valid, and answe
   assertEquals(machine.at(28, nominate(14, 99)), [], "more than a peer needs");
 });
 
+Deno.test("the controlled side answers a nomination for as long as it is repeated", () => {
+  const machine = start([entry({})], { role: "controlled" });
+  machine.at(0, { kind: "started" });
+  machine.at(80, answer(0, 0));
+  machine.at(120, nominate(1, 0));
+  for (const [index, afterMs] of [40, 120, 280, 600, 1240, 2520].entries()) {
+    assertEquals(machine.at(120 + afterMs, nominate(2 + index, 0)), ["acknowledge"]);
+  }
+  machine.at(machine.wakeAtMs(), TIME);
+  assertEquals(machine.state.phase, "over");
+});
+
 Deno.test("a nomination waits until the controlled side knows that the pair is valid", () => {
   const machine = start([entry({})], { role: "controlled" });
   machine.at(0, { kind: "started" });
