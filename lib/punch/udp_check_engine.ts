@@ -99,7 +99,7 @@ export function udpChecksWakeAtMs(state: UdpChecksState): number {
   if (phase === "nominated") return nomination!.dueMs;
   let atMs = endsAtMs;
   for (const { dueMs } of valid) atMs = Math.min(atMs, dueMs);
-  for (const { phase, dueMs } of checks) if (phase === "probing") atMs = Math.min(atMs, dueMs);
+  for (const each of checks) if (isProbed(each, state)) atMs = Math.min(atMs, each.dueMs);
   return atMs;
 }
 
@@ -345,9 +345,10 @@ function probe(
 ): UdpChecksState {
   let { sent } = state;
   const checks = state.checks.map((each, check): UdpCheck => {
-    if (each.phase !== "probing" || each.dueMs - nowMs >= TIMER_MS) return each;
-    if (each.sentMs.length >= each.maxTries) return { ...each, phase: "ended" };
-    if (sent >= UDP_LIMITS.maxSyns) return { ...each, phase: "ended" };
+    if (!isProbed(each, state) || each.dueMs - nowMs >= TIMER_MS) return each;
+    if (each.sentMs.length >= each.maxTries || sent >= UDP_LIMITS.maxSyns) {
+      return each.phase === "valid" ? { ...each, dueMs: Infinity } : { ...each, phase: "ended" };
+    }
     sent++;
     const { isTriggered } = each;
     actions.push({ kind: "probe", check, index: each.sentMs.length, isTriggered });
@@ -356,6 +357,18 @@ function probe(
     return { ...each, sentMs, dueMs, isTriggered: false };
   });
   return { ...state, checks, sent };
+}
+
+/**
+ * Whether it sends further probes. The controlled side goes on until there is a nomination: the controlling side may have
+ * started much earlier, and is only slowly probing now; each probe that arrives makes it send another one.
+ */
+function isProbed(
+  { phase, sentMs, maxTries }: UdpCheck,
+  { options, nomination }: UdpChecksState,
+): boolean {
+  if (phase !== "valid") return phase === "probing";
+  return options.role === "controlled" && nomination === null && sentMs.length < maxTries;
 }
 
 /** A peer whose offer is still carried hears nothing: the probes keep this side's filter and mapping open for it. */

@@ -14,6 +14,8 @@ export interface LossyPunches {
   readonly rttMs: number;
   readonly loss: number;
   readonly signalLoss: number;
+  /** How much later the controlled side starts. Default: 0. */
+  readonly skewMs?: number;
   /** One for each punch. */
   readonly seeds: Iterable<number>;
 }
@@ -30,10 +32,10 @@ export interface LossyFigures {
 
 /** Punches once for each seed. */
 export async function lossyPunches(
-  { rttMs, loss, signalLoss, seeds }: LossyPunches,
+  { rttMs, loss, signalLoss, skewMs, seeds }: LossyPunches,
 ): Promise<LossyFigures> {
   const nat = NAT_BEHAVIORS.portRestricted;
-  const scene = { a: nat, b: nat, rttMs, link: { loss: 1 - (1 - loss) ** (1 / LINKS) } };
+  const scene = { a: nat, b: nat, rttMs, skewMs, link: { loss: 1 - (1 - loss) ** (1 / LINKS) } };
   const failed: number[] = [];
   const times: number[] = [];
   for (const seed of seeds) {

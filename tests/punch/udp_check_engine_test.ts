@@ -177,6 +177,25 @@ Deno.test("the controlled side takes a pair that it knows to be valid, and answe
   assertEquals(machine.at(28, nominate(14, 99)), [], "more than a peer needs");
 });
 
+Deno.test("the controlled side goes on probing a pair that works until there is a nomination, or its probes are used up", () => {
+  const nominated = start([entry({})], { role: "controlled" });
+  nominated.at(0, { kind: "started" });
+  assertEquals(nominated.at(30, answer(0, 0)), []);
+  assertEquals(nominated.at(40, TIME), ["probe 0.1"]);
+  assertEquals(nominated.wakeAtMs(), 120);
+  assertEquals(nominated.at(100, nominate(1, 0)), ["acknowledge", "found", "confirmed"]);
+  assertEquals(nominated.at(120, TIME), []);
+  const waiting = start([entry({})], { role: "controlled" });
+  waiting.at(0, { kind: "started" });
+  waiting.at(30, answer(0, 0));
+  while (waiting.wakeAtMs() < 12_000) waiting.at(waiting.wakeAtMs(), TIME);
+  assertEquals(waiting.state.checks.map(({ phase, sentMs }) => [phase, sentMs.length]), [[
+    "valid",
+    8,
+  ]]);
+  assertEquals(waiting.at(11_000, nominate(1, 0)), ["acknowledge", "found", "confirmed"]);
+});
+
 Deno.test("the controlled side answers a nomination for as long as it is repeated", () => {
   const machine = start([entry({})], { role: "controlled" });
   machine.at(0, { kind: "started" });
