@@ -108,6 +108,11 @@ export class TcpDialer implements AsyncDisposable {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
+  /** Ends the wait under way, or the next one at its start. */
+  wake(): void {
+    this.#delay.wake();
+  }
+
   /** Sends another request on the connections from a local port, because servers reset idle ones. */
   keepAlive(localPort: number): void {
     for (const connection of this.#connections) {

@@ -88,7 +88,9 @@ export class BaseSocket implements AsyncDisposable {
     const dialer = options.servers.length === 0 ? undefined : await dialerFor(options);
     const ports = await freePorts(network, family); // last: another program may take them meanwhile
     await using ownIpv6 = new LocalIpv6Search(network, options.ipv6Hosts, signal);
-    const udp = options.openUdp === undefined ? undefined : new UdpGathering(options);
+    const udp = options.openUdp === undefined
+      ? undefined
+      : new UdpGathering(options, () => dialer?.wake());
     const closed = new AbortController();
     // Which network this is shows only with the answers of servers: if none is known, it is a new one.
     let asked: Promise<Learned> | undefined;
@@ -96,7 +98,8 @@ export class BaseSocket implements AsyncDisposable {
       if (!options.knownNetworks?.size) asked ??= askToDialBack(options, closed.signal);
     };
     try {
-      const gathered = await gather(dialer, ports, { ...options, onDialled });
+      const udpReadyAtMs = () => udp?.readyAtMs ?? Infinity;
+      const gathered = await gather(dialer, ports, { ...options, onDialled, udpReadyAtMs });
       const seen = [
         dialer?.localIp ?? await localIpWithoutServers(network, signal),
         await ownIpv6.find(gathered.external === null),
@@ -355,22 +358,35 @@ async function dialerFor({ network, family }: OpenBaseSocketOptions): Promise<Tc
 class UdpGathering implements AsyncDisposable {
   /** The base socket, once it is ready. */
   socket: UdpBaseSocket | undefined;
+  /** When everything was known; `Infinity` before, and if no server answers. */
+  readyAtMs = Infinity;
   readonly #hostIps = Promise.withResolvers<readonly string[]>();
   readonly #ready = Promise.withResolvers<void>();
   readonly #tasks = new TaskGroup(() => {}); // it is blocked, or not permitted
+  #isAnswered = false;
 
-  constructor({ openUdp, network, servers }: OpenBaseSocketOptions) {
+  /** @param onReady called when everything is known */
+  constructor({ openUdp, network, servers }: OpenBaseSocketOptions, onReady: () => void) {
     this.#tasks.run(async (signal) => {
       try {
         const hostIps = this.#hostIps.promise;
-        this.socket = await openUdp!({ network, servers, hostIps, signal });
+        const onAnswer = () => void (this.#isAnswered = true);
+        const onGathered = () => {
+          if (!this.#isAnswered) return;
+          this.readyAtMs = performance.now();
+          onReady();
+        };
+        this.socket = await openUdp!({ network, servers, hostIps, onAnswer, onGathered, signal });
       } finally {
         this.#ready.resolve();
       }
     });
   }
 
-  /** Waits a little: servers that answer over TCP answer over UDP as fast, or never. */
+  /**
+   * Waits a little: servers that answer over TCP answer over UDP as fast, or never. If one of them has, what is missing was
+   * lost on the way and is being repeated; without it this side would have no description for UDP at all.
+   */
   async finish(hostIps: readonly string[], signal: AbortSignal | undefined): Promise<void> {
     this.#hostIps.resolve(hostIps);
     using deadline = new Deadline(UDP_GRACE_MS, signal);
@@ -379,6 +395,8 @@ class UdpGathering implements AsyncDisposable {
     } catch (error) {
       signal?.throwIfAborted();
       if (error !== deadline.signal.reason) throw error;
+      if (!this.#isAnswered) return;
+      await (signal === undefined ? this.#ready.promise : abortable(this.#ready.promise, signal));
     }
   }
 

@@ -141,5 +141,5 @@ function over(state: RoundState, end: RoundEnd): Step {
 
 const WAITING: RoundPhase = { kind: "waiting" };
 
-/** How long the peer has to confirm. Chosen by us: a few repetitions of its offer. */
-const LINGER_MS = 3000;
+/** How long the peer has to confirm. Chosen by us: five repetitions of its offer, beside which a punch by UDP may go on. */
+const LINGER_MS = 6500;

@@ -99,7 +99,7 @@ export function udpChecksWakeAtMs(state: UdpChecksState): number {
   if (phase === "nominated") return nomination!.dueMs;
   let atMs = endsAtMs;
   for (const { dueMs } of valid) atMs = Math.min(atMs, dueMs);
-  for (const { phase, dueMs } of checks) if (phase === "probing") atMs = Math.min(atMs, dueMs);
+  for (const each of checks) if (isProbed(each, state)) atMs = Math.min(atMs, each.dueMs);
   return atMs;
 }
 
@@ -218,15 +218,17 @@ function onAnswer(
   const isAnswer = check !== undefined && sentAtMs !== undefined && check.phase !== "valid" &&
     check.socket === socket && sameTransportAddress(check.target, from);
   if (!isAnswer) return state;
-  const next = withCheck(state, value.check, { phase: "valid" });
-  if (state.options.role === "controlled") {
-    const pending = state.pending.find((each) => isPair(each, socket, from));
-    return pending === undefined ? next : nominated(next, pending, nowMs, actions);
-  }
   const rttMs = nowMs - sentAtMs;
-  const pair = { socket, remote: from, rttMs, dueMs: nowMs + waitMs(state, from, rttMs) };
+  const isControlled = state.options.role === "controlled";
+  const dueMs = isControlled ? Infinity : nowMs + waitMs(state, from, rttMs);
+  const pair = { socket, remote: from, rttMs, dueMs };
   const isHeld = state.options.hasRival && state.rivalAtMs !== null;
-  return { ...next, valid: [...state.valid, isHeld ? held(pair, state.rivalAtMs!) : pair] };
+  const next = {
+    ...withCheck(state, value.check, { phase: "valid" }),
+    valid: [...state.valid, isHeld ? held(pair, state.rivalAtMs!) : pair],
+  };
+  const pending = isControlled && state.pending.find((each) => isPair(each, socket, from));
+  return pending ? nominated(next, pending, nowMs, actions) : next;
 }
 
 /** How long the punch by TCP has to connect: it does so in the same round trip, as far as it can. */
@@ -266,9 +268,7 @@ function onNominate(
     actions.push({ kind: "acknowledge" });
     return { ...next, sent: state.sent + 1 };
   }
-  const isValid = state.checks.some((each) =>
-    each.phase === "valid" && each.socket === socket && sameTransportAddress(each.target, from)
-  );
+  const isValid = state.valid.some((each) => isPair(each, socket, from));
   if (isValid) return nominated(next, given, nowMs, actions);
   const waiting = { ...next, pending: [...pending, given].slice(-MAX_PENDING) };
   return nomination === null ? probed(waiting, socket, from, nowMs) : waiting;
@@ -281,9 +281,11 @@ function nominated(
   nowMs: number,
   actions: UdpChecksAction[],
 ): UdpChecksState {
-  actions.push({ kind: "acknowledge" }, { kind: "found" }, { kind: "confirmed" });
+  actions.push({ kind: "acknowledge" }, { kind: "found" }, { kind: "confirmed", isLate: false });
+  const { rttMs } = state.valid.find((each) => isPair(each, socket, remote))!;
   const dueMs = nowMs + LINGER_MS;
-  const nomination = { index, socket, remote, rttMs: null, tries: 0, dueMs, isConfirmed: true };
+  const common = { index, socket, remote, rttMs, atMs: nowMs };
+  const nomination = { ...common, tries: 0, dueMs, isConfirmed: true };
   const sent = state.sent + 1;
   return { ...state, sent, nomination, nominations: index + 1, pending: [], phase: "nominated" };
 }
@@ -299,7 +301,8 @@ function onConfirmed(
   const isAnswer = nomination !== null && !nomination.isConfirmed && nomination.tries > 0 &&
     nomination.index === value.index && isPair(nomination, socket, from);
   if (!isAnswer) return state;
-  actions.push({ kind: "confirmed" });
+  const isLate = nowMs - nomination.atMs >= nomination.rttMs + FIRST_REPEAT_MS / 2;
+  actions.push({ kind: "confirmed", isLate });
   return { ...state, nomination: { ...nomination, isConfirmed: true, dueMs: nowMs } };
 }
 
@@ -322,6 +325,7 @@ function advance(
       socket,
       remote,
       rttMs,
+      atMs: nowMs,
       tries: 1,
       dueMs: nowMs + repeatMs(rttMs, 1),
       isConfirmed: false,
@@ -341,9 +345,10 @@ function probe(
 ): UdpChecksState {
   let { sent } = state;
   const checks = state.checks.map((each, check): UdpCheck => {
-    if (each.phase !== "probing" || each.dueMs - nowMs >= TIMER_MS) return each;
-    if (each.sentMs.length >= each.maxTries) return { ...each, phase: "ended" };
-    if (sent >= UDP_LIMITS.maxSyns) return { ...each, phase: "ended" };
+    if (!isProbed(each, state) || each.dueMs - nowMs >= TIMER_MS) return each;
+    if (each.sentMs.length >= each.maxTries || sent >= UDP_LIMITS.maxSyns) {
+      return each.phase === "valid" ? { ...each, dueMs: Infinity } : { ...each, phase: "ended" };
+    }
     sent++;
     const { isTriggered } = each;
     actions.push({ kind: "probe", check, index: each.sentMs.length, isTriggered });
@@ -352,6 +357,18 @@ function probe(
     return { ...each, sentMs, dueMs, isTriggered: false };
   });
   return { ...state, checks, sent };
+}
+
+/**
+ * Whether it sends further probes. The controlled side goes on until there is a nomination: the controlling side may have
+ * started much earlier, and is only slowly probing now; each probe that arrives makes it send another one.
+ */
+function isProbed(
+  { phase, sentMs, maxTries }: UdpCheck,
+  { options, nomination }: UdpChecksState,
+): boolean {
+  if (phase !== "valid") return phase === "probing";
+  return options.role === "controlled" && nomination === null && sentMs.length < maxTries;
 }
 
 /** A peer whose offer is still carried hears nothing: the probes keep this side's filter and mapping open for it. */
@@ -371,7 +388,7 @@ function advanceNomination(
   const tries = nomination.tries + 1;
   if (tries <= NOMINATION_TRIES) {
     actions.push({ kind: "nominate" });
-    const dueMs = nowMs + repeatMs(nomination.rttMs!, tries);
+    const dueMs = nowMs + repeatMs(nomination.rttMs, tries);
     return { ...state, nomination: { ...nomination, tries, dueMs }, sent: state.sent + 1 };
   }
   actions.push({ kind: "lost" });
@@ -392,9 +409,12 @@ function distance({ remote: { ip } }: ValidPair): number {
   return scope === "loopback" ? 0 : scope === "global" || scope === "documentation" ? 2 : 1;
 }
 
-/** The time in which an answer is expected, and then twice as much each time. */
+/**
+ * Sooner than an answer can arrive: the other side has no path before it has the nomination, and drops what this one sends
+ * over it. Then twice as much each time.
+ */
 function repeatMs(rttMs: number, tries: number): number {
-  return (rttMs * 1.25 + FIRST_REPEAT_MS / 2) * 2 ** (tries - 1);
+  return Math.max(FIRST_REPEAT_MS, rttMs / 4) * 2 ** (tries - 1);
 }
 
 function socketOf({ ip }: TransportAddress): UdpSocketId {
@@ -457,8 +477,8 @@ const WAIT_MS = 10;
 /** More than the round trip that a proof over TCP takes. Chosen by us. */
 const PROOF_MS = 50;
 
-/** Chosen by us: with a loss of one datagram in five each way, fewer than one nomination in 300 stays unanswered. */
-const NOMINATION_TRIES = 6;
+/** Chosen by us: with a loss of one datagram in five each way, fewer than one nomination in 1000 stays unanswered. */
+const NOMINATION_TRIES = 7;
 
 /** Chosen by us: a pair that carried probes and no nomination is rare, two in a row are rarer. */
 const MAX_NOMINATIONS = 3;
@@ -466,5 +486,5 @@ const MAX_NOMINATIONS = 3;
 /** Chosen by us: those that came too early, and copies of them. */
 const MAX_PENDING = 8;
 
-/** How long repeated nominations are answered. Chosen by us: the first four of the longest round trips, at 0.2 s. */
-const LINGER_MS = 2000;
+/** How long repeated nominations are answered. Chosen by us: all seven, the last after 2.5 s, or the first five at 0.4 s. */
+const LINGER_MS = 3000;

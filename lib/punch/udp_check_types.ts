@@ -21,7 +21,7 @@ export interface UdpChecksState {
   readonly seen: ReadonlySet<string>;
   /** Datagrams sent so far. */
   readonly sent: number;
-  /** The pairs that carry datagrams both ways, as the controlling side knows, the first one first. */
+  /** The pairs that carry datagrams both ways, as this side knows, the first one first. */
   readonly valid: readonly ValidPair[];
   readonly nomination: UdpNomination | null;
   /** Nominations that this side, as the controlled one, received for pairs that it does not know to be valid. */
@@ -71,7 +71,7 @@ export interface ValidPair {
   readonly socket: UdpSocketId;
   readonly remote: TransportAddress;
   readonly rttMs: number;
-  /** When it may be nominated. */
+  /** When it may be nominated; `Infinity` on the controlled side. */
   readonly dueMs: number;
 }
 
@@ -81,7 +81,9 @@ export interface UdpNomination {
   readonly index: number;
   readonly socket: UdpSocketId;
   readonly remote: TransportAddress;
-  readonly rttMs: number | null;
+  readonly rttMs: number;
+  /** When it was nominated. */
+  readonly atMs: number;
   /** How often NOMINATE was sent. */
   readonly tries: number;
   /** When to repeat it, to give it up, or to stop answering repeated ones. */
@@ -155,8 +157,8 @@ export type UdpChecksAction =
   | { readonly kind: "acknowledge" }
   /** This is the path from now on. */
   | { readonly kind: "found" }
-  /** Both sides know. */
-  | { readonly kind: "confirmed" }
+  /** Both sides know; if `isLate`, the other side may have had no path yet for what this one has sent over it. */
+  | { readonly kind: "confirmed"; readonly isLate: boolean }
   /** The other side has not confirmed the path: it is of no use. */
   | { readonly kind: "lost" };
 

@@ -77,8 +77,7 @@ export interface UdpPath {
   readonly kind: DirectPathKind;
   /** 32 bytes that only the two sides know, to bind other keys to this path. */
   readonly channelBinding: Uint8Array;
-  /** `undefined` if this side has not measured it. */
-  readonly rttMs: number | undefined;
+  readonly rttMs: number;
 }
 
 /** The connectivity checks of one plan. */
@@ -127,8 +126,10 @@ export class UdpChecks {
 
   /** The shortest round trip over a pair that works, on the controlling side; `undefined` if none is known. */
   get rttMs(): number | undefined {
-    const { valid } = this.#state;
-    return valid.length === 0 ? undefined : Math.min(...valid.map(({ rttMs }) => rttMs));
+    const { valid, options } = this.#state;
+    return options.role === "controlled" || valid.length === 0
+      ? undefined
+      : Math.min(...valid.map(({ rttMs }) => rttMs));
   }
 
   /** Starts; see `finished`. */
@@ -180,6 +181,7 @@ export class UdpChecks {
       case "found":
         return void this.#open(this.#state.nomination!);
       case "confirmed":
+        if (action.isLate) this.#path?.connection.resend();
         return this.#options.onConfirmed();
       case "lost":
         this.#path?.record.end("timed-out");
@@ -314,7 +316,7 @@ export class UdpChecks {
     const connection = new UdpConnection(demultiplexer, {
       remote,
       keys: derivePathKeys(label(secret, `udp path ${index}`), role),
-      rttMs: rttMs ?? undefined,
+      rttMs,
     });
     const isFresh = socket >= FIRST_FRESH_SOCKET;
     connection.released.then(() => {
@@ -331,7 +333,7 @@ export class UdpChecks {
     record.end("connected", from);
     this.#path = { connection, record };
     const channelBinding = label(secret, `udp channel binding ${index}`);
-    this.#options.onPath({ connection, kind, channelBinding, rttMs: rttMs ?? undefined });
+    this.#options.onPath({ connection, kind, channelBinding, rttMs });
   }
 
   /** Where a probe leaves from, as far as it is known. */

@@ -126,8 +126,7 @@ export interface FoundUdpPath {
   readonly kind: DirectPathKind;
   readonly method: PunchMethodName | null;
   readonly channelBinding: Uint8Array;
-  /** `undefined` if this side has not measured it. */
-  readonly rttMs: number | undefined;
+  readonly rttMs: number;
   /** From the moment when both offers were known, in milliseconds. */
   readonly punchMs: number;
 }

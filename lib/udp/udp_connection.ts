@@ -229,6 +229,11 @@ export class UdpConnection implements TcpConnection {
     this.#sendControl("probe", new Uint8Array(8));
   }
 
+  /** Sends again what is under way: the other end can receive it from now on, and may have dropped it before. */
+  resend(): void {
+    this.#sender.resend(performance.now());
+  }
+
   #onDatagram(bytes: Uint8Array, from: TransportAddress): void {
     const packet = undefinedIfMalformed(() => decodeUdpPacket(bytes));
     if (packet === undefined || this.#phase === "over") return;
@@ -252,11 +257,9 @@ export class UdpConnection implements TcpConnection {
         break;
       case "ack":
         this.#sender.onAck(packet, nowMs);
-        this.#pump();
-        return;
+        return this.#pump();
       default:
-        this.#onControl(packet, from);
-        return;
+        return this.#onControl(packet, from);
     }
     this.#schedule(nowMs);
   }
@@ -307,11 +310,8 @@ export class UdpConnection implements TcpConnection {
         if (packet.kind === "close") this.#onClose();
         else this.#fail(undefined, "reset");
         break;
-      case "answer": // the other end has this end's new address: what was sent before may be lost
-        this.#sender.resend(performance.now());
-        break;
-      default: // nominations belong to the search for a path
-        break;
+      case "answer": // the other end has this end's new address
+        this.resend();
     }
   }
 

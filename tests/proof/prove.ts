@@ -15,6 +15,7 @@
  *     churn            connections opened and given up      [--cycles 1000] [--aborts 500]
  *     junk             STUN among junk datagrams            [--seconds 20]
  *     udp-stream       a stream over a bad UDP path, simulated
+ *     udp-loss         a thousand punches by UDP at 5 % loss each way, simulated
  *     streams          many streams over one connection     [--streams 10000] [--at-once 1000] [--moves 20]
  *
  * `tree --from /usr/src/linux-source-6.1` sends Debian's kernel sources, once `linux-source` is installed and unpacked.
@@ -33,6 +34,7 @@ import { type AbuseFigures, ABUSES, measureRelayAbuse } from "./relay_abuse.ts";
 import { makeTree, runTree } from "../hostile/trees.ts";
 import { measureRendezvousFlood } from "./rendezvous_flood.ts";
 import { measureStreams } from "./streams.ts";
+import { lossyPunches } from "../punch/lossy_punches.ts";
 import { udpStorm } from "../udp/udp_storm.ts";
 
 /** The figures of one run, and in which of them it fails. */
@@ -170,6 +172,19 @@ const PROOFS: Readonly<Record<string, (seed: number) => Promise<Run>>> = {
         "every reset was told": figures.told === figures.reset,
         "all moves took place": figures.moves === moves,
         "nothing is left": figures.leftStreams === 0 && figures.leftBytes === 0,
+      }),
+    };
+  },
+  "udp-loss": async (seed) => {
+    const rttMs = 82;
+    const seeds = Array.from({ length: 1000 }, (_, index) => 1000 * seed + index);
+    const figures = await lossyPunches({ rttMs, loss: 0.05, signalLoss: 0.1, seeds });
+    return {
+      figures,
+      failures: failing({
+        "fewer than one in a thousand fails": figures.failed.length === 0,
+        "95 % within two round trips and 100 ms": figures.p95Ms <= 2 * rttMs + 100,
+        "no steps of a second": figures.maxMs < 1000,
       }),
     };
   },

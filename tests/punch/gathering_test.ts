@@ -185,6 +185,80 @@ Deno.test("BaseSocket takes new samples for TCP although sockets for UDP run out
     assertEquals([...opened], before);
   }));
 
+for (
+  const [what, answering, mapping, withinMs] of [
+    ["repeats a request by UDP that is lost, and waits for it", 5, "endpoint-independent", 632],
+    ["does without a server that is silent over UDP", Infinity, "unknown", 680],
+    ["does not wait for UDP if no server answers over it", 0, undefined, 360],
+  ] as const
+) {
+  Deno.test(`BaseSocket ${what}`, () =>
+    behind(portRestricted, async ({ open, host, time }) => {
+      let asked = 0;
+      const network = networkWith(host.network, {
+        bindUdp: async (local, options) => {
+          const socket = await host.network.bindUdp(local, options);
+          return {
+            local: socket.local,
+            send: async (data, to) => {
+              const isLost = answering === 0 || to.ip === OTHER.ip && ++asked < answering;
+              if (!isLost) await socket.send(data, to);
+            },
+            receive: (options) => socket.receive(options),
+            close: () => socket.close(),
+            [Symbol.dispose]: () => socket.close(),
+          };
+        },
+      });
+      const startedMs = time.nowMs;
+      await using base = await open([ONE, OTHER], { network, openUdp: UdpBaseSocket.open });
+      assert(time.nowMs - startedMs <= withinMs, `${time.nowMs - startedMs} ms`);
+      assertEquals(base.udp?.description.profile.mapping, mapping);
+    }));
+}
+
+Deno.test("BaseSocket does not wait for servers that are silent over TCP once it knows enough over UDP", () =>
+  behind(portRestricted, async ({ open, host, time }) => {
+    const network = networkWith(host.network, {
+      connectTcp: (_remote, { signal } = {}) =>
+        new Promise((_, reject) => {
+          signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+        }),
+    });
+    const startedMs = time.nowMs;
+    await using base = await open([ONE, OTHER], { network, openUdp: UdpBaseSocket.open });
+    assertEquals(Math.round(time.nowMs - startedMs), 80 + 500);
+    assertEquals(base.description.profile.externalIp, null);
+    assertEquals(base.udp?.description.profile.mapping, "endpoint-independent");
+  }));
+
+Deno.test("BaseSocket waits for TCP as long as twice UDP's round trips, and more", () =>
+  behind(portRestricted, async ({ open, host, time }) => {
+    const network = networkWith(host.network, {
+      connectTcp: async (remote, options) => {
+        await delay(480); // a long way
+        return await host.network.connectTcp(remote, options);
+      },
+      bindUdp: async (local, options) => {
+        const socket = await host.network.bindUdp(local, options);
+        return {
+          local: socket.local,
+          send: async (data, to) => {
+            await delay(240);
+            await socket.send(data, to);
+          },
+          receive: (options) => socket.receive(options),
+          close: () => socket.close(),
+          [Symbol.dispose]: () => socket.close(),
+        };
+      },
+    });
+    const startedMs = time.nowMs;
+    await using base = await open([ONE], { network, openUdp: UdpBaseSocket.open });
+    assertEquals(Math.round(time.nowMs - startedMs), 2 * (480 + 160));
+    assertEquals(base.description.profile.mapping, "endpoint-independent");
+  }));
+
 Deno.test("BaseSocket is ready without a server, with what the host knows of itself", () =>
   behind(portRestricted, async ({ open, time }) => {
     await using base = await open([]);

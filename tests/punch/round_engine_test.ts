@@ -40,15 +40,15 @@ Deno.test("no attempt starts once the SYNs are used up", () => {
   assertEquals(round.at(21, attempted("abandoned", 100)), "abandon; over: exhausted");
 });
 
-Deno.test("an impossible attempt waits until the peer has the offer, three seconds at most", () => {
+Deno.test("an impossible attempt waits until the peer has the offer, for five repetitions of its own at most", () => {
   for (const isConfirmed of [true, false]) {
     const round = start();
     round.at(0, offer("1"));
     assertEquals(round.at(1, attempted("impossible")), "lingering");
     assertEquals(round.at(2, offer("2")), "lingering");
-    assertEquals(round.at(3000, { kind: "time" }), "lingering");
+    assertEquals(round.at(6500, { kind: "time" }), "lingering");
     const event: RoundEvent = isConfirmed ? { kind: "confirmed" } : { kind: "time" };
-    assertEquals(round.at(3001, event), "abandon; over: impossible");
+    assertEquals(round.at(6501, event), "abandon; over: impossible");
   }
 });
 

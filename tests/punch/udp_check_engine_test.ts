@@ -65,10 +65,32 @@ Deno.test("the controlling side nominates the pair that answers, once, and repea
   machine.at(0, { kind: "started" });
   assertEquals(machine.at(80, answer(0, 0)), ["nominate", "found"]);
   assertEquals(machine.state.nomination?.rttMs, 80);
+  assertEquals(machine.wakeAtMs(), 120);
+  assertEquals(machine.at(120, TIME), ["nominate"]);
   assertEquals(machine.wakeAtMs(), 200);
   assertEquals(machine.at(200, TIME), ["nominate"]);
-  assertEquals(machine.at(210, answer(NOMINATION, 0)), ["confirmed"]);
+  assertEquals(machine.at(210, answer(NOMINATION, 0)), ["confirmed late"]);
   assertEquals(machine.state.phase, "over");
+});
+
+Deno.test("a nomination that is answered after a round trip was not lost", () => {
+  const machine = start([entry({})]);
+  machine.at(0, { kind: "started" });
+  machine.at(80, answer(0, 0));
+  assertEquals(machine.at(120, TIME), ["nominate"]);
+  assertEquals(machine.at(165, answer(NOMINATION, 0)), ["confirmed"]);
+});
+
+Deno.test("on a long path, a nomination is repeated ever more slowly, from a quarter of a round trip", () => {
+  const machine = start([entry({})]);
+  machine.at(0, { kind: "started" });
+  machine.at(400, answer(0, 0));
+  const times: number[] = [];
+  for (let atMs = machine.wakeAtMs(); times.length < 4; atMs = machine.wakeAtMs()) {
+    assertEquals(machine.at(atMs, TIME), ["nominate"]);
+    times.push(atMs - 400);
+  }
+  assertEquals(times, [100, 300, 700, 1500]);
 });
 
 Deno.test("a nomination that is never answered is taken back, and another pair is nominated", () => {
@@ -81,7 +103,7 @@ Deno.test("a nomination that is never answered is taken back, and another pair i
     if (nowMs > 60_000) throw new Error("it goes on forever");
     if (seen.includes("lost")) machine.at(nowMs, answer(1, 0, at(2)));
   }
-  assertEquals(seen, [...Array(5).fill("nominate"), "lost"]);
+  assertEquals(seen, [...Array(6).fill("nominate"), "lost"]);
   assertEquals(machine.state.nomination?.remote, at(2));
 });
 
@@ -146,12 +168,44 @@ Deno.test("the controlled side takes a pair that it knows to be valid, and answe
   machine.at(20, answer(0, 0));
   machine.at(21, answer(1, 0, at(4001)));
   assertEquals(machine.at(22, nominate(9, 0)), ["acknowledge", "found", "confirmed"]);
+  assertEquals(machine.state.nomination?.rttMs, 20);
   assertEquals(machine.at(23, nominate(9, 0)), [], "a replay");
   assertEquals(machine.at(24, nominate(10, 0)), ["acknowledge"], "its answer was lost");
   assertEquals(machine.at(25, nominate(11, 0, at(4001))), [], "from elsewhere");
   assertEquals(machine.at(26, nominate(12, 1, at(4001))), ["acknowledge", "found", "confirmed"]);
   assertEquals(machine.at(27, nominate(13, 0)), [], "an earlier one");
   assertEquals(machine.at(28, nominate(14, 99)), [], "more than a peer needs");
+});
+
+Deno.test("the controlled side goes on probing a pair that works until there is a nomination, or its probes are used up", () => {
+  const nominated = start([entry({})], { role: "controlled" });
+  nominated.at(0, { kind: "started" });
+  assertEquals(nominated.at(30, answer(0, 0)), []);
+  assertEquals(nominated.at(40, TIME), ["probe 0.1"]);
+  assertEquals(nominated.wakeAtMs(), 120);
+  assertEquals(nominated.at(100, nominate(1, 0)), ["acknowledge", "found", "confirmed"]);
+  assertEquals(nominated.at(120, TIME), []);
+  const waiting = start([entry({})], { role: "controlled" });
+  waiting.at(0, { kind: "started" });
+  waiting.at(30, answer(0, 0));
+  while (waiting.wakeAtMs() < 12_000) waiting.at(waiting.wakeAtMs(), TIME);
+  assertEquals(waiting.state.checks.map(({ phase, sentMs }) => [phase, sentMs.length]), [[
+    "valid",
+    8,
+  ]]);
+  assertEquals(waiting.at(11_000, nominate(1, 0)), ["acknowledge", "found", "confirmed"]);
+});
+
+Deno.test("the controlled side answers a nomination for as long as it is repeated", () => {
+  const machine = start([entry({})], { role: "controlled" });
+  machine.at(0, { kind: "started" });
+  machine.at(80, answer(0, 0));
+  machine.at(120, nominate(1, 0));
+  for (const [index, afterMs] of [40, 120, 280, 600, 1240, 2520].entries()) {
+    assertEquals(machine.at(120 + afterMs, nominate(2 + index, 0)), ["acknowledge"]);
+  }
+  machine.at(machine.wakeAtMs(), TIME);
+  assertEquals(machine.state.phase, "over");
 });
 
 Deno.test("a nomination waits until the controlled side knows that the pair is valid", () => {
@@ -328,6 +382,7 @@ function start(dials: readonly CheckListEntry[], changes: Partial<UdpChecksOptio
 }
 
 function text(action: UdpChecksAction): string {
+  if (action.kind === "confirmed" && action.isLate) return "confirmed late";
   if (action.kind !== "probe") return action.kind;
   return `probe ${action.check}.${action.index}${action.isTriggered ? " triggered" : ""}`;
 }

@@ -41,6 +41,8 @@ export interface UdpScene {
   readonly hosts?: (internet: Internet) => Readonly<Record<"a" | "b", Pick<Host, "network">>>;
   /** Called with each base socket. */
   readonly onBase?: (base: BaseSocket, name: "a" | "b") => Promise<void>;
+  /** Called with each path. */
+  readonly onPath?: (path: FoundUdpPath, name: "a" | "b") => unknown;
   /** Changes the network of each side. */
   readonly network?: (network: Network, name: "a" | "b") => Network;
   /** When both sides give up. Default: 20 s. */
@@ -102,6 +104,7 @@ export async function playUdp(
       onPath: (found) => {
         path = found;
         foundAtMs = performance.now();
+        scene.onPath?.(found, options.role === "controlling" ? "a" : "b");
       },
       onConfirmed: () => {
         confirmedAtMs = performance.now();

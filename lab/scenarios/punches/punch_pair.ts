@@ -57,7 +57,7 @@ export type PairResult =
     readonly nominatedMs: readonly [number, number];
     /** From the same moment until what the controlling side wrote first had arrived. */
     readonly byteMs: number;
-    /** From the same moment until a message had arrived at both sides. */
+    /** From the same moment until a message had arrived at both sides; by UDP an encrypted one. */
     readonly messageMs: number;
     /** By UDP: from the same moment until a datagram had gone both ways. */
     readonly bothWaysMs?: number;

@@ -39,14 +39,22 @@ async function matrixSuite({ runs = MATRIX_RUNS, print }: SuiteOptions): Promise
   };
 }
 
-/** The figures that punches must reach. */
-async function figuresSuite({ rows: wanted = [], print }: SuiteOptions): Promise<SuiteResult> {
+/** The figures that punches must reach; `--runs` changes how often each pair is punched. */
+async function figuresSuite(
+  { runs, rows: wanted = [], print }: SuiteOptions,
+): Promise<SuiteResult> {
   for (const line of figureTable([])) print(line);
   const isWanted = ({ setting }: { setting: string }) =>
     wanted.length === 0 || wanted.some((text) => setting.includes(text));
   const onRow = (row: FigureRow) => print(figureLine(row));
   const rows = [
-    ...await runFigures(figures().filter(isWanted), onRow),
+    ...await runFigures(
+      figures().filter(isWanted).map((each) => ({
+        ...each,
+        batch: { ...each.batch, runs: runs ?? each.batch.runs },
+      })),
+      onRow,
+    ),
     ...await runNearPunches(onRow, { scenes: NEAR_SCENES.filter(isWanted) }),
     ...wanted.length === 0 ? await runWholePunches(onRow) : [],
   ];

@@ -27,7 +27,7 @@ interface UdpFigure {
   readonly share: number;
   /** Until a datagram has gone both ways, in the median. */
   readonly bothWaysMs?: number;
-  /** Until a message has arrived at both sides, in the median. */
+  /** Until an encrypted message has arrived at both sides, in the median. */
   readonly messageMs?: number;
   /** Until both sides have the path, in 95 of 100 runs, and in all. */
   readonly p95Ms?: number;
@@ -44,6 +44,7 @@ const [PLAIN, LOSSY] = [{ rttMs: RTT_MS }, { rttMs: RTT_MS, loss: 0.05 }];
 /** NATs that are hard for TCP only. */
 const HARD_FOR_TCP: readonly NatKind[] = [
   kind("crossing SYNs dropped", { crossedSyn: "drop" }),
+  kind("no simultaneous open", { crossedSyn: "strict" }),
   kind("SYNs reset", { unsolicitedSyn: "reset", resetEndsMapping: true }),
   kind("symmetric for TCP only", {
     tcp: { mapping: "address-and-port-dependent", allocation: { kind: "random" } },
@@ -84,7 +85,7 @@ async function figuresSuite(
   { runs, rows: wanted = [], print }: SuiteOptions,
 ): Promise<SuiteResult> {
   print(
-    "| setting | flag | connected | datagram both ways, median (95 %, max) | path on both sides | message both ways | probes, max | reached |",
+    "| setting | flag | connected | datagram both ways, median (95 %, max) | path on both sides | encrypted message both ways | probes, max | reached |",
   );
   print("| --- | --- | --- | --- | --- | --- | --- | --- |");
   const lines: { readonly line: string; readonly passed: boolean }[] = [];
@@ -118,7 +119,7 @@ function judge(figure: UdpFigure, runs: readonly PunchRun[]) {
   const connected = runs.filter((run) => run.kind === "connected");
   const bothWays = times(connected.map(({ bothWaysMs = NaN }) => bothWaysMs));
   const both = times(connected.map(({ connectMs }) => connectMs));
-  const message = times(connected.map(({ messageMs = NaN }) => messageMs));
+  const message = times(connected.map(({ messageMs }) => messageMs));
   const probes = Math.max(0, ...connected.map(({ probes }) => probes));
   const share = connected.length / runs.length;
   const missed = [

@@ -7,6 +7,8 @@
 import { delay } from "@std/async/delay";
 import { UnreachableError } from "../../../lib/base/errors.ts";
 import { systemNetwork } from "../../../lib/net/system.ts";
+import { secureConnectionFromKeys } from "../../../lib/noise/secure_connection.ts";
+import { pathKeys } from "../../../lib/peer/ticket.ts";
 import { DialBudget } from "../../../lib/punch/limits.ts";
 import type { DirectPathKind } from "../../../lib/punch/path_kinds.ts";
 import { prepareWith, type PunchPlan, punchWithin } from "../../../lib/punch/punch.ts";
@@ -68,13 +70,16 @@ export async function runUdp(
     return { outcome: "unreachable", startedAtMs, endedAtMs: epochMs(), message, tries };
   }
   const { path, atMs } = result;
-  const { connection } = path;
+  const { connection, channelBinding } = path;
   const local = `${connection.local.port}`;
-  await connection.write(new TextEncoder().encode(`${local}\n`));
+  // As a peer encrypts a path: the keys are there, and the first record goes out at once.
+  const keys = pathKeys(CONNECTION_KEY, channelBinding, role);
+  const encrypted = secureConnectionFromKeys(connection, keys);
+  await encrypted.write(new TextEncoder().encode(`${local}\n`));
   let received = "";
   const buffer = new Uint8Array(64);
   while (!received.endsWith("\n")) {
-    const count = await connection.read(buffer);
+    const count = await encrypted.read(buffer);
     if (count === null) break;
     received += new TextDecoder().decode(buffer.subarray(0, count));
   }
@@ -107,5 +112,8 @@ export async function runUdp(
 function epochMs(): number {
   return performance.timeOrigin + performance.now();
 }
+
+/** Peers have it from the handshake over signaling. */
+const CONNECTION_KEY = new Uint8Array(32);
 
 const UDP_KINDS: ReadonlySet<DirectPathKind> = new Set(["punch-udp"]);
