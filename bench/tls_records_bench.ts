@@ -6,7 +6,7 @@
  *
  *     deno run -A --v8-flags=--expose-gc bench/tls_records_bench.ts [ROUNDS]
  *
- * Then: the round trips until the first byte is back, through a proxy that delays; the memory of an idle connection; and
+ * Then: a short message there and back; the round trips until the first byte is back, through a proxy that delays; the memory of an idle connection; and
  * the ciphers alone.
  *
  * @module
@@ -68,6 +68,7 @@ async function measure(rounds: number): Promise<void> {
   const openWay = async ({ encryption, isSession }: Way, index: number): Promise<TcpConnection> =>
     await withSession(await encryption.dial(ports[index]!, keys), isSession, "controlling");
   await measureRates(rounds, server.pid, openWay);
+  await measureRoundTrips(rounds, openWay);
   await measureFirstBytes(ports, keys);
   await measureMemory(server, openWay);
   await measureCiphers();
@@ -114,23 +115,48 @@ async function echo(connection: TcpConnection): Promise<void> {
   await connection.read(new Uint8Array(1));
 }
 
-/** The other side: returns the byte of an echo at once, and that of the other test once everything has arrived. */
+/** The other side: returns everything, or a byte once the bulk has arrived. */
 async function answer(connection: TcpConnection): Promise<void> {
   const buffer = new Uint8Array(WRITE_BYTES);
-  await connection.read(buffer.subarray(0, 1));
-  if (buffer[0] === BULK) {
-    for (let received = 0; received < BULK_BYTES;) {
-      const length = await connection.read(buffer);
-      if (length === null) return;
-      received += length;
-    }
+  let received = -1;
+  for (let isBulk = false;;) {
+    const length = await connection.read(buffer);
+    if (length === null) return;
+    if (received < 0) isBulk = buffer[0] === BULK;
+    received += length;
+    if (!isBulk) await writeAll(connection, buffer.subarray(0, length));
+    else if (received === BULK_BYTES) await writeAll(connection, buffer.subarray(0, 1));
   }
-  await writeAll(connection, buffer.subarray(0, 1));
-  while (await connection.read(buffer) !== null); // until the other side closes
 }
 
 function isBaseOf(other: Way, way: Way): boolean {
   return other.encryption === NOISE && other.isSession === way.isSession;
+}
+
+async function measureRoundTrips(rounds: number, openWay: OpenWay): Promise<void> {
+  const message = new Uint8Array(MESSAGE_BYTES).fill(ECHO);
+  const connections = await Promise.all(WAYS.map(openWay));
+  const results: number[][] = WAYS.map(() => []);
+  for (let i = -1; i < rounds; i++) {
+    for (const [index, connection] of connections.entries()) {
+      const startMs = performance.now();
+      for (let sent = 0; sent < MESSAGES; sent++) {
+        await writeAll(connection, message);
+        for (let read = 0; read < MESSAGE_BYTES;) {
+          read += (await connection.read(message.subarray(read)))!;
+        }
+      }
+      if (i >= 0) results[index]!.push((performance.now() - startMs) * 1000 / MESSAGES);
+    }
+  }
+  for (const connection of connections) connection.close();
+  console.log(`${MESSAGE_BYTES} bytes there and back, ${rounds} rounds: µs, ratio to Noise`);
+  for (const [index, way] of WAYS.entries()) {
+    const times = results[index]!;
+    const base = results[WAYS.findIndex((other) => isBaseOf(other, way))]!;
+    const ratio = median(times.map((time, round) => time / base[round]!));
+    print(way.name, median(times).toFixed(0), ratio.toFixed(2));
+  }
 }
 
 /** From the moment when both sides have the TCP connection: how many round trips until a first byte is back. */
@@ -465,6 +491,8 @@ const WAYS: readonly Way[] = [
 const NAME = "peer.invalid";
 const ECHO = 1;
 const BULK = 2;
+const MESSAGE_BYTES = 64;
+const MESSAGES = 500;
 const WRITE_BYTES = 65_536;
 const WRITES = 2000;
 const BULK_BYTES = WRITES * WRITE_BYTES;
