@@ -70,7 +70,7 @@ async function measure(rounds: number): Promise<void> {
   await measureRates(rounds, server.pid, openWay);
   await measureRoundTrips(rounds, openWay);
   await measureFirstBytes(ports, keys);
-  await measureMemory(server, openWay);
+  await measureMemory(keys);
   await measureCiphers();
 }
 
@@ -176,25 +176,28 @@ async function measureFirstBytes(ports: readonly number[], keys: SessionKeys): P
   }
 }
 
-async function measureMemory(server: Server, openWay: OpenWay): Promise<void> {
+/** Each kind in a new process, because memory that was used before would be used again. */
+async function measureMemory(keys: SessionKeys): Promise<void> {
   console.log(`memory of an idle connection in the process that accepts: KiB, of ${IDLE}`);
-  const weigh = async (): Promise<number> => {
-    await server.ask();
-    return Number(await server.line());
-  };
-  for (const [index, way] of WAYS.entries()) {
-    if (way.isSession) continue;
-    const before = await weigh();
+  for (const [index, { name, encryption, isSession }] of WAYS.entries()) {
+    if (isSession) continue;
+    await using server = startServer(keys);
+    const ports: number[] = JSON.parse(await server.line());
+    const weigh = async (): Promise<number> => {
+      await server.ask();
+      return Number(await server.line());
+    };
     const connections: TcpConnection[] = [];
-    for (let i = 0; i < IDLE; i++) {
-      const connection = await openWay(way, index);
+    let before = 0;
+    for (let i = -FIRST; i < IDLE; i++) {
+      if (i === 0) before = await weigh();
+      const connection = await encryption.dial(ports[index]!, keys);
       await echo(connection);
       connections.push(connection);
     }
     const kib = (await weigh() - before) / 1024 / IDLE;
     for (const connection of connections) connection.close();
-    await new Promise((resolve) => setTimeout(resolve, 200)); // the other side has noticed
-    print(way.name, kib.toFixed(0));
+    print(name, kib.toFixed(0));
   }
 }
 
@@ -499,7 +502,9 @@ const BULK_BYTES = WRITES * WRITE_BYTES;
 const RECORDS = 4000;
 const RTT_MS = 80;
 const FIRST_BYTES = 5;
-const IDLE = 200;
+/** They bring code and memory that the others share. */
+const FIRST = 100;
+const IDLE = 300;
 
 const [mode] = Deno.args;
 if (mode === "serve") await serve(Deno.args[1]!);
