@@ -21,6 +21,7 @@ import { StreamSession } from "../lib/session/streams.ts";
 import { aesGcmConnection } from "./aes_gcm_records.ts";
 import { cpuSeconds } from "./cpu_seconds.ts";
 import { median } from "./median.ts";
+import { measureCiphers, print } from "./record_ciphers.ts";
 import { type Identity, makeIdentity } from "./self_signed.ts";
 import {
   acceptProof,
@@ -31,7 +32,6 @@ import {
   nodeTls,
   type TlsKeys,
 } from "./tls_paths.ts";
-import { createCipheriv, createDecipheriv } from "node:crypto";
 
 /** What a session would give both of its sides. Two real connections never share it. */
 interface SessionKeys {
@@ -199,57 +199,6 @@ async function measureMemory(keys: SessionKeys): Promise<void> {
     for (const connection of connections) connection.close();
     print(name, kib.toFixed(0));
   }
-}
-
-/** Records of 64 KiB, sealed and opened in this thread, or by Web Crypto in others. */
-async function measureCiphers(): Promise<void> {
-  console.log("records of 64 KiB sealed and opened, alone: MB/s of both together, CPU s/GB");
-  const key = crypto.getRandomValues(new Uint8Array(32));
-  for (const algorithm of ["chacha20-poly1305", "aes-256-gcm"] as const) {
-    await timeCipher(`node:crypto ${algorithm}`, 1, (data) => {
-      const nonce = new Uint8Array(12);
-      const cipher = createCipheriv(algorithm as "aes-256-gcm", key, nonce, { authTagLength: 16 });
-      const sealed = cipher.update(data);
-      cipher.final();
-      const decipher = createDecipheriv(algorithm as "aes-256-gcm", key, nonce, {
-        authTagLength: 16,
-      });
-      decipher.setAuthTag(cipher.getAuthTag());
-      decipher.update(sealed);
-      decipher.final();
-    });
-  }
-  const imported = await crypto.subtle.importKey("raw", key, "AES-GCM", false, [
-    "encrypt",
-    "decrypt",
-  ]);
-  const parameters = { name: "AES-GCM", iv: new Uint8Array(12) };
-  for (const atOnce of [1, 4]) {
-    await timeCipher(`Web Crypto AES-GCM, ${atOnce} at once`, atOnce, async (data) => {
-      const sealed = await crypto.subtle.encrypt(parameters, imported, data);
-      await crypto.subtle.decrypt(parameters, imported, sealed);
-    });
-  }
-}
-
-async function timeCipher(
-  name: string,
-  atOnce: number,
-  use: (data: Uint8Array<ArrayBuffer>) => void | Promise<void>,
-): Promise<void> {
-  const data = new Uint8Array(WRITE_BYTES);
-  for (let i = 0; i < 200; i++) await use(data);
-  const [startMs, before] = [performance.now(), cpuSeconds(Deno.pid)];
-  for (let i = 0; i < RECORDS; i += atOnce) {
-    await Promise.all(Array.from({ length: atOnce }, () => use(data)));
-  }
-  const bytes = RECORDS * WRITE_BYTES;
-  const rate = bytes / 1000 / (performance.now() - startMs);
-  print(name, rate.toFixed(0), ((cpuSeconds(Deno.pid) - before) / (bytes / 1e9)).toFixed(2));
-}
-
-function print(name: string, ...figures: string[]): void {
-  console.log(`  ${name.padEnd(46)}${figures.map((figure) => figure.padStart(8)).join("")}`);
 }
 
 /** The other process. */
@@ -499,7 +448,6 @@ const MESSAGES = 500;
 const WRITE_BYTES = 65_536;
 const WRITES = 2000;
 const BULK_BYTES = WRITES * WRITE_BYTES;
-const RECORDS = 4000;
 const RTT_MS = 80;
 const FIRST_BYTES = 5;
 /** They bring code and memory that the others share. */
