@@ -31,7 +31,7 @@ export interface TlsKeys {
   readonly proof: Uint8Array;
 }
 
-/** Deno's client, which proves itself with the secret, since it cannot send a certificate. */
+/** Deno's client, which proves itself with the secret. */
 export async function denoClient(conn: Deno.TcpConn, keys: TlsKeys): Promise<TcpConnection> {
   // No certificate of another server is excluded: these authorities are added to the platform's, and the certificate
   // that was accepted cannot be asked for.
