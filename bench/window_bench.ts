@@ -1,7 +1,9 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
  * How much one stream of a session carries over a long path: a proxy in this process delays what goes either way, and the
- * other side is another process. The same without a delay is for comparison, since the proxy costs time as well.
+ * other side is another process. The same without a delay is for comparison, since the proxy costs time as well. Then the
+ * same beside a second stream of the connection that sends as much as it can: what both carry, and the part of the first,
+ * which should be a half.
  *
  *     deno run -A bench/window_bench.ts [RTT_MS]
  *
@@ -15,6 +17,7 @@ import { systemNetwork } from "../lib/net/system.ts";
 import { generateKeyPair, KeyPair } from "../lib/noise/handshake.ts";
 import { secureConnection } from "../lib/noise/secure_connection.ts";
 import { WindowBudget } from "../lib/session/receive_stream.ts";
+import type { SessionStream } from "../lib/session/stream.ts";
 import { StreamSession } from "../lib/session/streams.ts";
 import { median } from "./median.ts";
 
@@ -29,9 +32,11 @@ async function measure(rttMs: number): Promise<void> {
     });
     const target = { ip: "127.0.0.1", port: Number(new TextDecoder().decode(line.value)) };
     const [near, far]: [number[], number[]] = [[], []];
+    const beside: Carried[] = [];
     for (let i = 0; i < ROUNDS; i++) {
-      near.push(await carry(target, 0));
-      far.push(await carry(target, rttMs));
+      near.push((await carry(target, 0)).rate);
+      far.push((await carry(target, rttMs)).rate);
+      beside.push(await carry(target, rttMs, true));
     }
     const ratio = median(far.map((rate, index) => rate / near[index]!));
     console.log(JSON.stringify({
@@ -39,6 +44,11 @@ async function measure(rttMs: number): Promise<void> {
       megabytesPerSecond: Math.round(median(far)),
       withoutDelay: Math.round(median(near)),
       ratio: Math.round(ratio * 100) / 100,
+      besideAnother: {
+        bothMegabytesPerSecond: Math.round(median(beside.map((both) => both.rate + both.other))),
+        share: Math.round(median(beside.map(({ rate, other }) => rate / (rate + other))) * 100) /
+          100,
+      },
     }));
   } finally {
     server.kill();
@@ -46,8 +56,18 @@ async function measure(rttMs: number): Promise<void> {
   }
 }
 
-/** Megabytes per second once the windows have grown. */
-async function carry(target: TransportAddress, rttMs: number): Promise<number> {
+/** Megabytes per second, of one stream and of the other. */
+interface Carried {
+  readonly rate: number;
+  readonly other: number;
+}
+
+/** Once the windows have grown. */
+async function carry(
+  target: TransportAddress,
+  rttMs: number,
+  isBesideAnother = false,
+): Promise<Carried> {
   using proxy = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   const proxying = (async () => {
     const [one, other] = [await proxy.accept(), await systemNetwork.connectTcp(target)];
@@ -72,14 +92,42 @@ async function carry(target: TransportAddress, rttMs: number): Promise<number> {
     for (let sent = 0; sent < bytes; sent += data.length) await session.write(data);
     return bytes / 1000 / (performance.now() - startMs);
   };
+  const other = isBesideAnother ? new Flood(await session.openStream()) : undefined;
   await send(WARM_UP_BYTES);
+  const [startMs, otherBefore] = [performance.now(), other?.sent ?? 0];
   const rate = await send(BULK_BYTES);
+  const otherRate = ((other?.sent ?? 0) - otherBefore) / 1000 / (performance.now() - startMs);
+  await other?.end();
   await session.closeWrite();
   await session.read(new Uint8Array(1)); // all has arrived
   session.close();
   await session[Symbol.asyncDispose]();
   await proxying;
-  return rate;
+  return { rate, other: otherRate };
+}
+
+/** Writes to a stream as fast as it can. */
+class Flood {
+  /** How many bytes so far. */
+  sent = 0;
+  #isOver = false;
+  readonly #done: Promise<void>;
+
+  constructor(stream: SessionStream) {
+    this.#done = this.#run(stream);
+  }
+
+  /** Ends the stream. */
+  async end(): Promise<void> {
+    this.#isOver = true;
+    await this.#done;
+  }
+
+  async #run(stream: SessionStream): Promise<void> {
+    const data = new Uint8Array(WRITE_BYTES);
+    while (!this.#isOver) this.sent += await stream.write(data);
+    await stream.closeWrite();
+  }
 }
 
 /** Passes on everything after a time. What is on its way is kept here: this is the path's length. */
@@ -130,9 +178,16 @@ async function answer(connection: TcpConnection): Promise<void> {
   const windows = new WindowBudget().of("sender");
   using session = new StreamSession({ role: "controlled", windows });
   await session.attach(path);
+  (async () => {
+    for await (const stream of session.streams) discard(stream).catch(() => {}); // as above
+  })();
+  await discard(session);
+}
+
+async function discard(stream: Pick<SessionStream, "read" | "closeWrite">): Promise<void> {
   const buffer = new Uint8Array(WRITE_BYTES);
-  while (await session.read(buffer) !== null);
-  await session.closeWrite();
+  while (await stream.read(buffer) !== null);
+  await stream.closeWrite();
 }
 
 const RECEIVER_KEY = new KeyPair(new Uint8Array(32).fill(0x42));

@@ -5,7 +5,7 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { copyStream } from "../base/reader.ts";
+import { type ByteSource, copyStream, writeAll } from "../base/reader.ts";
 import type { DenoConn } from "../net/deno_conn.ts";
 import type { CliIo } from "./io.ts";
 import { delay } from "@std/async/delay";
@@ -26,13 +26,13 @@ export async function pipeThrough(
   io: CliIo,
   stdin = io.stdin,
 ): Promise<void> {
+  io.signal.throwIfAborted();
   const stop = new AbortController(); // ends the direction that is left when the other decides
   const signal = AbortSignal.any([io.signal, stop.signal]);
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });
-  const keep = { signal, preventAbort: true, preventCancel: true };
-  const up = stdin.pipeTo(conn.writable, keep).catch(ignoreNetworkError);
-  const down = conn.readable.pipeTo(io.stdout, { ...keep, preventClose: true });
+  const up = sendAll(stdin, conn, signal).catch(ignoreNetworkError);
+  const down = printAll(conn, io.stdout);
   try {
     await Promise.race([
       Promise.all([up, down]),
@@ -50,6 +50,50 @@ export async function pipeThrough(
     io.signal.removeEventListener("abort", onAbort);
     stop.abort();
     await Promise.allSettled([down, up]);
+  }
+}
+
+/**
+ * Sends stdin until it ends. While a piece is encrypted, another thread reads the next one: `pipeTo()` would wait.
+ *
+ * @param signal stops reading; what has not been read stays in stdin
+ */
+async function sendAll(
+  stdin: ReadableStream<Uint8Array>,
+  conn: Pick<DenoConn, "write" | "closeWrite">,
+  signal: AbortSignal,
+): Promise<void> {
+  const reader = stdin.getReader();
+  const release = () => reader.releaseLock();
+  signal.addEventListener("abort", release, { once: true });
+  try {
+    let { value } = await reader.read();
+    while (value !== undefined) {
+      [{ value }] = await Promise.all([reader.read(), writeAll(conn, value)]);
+    }
+    await conn.closeWrite();
+  } finally {
+    signal.removeEventListener("abort", release);
+    release();
+  }
+}
+
+/**
+ * Prints what arrives, in large pieces: another thread writes to stdout, and waking it takes as long as decrypting a
+ * record. Meanwhile the next piece is read.
+ */
+async function printAll(conn: ByteSource, stdout: WritableStream<Uint8Array>): Promise<void> {
+  const writer = stdout.getWriter();
+  try {
+    let [buffer, printed] = [new Uint8Array(PRINT_BYTES), new Uint8Array(PRINT_BYTES)];
+    let length = await conn.read(buffer);
+    while (length !== null) {
+      const data = buffer.subarray(0, length);
+      [buffer, printed] = [printed, buffer];
+      [length] = await Promise.all([conn.read(buffer), writer.write(data)]);
+    }
+  } finally {
+    writer.releaseLock();
   }
 }
 
@@ -148,3 +192,6 @@ async function endSoon(conn: DenoConn): Promise<void> {
 
 /** Chosen by us: a side that reads confirms the end within a few round trips. */
 const END_WITHIN_MS = 1000;
+
+/** Chosen by us: four records. */
+const PRINT_BYTES = 262_144;

@@ -1,0 +1,105 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { concat } from "../../lib/base/bytes.ts";
+import { hash } from "../../lib/base/crypto.ts";
+import { NetworkError } from "../../lib/base/errors.ts";
+import type { CliIo } from "../../lib/cli/io.ts";
+import { pipeThrough } from "../../lib/cli/pipe.ts";
+import { toDenoConn } from "../../lib/net/deno_conn.ts";
+import { memoryPair } from "../noise/pair.ts";
+import { labelledRandom, randomInteger } from "../simnet/random.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
+import { noTerminal } from "./no_terminal.ts";
+
+Deno.test("pipeThrough() passes everything on in both directions, in pieces of any size", async () => {
+  const [one, other] = memoryPair();
+  const [data, answer] = [randomPieces("data", 40), randomPieces("answer", 40)];
+  const printed: Uint8Array[] = [];
+  const answered: Uint8Array[] = [];
+  await Promise.all([
+    pipeThrough(toDenoConn(one), io(ReadableStream.from(data), printed)),
+    pipeThrough(toDenoConn(other), io(ReadableStream.from(answer), answered)),
+  ]);
+  assertEquals(printed.map(({ length }) => length > 65_536).includes(true), true);
+  assertEquals(hash("sha256", concat(...printed)), hash("sha256", concat(...answer)));
+  assertEquals(hash("sha256", concat(...answered)), hash("sha256", concat(...data)));
+});
+
+Deno.test("pipeThrough() leaves what stdin has not given yet to the next connection", async () => {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const typed = writable.getWriter();
+  const [one, other] = memoryPair();
+  const finished = Promise.withResolvers<void>();
+  const conn = Object.assign(toDenoConn(one), { finished: finished.promise });
+  const broken = pipeThrough(conn, io(readable, []));
+  await typed.write(text("first"));
+  await other.read(new Uint8Array(5));
+  finished.reject(new NetworkError("Cannot continue: the path is lost", "timed-out"));
+  await assertRejects(() => broken, NetworkError);
+
+  const [next, receiver] = memoryPair();
+  const received: Uint8Array[] = [];
+  const receiving = pipeThrough(toDenoConn(receiver), io(ReadableStream.from([]), received));
+  const sending = pipeThrough(toDenoConn(next), io(readable, []));
+  await Promise.all([typed.write(text("second")), typed.close(), sending, receiving]);
+  assertEquals(received, [text("second")]);
+});
+
+Deno.test("pipeThrough() fails as soon as stdout does, even if nothing more arrives", async () => {
+  using _time = new VirtualTime();
+  const [one, other] = memoryPair();
+  const failing = new WritableStream({
+    write: () => Promise.reject(new Deno.errors.BrokenPipe("the reader has gone")),
+  });
+  const piping = pipeThrough(toDenoConn(one), { ...io(pending(), []), stdout: failing });
+  await other.write(text("hello"));
+  await assertRejects(() => piping, Deno.errors.BrokenPipe);
+  assertEquals([one.closed, await other.read(new Uint8Array(1))], ["closed", null]);
+});
+
+Deno.test("pipeThrough() resets the connection if stdin cannot be read", async () => {
+  const [one] = memoryPair();
+  const stdin = new ReadableStream({ start: (controller) => controller.error(new Error("no")) });
+  await assertRejects(() => pipeThrough(toDenoConn(one), io(stdin, [])), Error, "no");
+  assertEquals(one.closed, "reset");
+});
+
+Deno.test("pipeThrough() rejects with the signal's reason, before and while it waits", async () => {
+  for (const isBefore of [true, false]) {
+    const [one] = memoryPair();
+    const stop = new AbortController();
+    const reason = new Error("interrupted");
+    if (isBefore) stop.abort(reason);
+    const piping = pipeThrough(toDenoConn(one), { ...io(pending(), []), signal: stop.signal });
+    stop.abort(reason);
+    assertEquals(await assertRejects(() => piping), reason);
+  }
+});
+
+function io(stdin: ReadableStream<Uint8Array>, printed: Uint8Array[]): CliIo {
+  return {
+    out: () => {},
+    err: () => {},
+    ...noTerminal(),
+    signal: new AbortController().signal,
+    stdin,
+    stdout: new WritableStream({ write: (chunk) => void printed.push(chunk.slice()) }),
+  };
+}
+
+/** Stdin of which nothing is heard. */
+function pending(): ReadableStream<Uint8Array> {
+  return new ReadableStream();
+}
+
+function randomPieces(label: string, count: number): Uint8Array[] {
+  const random = labelledRandom(1, label);
+  return Array.from({ length: count }, () => {
+    const piece = new Uint8Array(randomInteger(random, 1, 100_000));
+    for (let i = 0; i < piece.length; i += 97) piece[i] = randomInteger(random, 0, 255);
+    return piece;
+  });
+}
+
+function text(value: string): Uint8Array {
+  return new TextEncoder().encode(value);
+}
