@@ -24,14 +24,15 @@ export interface LateDial {
   readonly first: Promise<TcpConnection>;
 }
 
-/** Finds an interface that works, and sends by it. */
+/** Finds an interface that works, for IPv4 and IPv6 each, and sends by it. */
 export class InterfaceFailover {
-  /** As the network below it, but what goes to IPv4 addresses of the internet has the chosen source. */
+  /** As the network below it, but what goes to addresses of the internet has the chosen source. */
   readonly network: Network;
   readonly #below: Network;
   readonly #onChosen: (ip: string) => void;
   readonly #rate = new TokenBucket(RESCUES, performance.now());
-  #chosen: { readonly ip: string; readonly untilMs: number } | undefined;
+  /** By address family: a VPN may take one of them alone. */
+  readonly #chosen = new Map<4 | 6, { readonly ip: string; readonly untilMs: number }>();
 
   /** @param onChosen called with the address of the interface that is used from now on */
   constructor(network: Network, onChosen: (ip: string) => void) {
@@ -39,15 +40,16 @@ export class InterfaceFailover {
     this.#onChosen = onChosen;
     this.network = networkWith(network, {
       bindUdp: async (local, options) => {
-        const ip = this.chosenIp;
-        const isPlain = local.ip === ANY_IPV4 && options?.multicast === undefined;
+        const ip = this.chosenIp(ipFamily(local.ip));
+        const isPlain = isAny(local.ip) && options?.multicast === undefined;
         if (ip === undefined || !isPlain) return await network.bindUdp(local, options);
         return await this.#unlessGone(ip, (ip) => network.bindUdp({ ...local, ip }, options));
       },
       connectTcp: async (remote, options = {}) => {
-        const { local = { ip: ANY_IPV4, port: 0 } } = options;
-        const ip = this.chosenIp;
-        const isPlain = local.ip === ANY_IPV4 && isOnInternet(remote.ip);
+        const family = ipFamily(remote.ip);
+        const { local = { ip: ANY[family], port: 0 } } = options;
+        const ip = this.chosenIp(family);
+        const isPlain = isAny(local.ip) && isOnInternet(remote.ip);
         if (ip === undefined || !isPlain) return await network.connectTcp(remote, options);
         return await this.#unlessGone(
           ip,
@@ -55,7 +57,7 @@ export class InterfaceFailover {
         );
       },
       connectTls: async (remote, options) => {
-        const ip = this.chosenIp;
+        const ip = this.chosenIp(ipFamily(remote.ip));
         if (ip === undefined || !isOnInternet(remote.ip)) {
           return await network.connectTls(remote, options);
         }
@@ -67,12 +69,12 @@ export class InterfaceFailover {
     });
   }
 
-  /** The address of the interface in use; `undefined` if the system chooses. */
-  get chosenIp(): string | undefined {
-    if (this.#chosen !== undefined && performance.now() >= this.#chosen.untilMs) {
-      this.#chosen = undefined; // the default route may lead somewhere again
-    }
-    return this.#chosen?.ip;
+  /** The address of the interface in use for this family; `undefined` if the system chooses. */
+  chosenIp(family: 4 | 6): string | undefined {
+    const chosen = this.#chosen.get(family);
+    // The default route may lead somewhere again.
+    if (chosen !== undefined && performance.now() >= chosen.untilMs) this.#chosen.delete(family);
+    return this.#chosen.get(family)?.ip;
   }
 
   /**
@@ -84,7 +86,7 @@ export class InterfaceFailover {
   async rescue(late: LateDial): Promise<TcpConnection> {
     const { first, signal } = late;
     if (!this.#rate.take(performance.now())) return await first;
-    const ips = await sourceIps(this.#below);
+    const ips = await sourceIps(this.#below, ipFamily(late.remote.ip));
     await using tasks = new TaskGroup(() => {}); // every failure is in the results
     const either = signal === undefined ? tasks.signal : AbortSignal.any([signal, tasks.signal]);
     const dials = [undefined, ...ips].map((ip) => {
@@ -129,8 +131,9 @@ export class InterfaceFailover {
   }
 
   #choose(ip: string): void {
-    const isNew = this.chosenIp !== ip;
-    this.#chosen = { ip, untilMs: performance.now() + KEPT_MS };
+    const family = ipFamily(ip);
+    const isNew = this.chosenIp(family) !== ip;
+    this.#chosen.set(family, { ip, untilMs: performance.now() + KEPT_MS });
     if (isNew) this.#onChosen(ip);
   }
 
@@ -163,8 +166,9 @@ export class InterfaceFailover {
     } catch (error) {
       const isGone = error instanceof NetworkError && error.reason === "address-not-available";
       if (!isGone) throw error;
-      this.#chosen = undefined;
-      return await open(ANY_IPV4);
+      const family = ipFamily(ip);
+      this.#chosen.delete(family);
+      return await open(ANY[family]);
     }
   }
 }
@@ -175,20 +179,32 @@ interface Dialled {
   readonly connection: TcpConnection;
 }
 
-/** Whether an address is an IPv4 address of the internet: what is nearby is reached by the routes of its interface. */
+/** Whether an address is one of the internet: what is nearby is reached by the routes of its interface. */
 function isOnInternet(ip: string): boolean {
-  return ipFamily(ip) === 4 && ["global", "documentation"].includes(ipScope(ip));
+  return ["global", "documentation"].includes(ipScope(ip));
 }
 
-/** The IPv4 addresses of this host's interfaces, as far as it may list them; a few at most. */
-async function sourceIps(network: Network): Promise<string[]> {
-  const listed = await network.localAddresses() ?? [];
-  return listed.map(({ ip }) => ip)
-    .filter((ip) => ipFamily(ip) === 4 && !["loopback", "link-local"].includes(ipScope(ip)))
-    .slice(0, MAX_SOURCES);
+/**
+ * The addresses of this host's interfaces, as far as it may list them; a few at most. Interfaces take turns: one may have many
+ * IPv6 addresses.
+ */
+async function sourceIps(network: Network, family: 4 | 6): Promise<string[]> {
+  const byInterface = new Map<string, string[]>();
+  for (const { ip, interfaceName } of await network.localAddresses() ?? []) {
+    if (ipFamily(ip) !== family || ["loopback", "link-local"].includes(ipScope(ip))) continue;
+    byInterface.set(interfaceName, [...byInterface.get(interfaceName) ?? [], ip]);
+  }
+  const turns = [...byInterface.values()];
+  const most = Math.max(0, ...turns.map(({ length }) => length));
+  return Array.from({ length: most }, (_, turn) => turns.flatMap((ips) => ips[turn] ?? []))
+    .flat().slice(0, MAX_SOURCES);
 }
 
-const ANY_IPV4 = "0.0.0.0";
+function isAny(ip: string): boolean {
+  return ip === ANY[4] || ip === ANY[6];
+}
+
+const ANY = { 4: "0.0.0.0", 6: "::" } as const;
 
 /** Chosen by us: containers and virtual machines add interfaces, which lead nowhere. */
 const MAX_SOURCES = 6;
