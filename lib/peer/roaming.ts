@@ -14,7 +14,7 @@ import { withoutLogin } from "../base/login.ts";
 import { idleDelay } from "../base/timers.ts";
 import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
-import type { PeerConnection } from "./connection.ts";
+import type { PeerConnection, Recall } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import { PathChoice } from "./path_choice.ts";
 import { decodeRecall, encodeRecall } from "./recall_message.ts";
@@ -95,23 +95,39 @@ export class Roaming {
   }
 }
 
-/** Asks the dialer of a connection to search for another path, for as long as it needs one; a few times at most. */
+/**
+ * Asks the dialer of a connection to search for another path, for as long as it needs one, and two minutes at most: often
+ * at first, then so that signaling is opened again soon after an outage.
+ */
 export async function recall(context: PeerContext, connection: PeerConnection): Promise<void> {
-  const { closed, logger, baseSockets, signaling } = context;
+  const { closed, baseSockets, signaling } = context;
   const { recall } = connection;
   if (!recall?.rate.take(performance.now())) return;
   baseSockets?.discard(); // a NAT may have forgotten what it has learned
   signaling.check();
+  const isNeeded = () => !closed.aborted && connection.needsPath;
   for (const waitMs of RECALLS_MS) {
     await idleDelay(waitMs, closed);
-    if (closed.aborted || !connection.needsPath) return;
-    for (const url of recall.urls) {
-      const lease = signaling.lease(url);
-      lease.signaling
-        .then((signaling) => signaling.publish(recall.topic, encodeRecall(Date.now(), recall.key)))
-        .catch((error) => logger?.debug(`connect: ${withoutLogin(url)}: ${error}`))
-        .finally(() => lease[Symbol.asyncDispose]());
-    }
+    if (!isNeeded()) return;
+    publishRecall(context, recall);
+  }
+  if (recall.isRepeated) return;
+  recall.isRepeated = true;
+  for (let left = MAX_LATE_RECALLS; left > 0; left--) {
+    await idleDelay(LATE_RECALL_MS, closed);
+    if (!isNeeded()) break;
+    publishRecall(context, recall);
+  }
+  recall.isRepeated = false;
+}
+
+function publishRecall({ signaling, logger }: PeerContext, { urls, topic, key }: Recall): void {
+  for (const url of urls) {
+    const lease = signaling.lease(url);
+    lease.signaling
+      .then((signaling) => signaling.publish(topic, encodeRecall(Date.now(), key)))
+      .catch((error) => logger?.debug(`connect: ${withoutLogin(url)}: ${error}`))
+      .finally(() => lease[Symbol.asyncDispose]());
   }
 }
 
@@ -177,3 +193,6 @@ const MAX_LISTENING = 16;
 
 /** The waits before each request. Chosen by us: signaling may be opening again at first. */
 const RECALLS_MS: readonly number[] = [0, 300, 700, 1500];
+
+/** From one request to the next after that, and how many there are. Chosen by us: as long as a connection waits for a path. */
+const [LATE_RECALL_MS, MAX_LATE_RECALLS] = [2000, 60];
