@@ -329,7 +329,9 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
     return endSearch({ ...state, reconnectByMs: Infinity }, { error, isFinal: true });
   }
   if (search?.stage === "requesting" && search.answerByMs <= nowMs) {
-    return endSearch(state, { error: noAnswerError(search, settings), isFinal: false });
+    const rested = { ...retry, waitMs: settings.retryMs }; // it has taken long enough: an outage may end any moment
+    const error = noAnswerError(search, settings);
+    return endSearch({ ...state, retry: rested }, { error, isFinal: false });
   }
   if (search?.stage === "requesting" && search.request.dueMs <= nowMs) {
     const repeated = { ...search, request: afterRepeating(search.request, nowMs) };

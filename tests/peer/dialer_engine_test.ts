@@ -158,6 +158,22 @@ Deno.test("the waits between attempts to reconnect double up to ten times the fi
   assertEquals(waits, [1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
 });
 
+Deno.test("a search that waited for an answer in vain is followed by another after the first wait", () => {
+  const dialer = connected();
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
+  for (let search = 2; search < 5; search++) {
+    const { answerByMs } = dialer.state.search!;
+    const actions: string[] = [];
+    while (!actions.includes("end search")) {
+      actions.push(...dialer.at(answerByMs, { kind: "time" }));
+    }
+    const endedAtMs = answerByMs + 100;
+    dialer.at(endedAtMs, { kind: "search ended", search, random: 0.5 });
+    assertEquals(dialer.state.retry.atMs, endedAtMs + 1000);
+    dialer.at(endedAtMs + 1000, { kind: "time" });
+  }
+});
+
 Deno.test("chance halves the wait, or makes it half as long again", () => {
   for (const [random, waitMs] of [[0, 500], [0.999, 1499]] as const) {
     const dialer = connected();
