@@ -11,7 +11,13 @@ import { TokenBucket } from "../base/rate_limiter.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { ipFamily, ipScope, type TransportAddress } from "./address.ts";
 import { networkWith } from "./local_address.ts";
-import type { ConnectTcpOptions, ConnectTlsOptions, Network, TcpConnection } from "./network.ts";
+import type {
+  ConnectTcpOptions,
+  ConnectTlsOptions,
+  LocalAddress,
+  Network,
+  TcpConnection,
+} from "./network.ts";
 import { delay } from "@std/async/delay";
 
 /** A dial whose source the system chooses, and which is late or has failed. */
@@ -22,6 +28,25 @@ export interface LateDial {
   readonly signal?: AbortSignal;
   /** The dial itself, which goes on. */
   readonly first: Promise<TcpConnection>;
+}
+
+/**
+ * The addresses that a dial may leave from, as far as this host may list them; a few at most. Interfaces take turns: one may
+ * have many IPv6 addresses.
+ */
+export async function sourceAddresses(
+  network: Network,
+  family: 4 | 6,
+): Promise<LocalAddress[]> {
+  const byInterface = new Map<string, LocalAddress[]>();
+  for (const own of await network.localAddresses() ?? []) {
+    if (ipFamily(own.ip) !== family || isOfOneLink(own.ip)) continue;
+    byInterface.set(own.interfaceName, [...byInterface.get(own.interfaceName) ?? [], own]);
+  }
+  const turns = [...byInterface.values()];
+  const most = Math.max(0, ...turns.map(({ length }) => length));
+  return Array.from({ length: most }, (_, turn) => turns.flatMap((each) => each[turn] ?? []))
+    .flat().slice(0, MAX_SOURCES);
 }
 
 /** Finds an interface that works, for IPv4 and IPv6 each, and sends by it. */
@@ -86,7 +111,8 @@ export class InterfaceFailover {
   async rescue(late: LateDial): Promise<TcpConnection> {
     const { first, signal } = late;
     if (!this.#rate.take(performance.now())) return await first;
-    const ips = await sourceIps(this.#below, ipFamily(late.remote.ip));
+    const sources = await sourceAddresses(this.#below, ipFamily(late.remote.ip));
+    const ips = sources.map(({ ip }) => ip);
     await using tasks = new TaskGroup(() => {}); // every failure is in the results
     const either = signal === undefined ? tasks.signal : AbortSignal.any([signal, tasks.signal]);
     const dials = [undefined, ...ips].map((ip) => {
@@ -184,20 +210,8 @@ function isOnInternet(ip: string): boolean {
   return ["global", "documentation"].includes(ipScope(ip));
 }
 
-/**
- * The addresses of this host's interfaces, as far as it may list them; a few at most. Interfaces take turns: one may have many
- * IPv6 addresses.
- */
-async function sourceIps(network: Network, family: 4 | 6): Promise<string[]> {
-  const byInterface = new Map<string, string[]>();
-  for (const { ip, interfaceName } of await network.localAddresses() ?? []) {
-    if (ipFamily(ip) !== family || ["loopback", "link-local"].includes(ipScope(ip))) continue;
-    byInterface.set(interfaceName, [...byInterface.get(interfaceName) ?? [], ip]);
-  }
-  const turns = [...byInterface.values()];
-  const most = Math.max(0, ...turns.map(({ length }) => length));
-  return Array.from({ length: most }, (_, turn) => turns.flatMap((ips) => ips[turn] ?? []))
-    .flat().slice(0, MAX_SOURCES);
+function isOfOneLink(ip: string): boolean {
+  return ["loopback", "link-local"].includes(ipScope(ip));
 }
 
 function isAny(ip: string): boolean {
