@@ -205,9 +205,12 @@ interface Dialled {
   readonly connection: TcpConnection;
 }
 
-/** Whether an address is one of the internet: what is nearby is reached by the routes of its interface. */
+/**
+ * Whether an address is one of the internet, or leads there through a NAT64: what is nearby is reached by the routes of its
+ * interface.
+ */
 function isOnInternet(ip: string): boolean {
-  return ["global", "documentation"].includes(ipScope(ip));
+  return ["global", "documentation", "translation"].includes(ipScope(ip));
 }
 
 function isOfOneLink(ip: string): boolean {

@@ -214,7 +214,7 @@ function withFailover(network: Network, onInterface: (ip: string) => void): Netw
     return await failover.rescue({ remote, tls, signal, first });
   };
   const isDialled = ({ ip }: TransportAddress, local?: TransportAddress) =>
-    local === undefined && ["global", "documentation"].includes(ipScope(ip));
+    local === undefined && ["global", "documentation", "translation"].includes(ipScope(ip));
   return networkWith(network, {
     bindUdp: (local, options) => (failover?.network ?? network).bindUdp(local, options),
     connectTcp: (remote, options) => {

@@ -104,6 +104,8 @@ Deno.test("an interface is chosen for IPv6, and IPv4 goes on as the system has i
   assertEquals(host.chosen, [NIC6]);
   const { network } = host.failover;
   assertEquals((await network.connectTcp(REMOTE6)).local.ip, NIC6);
+  const translated = { ...REMOTE6, ip: "64:ff9b::c000:201" };
+  assertEquals((await network.connectTcp(translated)).local.ip, NIC6, "a NAT64 is further away");
   assertEquals((await network.connectTcp(REMOTE)).local.ip, WILDCARD);
   await network.bindUdp({ ip: WILDCARD6, port: 0 });
   await network.bindUdp({ ip: WILDCARD, port: 0 });
