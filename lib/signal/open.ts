@@ -31,7 +31,7 @@ import { abortable } from "@std/async/abortable";
 
 /**
  * Opens a signaling connection and keeps it open until it is disposed: when it is lost, it is opened again with all its
- * subscriptions, after half a second at first and a minute at most.
+ * subscriptions, after half a second at first and a minute at most, or two seconds while a message waits.
  *
  * @param way a URL that {@linkcode parseSignalUrl} accepts, or a transport of your own
  * @throws {TypeError} if the URL is not one of a known transport
