@@ -31,8 +31,13 @@ export type ReconnectingPhase =
   /** `checkedMs` is when it was checked last, if it was. */
   | { readonly kind: "open"; readonly sinceMs: number; readonly checkedMs?: number }
   | { readonly kind: "waiting"; readonly untilMs: number }
-  /** `isHurried` if the attempt is given up for a new one. */
-  | { readonly kind: "opening"; readonly sinceMs: number; readonly isHurried?: boolean }
+  /** While a message waits, the attempt has time until `untilMs`; `isHurried` if it is given up for a new one. */
+  | {
+    readonly kind: "opening";
+    readonly sinceMs: number;
+    readonly untilMs?: number;
+    readonly isHurried?: boolean;
+  }
   | { readonly kind: "closed" };
 
 /** Where the subscription to a topic stands. */
@@ -152,6 +157,7 @@ export function stepReconnecting(
 /** When to send the next `time` event; `Infinity` if only another event can change anything. */
 export function reconnectingWakeAtMs({ phase, topics }: ReconnectingState): number {
   if (phase.kind === "waiting") return phase.untilMs;
+  if (phase.kind === "opening" && !phase.isHurried) return phase.untilMs ?? Infinity;
   if (phase.kind !== "open") return Infinity;
   return Math.min(Infinity, ...[...topics.values()].map(retryAtMs));
 }
@@ -211,6 +217,7 @@ function failed(
 function due(state: ReconnectingState, nowMs: number): ReconnectingStep {
   const { phase } = state;
   if (phase.kind === "waiting" && phase.untilMs <= nowMs) return open(state, nowMs);
+  if (phase.kind === "opening") return hurry(state, nowMs);
   if (phase.kind !== "open") return stay(state);
   const actions: ReconnectingAction[] = [];
   const topics = new Map(state.topics);
@@ -243,12 +250,17 @@ function wanted(state: ReconnectingState, patienceMs: number, nowMs: number): Re
   if (phase.kind === "waiting" && phase.untilMs > nowMs + waitMs) {
     return stay({ ...state, phase: { kind: "waiting", untilMs: nowMs + waitMs } });
   }
-  const isLate = phase.kind === "opening" && !phase.isHurried && nowMs - phase.sinceMs >= waitMs;
-  if (!isLate) return stay(state);
-  return {
-    state: { ...state, phase: { ...phase, isHurried: true } },
-    actions: [{ kind: "hurry" }],
-  };
+  if (phase.kind !== "opening" || phase.untilMs !== undefined) return stay(state);
+  return hurry({ ...state, phase: { ...phase, untilMs: phase.sinceMs + waitMs } }, nowMs);
+}
+
+/** Gives up an attempt whose time is over. */
+function hurry(state: ReconnectingState, nowMs: number): ReconnectingStep {
+  const { phase } = state;
+  if (phase.kind !== "opening" || phase.isHurried) return stay(state);
+  if (phase.untilMs === undefined || phase.untilMs > nowMs) return stay(state);
+  const hurried = { ...state, phase: { ...phase, isHurried: true } };
+  return { state: hurried, actions: [{ kind: "hurry" }] };
 }
 
 function subscribe(state: ReconnectingState, topic: string): ReconnectingStep {

@@ -91,7 +91,10 @@ labTest(
 );
 
 for (
-  const [what, part] of [["default route", "a VPN on"], ["one of IPv6", "IPv6 alone"]] as const
+  const [what, part] of [["default route", "a VPN on"], [
+    "default route of IPv6",
+    "IPv6 alone",
+  ]] as const
 ) {
   labTest(
     `a peer goes by an interface that works if the ${what} leads into a VPN that swallows everything`,

@@ -19,10 +19,8 @@ const CHECKED: ReconnectingState = {
   phase: { kind: "open", sinceMs: 0, checkedMs: 500 },
 };
 const OPENING: ReconnectingState = { ...OPEN, phase: { kind: "opening", sinceMs: 0 } };
-const HURRIED: ReconnectingState = {
-  ...OPEN,
-  phase: { kind: "opening", sinceMs: 0, isHurried: true },
-};
+const LATE = { kind: "opening", sinceMs: 0, untilMs: 1000 } as const;
+const HURRIED: ReconnectingState = { ...OPEN, phase: { ...LATE, isHurried: true } };
 const WAITING: ReconnectingState = { ...OPEN, phase: { kind: "waiting", untilMs: 1000 } };
 const CLOSED: ReconnectingState = { ...OPEN, phase: { kind: "closed" } };
 
@@ -80,7 +78,16 @@ const PHASES: readonly [
   ["waiting, and checked", WAITING, { kind: "check" }, { kind: "opening", sinceMs: 1000 }, [{
     kind: "open",
   }]],
-  ["opening for a moment, and wanted", OPENING, wantedAfter(1001), OPENING.phase, []],
+  ["opening for a moment, and wanted", OPENING, wantedAfter(0), {
+    kind: "opening",
+    sinceMs: 0,
+    untilMs: 2000,
+  }, []],
+  ["opening for a moment on a slow line, and wanted", OPENING, wantedAfter(2500), {
+    kind: "opening",
+    sinceMs: 0,
+    untilMs: 2500,
+  }, []],
   [
     "opening for long, and wanted",
     {
@@ -88,17 +95,22 @@ const PHASES: readonly [
       phase: { kind: "opening", sinceMs: -1000 },
     },
     wantedAfter(0),
-    { kind: "opening", sinceMs: -1000, isHurried: true },
-    [{ kind: "hurry" }],
+    { kind: "opening", sinceMs: -1000, untilMs: 1000, isHurried: true },
+    [
+      { kind: "hurry" },
+    ],
   ],
+  ["opening, wanted, and late", { ...OPEN, phase: LATE }, { kind: "time" }, {
+    ...LATE,
+    isHurried: true,
+  }, [{ kind: "hurry" }]],
   [
-    "opening for long on a slow line, and wanted",
+    "opening, wanted, and not late yet",
+    { ...OPEN, phase: { ...LATE, untilMs: 1001 } },
     {
-      ...OPEN,
-      phase: { kind: "opening", sinceMs: -1000 },
+      kind: "time",
     },
-    wantedAfter(2001),
-    { kind: "opening", sinceMs: -1000 },
+    { ...LATE, untilMs: 1001 },
     [],
   ],
   ["hurried, and wanted", HURRIED, wantedAfter(0), HURRIED.phase, []],
