@@ -1,11 +1,13 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
- * One peer accepts five hundred connections, about as many as it may have, on loopback: whether all of them live, and what
- * each costs it. The first hundred are told apart: they bring code, caches and memory that the others share.
+ * One peer accepts a thousand connections on loopback: whether all of them live, how long that takes, what each costs in
+ * memory, and how busy both sides are while all of them are idle, and while each carries a byte both ways every second. The
+ * first hundred are told apart: they bring code, caches and memory that the others share.
  *
  *     deno run -A bench/many_peers.ts [COUNT]
  *
- * The peer that accepts is a process of its own; those that connect, ten of them, share another one.
+ * It prints a line at 300, 500 and 1,000 connections, and at COUNT, which is 1,000 unless another number is given. It fails
+ * if a connection does not live. The peer that accepts is a process of its own, and so are those that dial.
  *
  * @module
  */
@@ -14,122 +16,275 @@ import { delay } from "@std/async/delay";
 import { Peer } from "../lib/peer/peer.ts";
 import type { PeerConnection } from "../lib/peer/connection.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import { serveRendezvous } from "../lib/signal/rendezvous/server.ts";
+import { DEFAULT_RENDEZVOUS_LIMITS, serveRendezvous } from "../lib/signal/rendezvous/server.ts";
 import { TextLineStream } from "../lab/kernel/lines.ts";
+import { cpuSeconds } from "./cpu_seconds.ts";
 
-/** Of the peer that accepts, in bytes: all of it, and what it uses. */
+/** Of one process, in bytes. */
 interface Memory {
+  /** All of it, after a collection of garbage. V8 keeps pages for what comes next. */
   readonly rss: number;
+  /** The same once V8 has given back the pages that it does not need, as it does when memory is short. */
+  readonly needed: number;
+  /** What its heap and its buffers use. */
   readonly inUse: number;
 }
 
 const FIRST = 100;
 
-const MAX_ATTEMPTS = 5;
+const MILESTONES: readonly number[] = [FIRST, 300, 500, 1000];
 
-/** Base sockets and memory of searches that have ended are kept for a while. */
-const SETTLE_MS = 27_000;
+/** How many dial at once. */
+const AT_ONCE = 10;
 
-const [first, url] = Deno.args;
-if (first === "accept") await acceptAll(url!);
-else await run(Number(first ?? 500));
+/** One key may have 128 connections of another peer. */
+const CONNECTIONS_PER_PEER = 50;
+
+const MAX_ATTEMPTS = 20;
+
+/** What a search leaves behind is kept for some seconds. */
+const SETTLE_MS = 8000;
+
+/** How long the processors are watched. */
+const WATCH_MS = 10_000;
 
 async function run(count: number): Promise<void> {
   await using rendezvous = await serveRendezvous({
     network: systemNetwork,
     local: { ip: "127.0.0.1", port: 0 },
-    limits: { topicMessagesPerSecond: 10_000 }, // of one peer, to which hundreds connect in a second here
+    // Hundreds connect at once here, all from one address.
+    limits: {
+      topicMessagesPerSecond: 10_000,
+      sourcePerSecond: 10 * DEFAULT_RENDEZVOUS_LIMITS.sourcePerSecond,
+    },
   });
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--v8-flags=--expose-gc", import.meta.url, "accept", rendezvous.url],
-    stdin: "piped",
-    stdout: "piped",
-  }).spawn();
-  const lines = child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream())
-    .getReader();
-  const input = child.stdin.getWriter();
-  const ask = async () => {
-    await input.write(new TextEncoder().encode("\n"));
-    return JSON.parse((await lines.read()).value!) as Memory & { live: number };
-  };
-  const ticket = (await lines.read()).value!;
-  const options = { servers: [], signaling: [rendezvous.url], listen: false };
-  const peers = await Promise.all(Array.from({ length: 10 }, () => Peer.open(options)));
-  const before = await ask();
-  const connections: PeerConnection[] = [];
-  const startedAtMs = performance.now();
-  let askingMs = 0;
-  let hundred = before;
-  while (connections.length < count) {
-    const lot = Array.from({ length: Math.min(10, count - connections.length) }, (_, index) => {
-      return untilConnected(peers[index % peers.length]!, ticket);
-    });
-    connections.push(...await Promise.all(lot));
-    if (connections.length !== FIRST) continue;
-    const askedAtMs = performance.now();
+  await using accepting = new Child("accept", rendezvous.url, `${count}`);
+  const ticket = await accepting.nextLine();
+  const peers = Math.max(AT_ONCE, Math.ceil(count / CONNECTIONS_PER_PEER));
+  await using dialing = new Child("dial", rendezvous.url, ticket, `${peers}`);
+  await dialing.ask("memory"); // once its peers are open
+  const both = async () => {
     await delay(SETTLE_MS);
-    hundred = await ask();
-    askingMs = performance.now() - askedAtMs;
+    return { accepts: await accepting.ask<Memory>("memory"), dials: await dialing.ask("memory") };
+  };
+  let connected = 0;
+  let hundred: Awaited<ReturnType<typeof both>> | undefined;
+  for (const next of [...MILESTONES.filter((each) => each < count), count]) {
+    const startedAtMs = performance.now();
+    const more = next - connected;
+    const { retries } = await dialing.ask<{ retries: number }>(`connect ${more}`);
+    connected = next;
+    const seconds = (performance.now() - startedAtMs) / 1000;
+    const memory = await both();
+    const { live } = await accepting.ask<{ live: number }>("live");
+    const { echoed } = await dialing.ask<{ echoed: number }>("echo");
+    const beyond = hundred;
+    const kib = (side: "accepts" | "dials", key: keyof Memory) =>
+      beyond && Math.round((memory[side][key] - beyond[side][key]) / 1024 / (connected - FIRST));
+    console.log(JSON.stringify({
+      connections: connected,
+      live,
+      echoed,
+      perSecond: Math.round(more / seconds),
+      retries,
+      mib: Math.round(memory.accepts.rss / 2 ** 20),
+      kibBeyondFirst: kib("accepts", "rss"),
+      kibNeeded: kib("accepts", "needed"),
+      kibInUse: kib("accepts", "inUse"),
+      kibBeyondFirstOfDialer: kib("dials", "rss"),
+      kibNeededOfDialer: kib("dials", "needed"),
+      kibInUseOfDialer: kib("dials", "inUse"),
+    }));
+    if (live !== connected || echoed !== connected) throw new Error("Not all connections live");
+    if (connected === FIRST) hundred = memory;
   }
-  const seconds = (performance.now() - startedAtMs - askingMs) / 1000;
-  await delay(SETTLE_MS);
-  const after = await ask();
-  const echoed = await Promise.all(connections.map(isAlive));
-  const kibEach = (key: keyof Memory, from: Memory, connections: number) =>
-    Math.round((after[key] - from[key]) / 1024 / connections);
-  console.log(JSON.stringify({
-    connections: count,
-    live: after.live,
-    echoed: echoed.filter((alive) => alive).length,
-    perSecond: Math.round(count / seconds),
-    kibPerConnection: kibEach("rss", before, count),
-    kibBeyondFirst: kibEach("rss", hundred, count - FIRST),
-    kibInUseBeyondFirst: kibEach("inUse", hundred, count - FIRST),
-  }));
-  for (const connection of connections) connection.reset();
-  await Promise.all(peers.map((peer) => peer.close()));
-  await input.close();
-  await child.status;
+  for (const what of ["idle", "a byte each way a second"]) {
+    const isBusy = what !== "idle";
+    if (isBusy) await dialing.ask("start talking");
+    const before = [accepting.cpuSeconds, dialing.cpuSeconds] as const;
+    await accepting.ask("timers");
+    await dialing.ask("timers");
+    await delay(WATCH_MS);
+    const watched = WATCH_MS / 1000;
+    const perSecond = ({ timers }: { timers: number }) => Math.round(timers / watched);
+    const percent = (since: number, now: number) => Math.round(100 * (now - since) / watched);
+    console.log(JSON.stringify({
+      connections: connected,
+      what,
+      cpuPercent: percent(before[0], accepting.cpuSeconds),
+      timersPerSecond: perSecond(await accepting.ask<{ timers: number }>("timers")),
+      cpuPercentOfDialer: percent(before[1], dialing.cpuSeconds),
+      timersPerSecondOfDialer: perSecond(await dialing.ask<{ timers: number }>("timers")),
+    }));
+  }
 }
 
-/** A busy machine lets some searches take too long. */
-async function untilConnected(peer: Peer, ticket: string): Promise<PeerConnection> {
-  for (let attempt = 1;; attempt++) {
-    try {
-      return await peer.connect(ticket);
-    } catch (error) {
-      if (attempt === MAX_ATTEMPTS) throw error;
+/** A process that answers each line with one. */
+class Child implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
+
+  constructor(...args: string[]) {
+    this.#process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--v8-flags=--expose-gc", import.meta.url, ...args],
+      stdin: "piped",
+      stdout: "piped",
+    }).spawn();
+    this.#lines = this.#process.stdout.pipeThrough(new TextDecoderStream())
+      .pipeThrough(new TextLineStream()).getReader();
+    this.#input = this.#process.stdin.getWriter();
+  }
+
+  get cpuSeconds(): number {
+    return cpuSeconds(this.#process.pid);
+  }
+
+  async nextLine(): Promise<string> {
+    const { value } = await this.#lines.read();
+    if (value === undefined) throw new Error("The other process has ended");
+    return value;
+  }
+
+  async ask<T = Memory>(question: string): Promise<T> {
+    await this.#input.write(new TextEncoder().encode(`${question}\n`));
+    return JSON.parse(await this.nextLine());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#input.close();
+    await this.#process.status;
+  }
+}
+
+/** Counts the timers that fire. */
+function countTimers(): () => number {
+  let fired = 0;
+  const set = globalThis.setTimeout;
+  Object.assign(globalThis, {
+    setTimeout: (callback: (...args: unknown[]) => void, ms: number, ...args: unknown[]) =>
+      set(() => {
+        fired++;
+        callback(...args);
+      }, ms),
+  });
+  return () => {
+    const count = fired;
+    fired = 0;
+    return count;
+  };
+}
+
+/** Answers each line of stdin. */
+async function answerLines(answer: (question: string[]) => unknown): Promise<void> {
+  const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream())
+    .pipeThrough(new TextLineStream());
+  for await (const line of lines) console.log(JSON.stringify(await answer(line.split(" "))));
+}
+
+async function memory(): Promise<Memory> {
+  const { gc } = globalThis as { gc?: (options: Record<string, string>) => void };
+  const collect = async (flavor: "regular" | "last-resort") => {
+    gc?.({ type: "major", execution: "sync", flavor });
+    await delay(100); // what one collection frees may free more in the next turn
+  };
+  for (let i = 0; i < 3; i++) await collect("regular");
+  const { rss, heapUsed, external } = Deno.memoryUsage();
+  for (let i = 0; i < 2; i++) await collect("last-resort");
+  return { rss, needed: Deno.memoryUsage().rss, inUse: heapUsed + external };
+}
+
+async function acceptAll(url: string, count: number): Promise<void> {
+  const timers = countTimers();
+  // A quarter of the places is for keys that have connected before.
+  const maxConnections = Math.ceil(count * 4 / 3);
+  const peer = await Peer.open({ signaling: [url], servers: [], maxConnections });
+  console.log(peer.ticket);
+  let live = 0;
+  (async () => {
+    for await (const incoming of peer) {
+      incoming.accept().then(async (connection) => {
+        live++;
+        const ended = () => live--;
+        connection.finished.then(ended, ended);
+        const buffer = new Uint8Array(1);
+        while (await connection.read(buffer) !== null) await connection.write(buffer.slice());
+      }).catch(() => {}); // the other side tries again, or says that a connection is dead
     }
+  })();
+  await answerLines(([question]) => {
+    if (question === "live") return { live };
+    return question === "timers" ? { timers: timers() } : memory();
+  });
+  Deno.exit(); // the connections end with the program
+}
+
+async function dialAll(url: string, ticket: string, count: number): Promise<void> {
+  const timers = countTimers();
+  const options = { servers: [], signaling: [url], listen: false };
+  const peers = await Promise.all(Array.from({ length: count }, () => Peer.open(options)));
+  const connections: PeerConnection[] = [];
+  let retries = 0;
+  const connect = async (more: number) => {
+    retries = 0;
+    const until = connections.length + more;
+    let dialled = connections.length;
+    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+      while (dialled < until) {
+        const peer = peers[dialled++ % peers.length]!;
+        for (let attempt = 1;; attempt++) {
+          try {
+            connections.push(await peer.connect(ticket));
+            break;
+          } catch (error) { // a busy machine lets some searches take too long
+            if (attempt === MAX_ATTEMPTS) throw error;
+            retries++;
+            await delay(1000 * Math.random());
+          }
+        }
+      }
+    }));
+    return { retries };
+  };
+  await answerLines(async ([question, argument]) => {
+    switch (question) {
+      case "connect":
+        return await connect(Number(argument));
+      case "echo":
+        return {
+          echoed: (await Promise.all(connections.map(isAlive))).filter((alive) => alive).length,
+        };
+      case "start":
+        connections.forEach(talk);
+        return {};
+      case "timers":
+        return { timers: timers() };
+      default:
+        return await memory();
+    }
+  });
+  Deno.exit();
+}
+
+/** For as long as the program runs. Each connection begins at a moment of its own. */
+async function talk(connection: PeerConnection): Promise<void> {
+  await delay(1000 * Math.random());
+  for (;;) {
+    await Promise.all([isAlive(connection), delay(1000)]);
   }
 }
 
 async function isAlive(connection: PeerConnection): Promise<boolean> {
-  await connection.write(Uint8Array.of(42));
-  const buffer = new Uint8Array(1);
-  return await connection.read(buffer) === 1 && buffer[0] === 42;
+  try {
+    await connection.write(Uint8Array.of(42));
+    const buffer = new Uint8Array(1);
+    return await connection.read(buffer) === 1 && buffer[0] === 42;
+  } catch {
+    return false;
+  }
 }
 
-async function acceptAll(url: string): Promise<void> {
-  await using peer = await Peer.open({ signaling: [url], servers: [] });
-  console.log(peer.ticket);
-  let live = 0;
-  const accepting = (async () => {
-    for await (const incoming of peer) {
-      incoming.accept().then(async (connection) => {
-        live++;
-        const buffer = new Uint8Array(1);
-        while (await connection.read(buffer) !== null) await connection.write(buffer.slice());
-      }).catch(() => live--);
-    }
-  })();
-  const lines = Deno.stdin.readable.pipeThrough(new TextDecoderStream())
-    .pipeThrough(new TextLineStream());
-  for await (const _line of lines) {
-    (globalThis as { gc?: () => void }).gc?.();
-    const { rss, heapUsed, external } = Deno.memoryUsage();
-    console.log(JSON.stringify({ rss, inUse: heapUsed + external, live }));
-  }
-  await peer.close();
-  await accepting;
-  Deno.exit(); // the connections end with the program
-}
+const [first, url, ticket, peers] = Deno.args;
+if (first === "accept") await acceptAll(url!, Number(ticket));
+else if (first === "dial") await dialAll(url!, ticket!, Number(peers));
+else await run(Number(first ?? 1000));

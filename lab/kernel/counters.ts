@@ -37,6 +37,7 @@ export type WireDropReason =
   | "outage"
   | "blocked"
   | "buffer-full"
+  | "too-long" // for a link that sends no ICMP error
   | "no-route"
   | "to-gateway" // the NAT's own address on the LAN, where nothing answers
   | "ttl-expired" // dropped without the ICMP error that a real router would send

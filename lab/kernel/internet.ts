@@ -20,12 +20,15 @@ import type { NatBehavior } from "../model/nat_behavior.ts";
 import { type Direction, LabLink } from "./link.ts";
 import {
   destinationIp,
+  type IcmpErrorPacket,
   isBareSyn,
   type NatDropReason,
   type NatPacket,
   type SessionProtocol,
 } from "../model/nat_packet.ts";
+import { buildPortUnreachable } from "./icmp_error.ts";
 import { decrementTtl, parsePacket, rewritePacket } from "./ip_packet.ts";
+import { clampMss } from "./mss_clamp.ts";
 import { seededRandom } from "../model/random.ts";
 import { addRoute, type HostNode, type LabNode, type NatNode, type Segment } from "./segment.ts";
 import { buildReset } from "./tcp_reset.ts";
@@ -208,6 +211,8 @@ export class LabInternet {
         return this.#descend(node, rewritten(item, verdict.packet));
       case "reset":
         return this.#descend(node, { bytes: buildReset(item.bytes), packet: verdict.packet });
+      case "refuse":
+        return this.#descend(node, refusal(item, verdict.packet));
       case "drop":
         return this.#drop(node.name, verdict.reason);
     }
@@ -223,6 +228,8 @@ export class LabInternet {
         return this.#descend(node, rewritten(item, verdict.packet));
       case "reset":
         return this.#onSegment(node, { bytes: buildReset(item.bytes), packet: verdict.packet });
+      case "refuse":
+        return this.#onSegment(node, refusal(item, verdict.packet));
       case "drop":
         return this.#drop(node.name, verdict.reason);
     }
@@ -254,6 +261,8 @@ export class LabInternet {
       const crossing = link.cross(direction, packet, bytes.length, this.#nowMs, this.#random);
       if (typeof crossing === "string") return this.#drop(link.name, crossing);
       delayMs += crossing;
+      const { mtu, clampsMss } = link.plan;
+      if (mtu !== undefined && clampsMss) clampMss(bytes, mtu);
     }
     if (delayMs === 0) arrived();
     else this.#queue.push(this.#nowMs + delayMs, arrived);
@@ -287,6 +296,10 @@ interface Item {
 function rewritten({ bytes }: Item, packet: NatPacket): Item {
   rewritePacket(bytes, packet);
   return { bytes, packet };
+}
+
+function refusal({ bytes }: Item, packet: IcmpErrorPacket): Item {
+  return { bytes: buildPortUnreachable(bytes, packet.sourceIp), packet };
 }
 
 /** Enough for a 99th percentile; older samples are overwritten. */

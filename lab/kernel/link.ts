@@ -40,8 +40,10 @@ export class LabLink {
     if (this.outages.some(({ fromMs, untilMs }) => fromMs <= nowMs && nowMs < untilMs)) {
       return "outage";
     }
-    const { delayMs, jitterMs, loss, only } = this.plan;
+    const { jitterMs, loss, only, mtu = Infinity } = this.plan;
+    const delayMs = this.plan.delayMs[direction];
     if (only !== undefined && only !== protocol) return 0;
+    if (bytes > mtu) return "too-long";
     if (loss[direction] > 0 && random() < loss[direction]) return "loss";
     const queueMs = this.#queue(direction, bytes, nowMs);
     if (queueMs === undefined) return "buffer-full";

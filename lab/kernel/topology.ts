@@ -45,8 +45,8 @@ export interface InternetSpec {
 
 /** The link between a host or NAT and the network outside it. */
 export interface LinkSpec {
-  /** One way. Default: 0. */
-  readonly delayMs?: number;
+  /** One way; one number applies to both directions. Default: 0. */
+  readonly delayMs?: number | { readonly up: number; readonly down: number };
   /** Added each way, uniformly from 0 to this; may reorder packets. Default: 0. */
   readonly jitterMs?: number;
   /** The probability of loss; one number applies to both directions. Default: 0. */
@@ -57,6 +57,10 @@ export interface LinkSpec {
   readonly bufferBytes?: number;
   /** Whose packets it delays and loses, as a shaper does; others pass at once. Default: all. */
   readonly only?: SessionProtocol;
+  /** The longest IP packet in bytes, each way; longer ones vanish without an ICMP error. Default: unlimited. */
+  readonly mtu?: number;
+  /** Whether it lowers the maximum segment size in SYNs so that segments fit into the `mtu`. Default: `false`. */
+  readonly clampsMss?: boolean;
 }
 
 /** A host: a network namespace, with its own TCP in the kernel. */
@@ -109,13 +113,17 @@ export interface LabPlan {
 
 /** A link, with all defaults filled in. */
 export interface LinkPlan {
-  readonly delayMs: number;
+  readonly delayMs: { readonly up: number; readonly down: number };
   readonly jitterMs: number;
   readonly loss: { readonly up: number; readonly down: number };
   /** How fast it is, if it is not unlimited. */
   readonly line?: { readonly bytesPerMs: number; readonly bufferBytes: number };
   /** If it concerns the packets of one protocol alone. */
   readonly only?: SessionProtocol;
+  /** The longest packet that it carries, if there is a limit. */
+  readonly mtu?: number;
+  /** Whether it lowers the maximum segment size in SYNs to that. */
+  readonly clampsMss?: boolean;
 }
 
 /** A host, and its addresses. */
@@ -288,14 +296,19 @@ function depth(spec: NatSpec): number {
 export function linkPlan(spec: LinkSpec = {}): LinkPlan {
   const { delayMs = 0, jitterMs = 0, loss = 0, megabitsPerSecond } = spec;
   const plan = {
-    delayMs,
+    delayMs: eachWay(delayMs),
     jitterMs,
-    loss: typeof loss === "number" ? { up: loss, down: loss } : loss,
+    loss: eachWay(loss),
     ...spec.only !== undefined && { only: spec.only },
+    ...spec.mtu !== undefined && { mtu: spec.mtu, clampsMss: spec.clampsMss ?? false },
   };
   if (megabitsPerSecond === undefined) return plan;
   const bytesPerMs = megabitsPerSecond * 125;
   return { ...plan, line: { bytesPerMs, bufferBytes: spec.bufferBytes ?? 100 * bytesPerMs } };
+}
+
+function eachWay(value: number | { readonly up: number; readonly down: number }) {
+  return typeof value === "number" ? { up: value, down: value } : value;
 }
 
 /** The path across the internet as a link, with all defaults filled in. */

@@ -101,6 +101,7 @@ export class Nat {
     if (!toInside) return { action: "forward", packet: translated };
     const verdict = this.#inboundSession(translated, nowMs);
     if (verdict.action === "forward") return { ...verdict, action: "hairpin" };
+    if (verdict.action === "refuse") return refuse(packet, destination.ip);
     return verdict.action === "reset" ? reset(packet) : verdict;
   }
 
@@ -113,7 +114,7 @@ export class Nat {
 
   #inboundSession(packet: SessionPacket, nowMs: number): NatVerdict {
     const { protocol, source, destination, tcpFlags } = packet;
-    const mapping = this.#table.mappingAt(protocol, destination, nowMs);
+    const mapping = this.#table.mappingAt(protocol, destination, source, nowMs);
     if (mapping === undefined) return this.#unsolicited(packet, "no-mapping");
 
     const session = this.#table.session(protocol, mapping.internal, source, nowMs);
@@ -130,7 +131,7 @@ export class Nat {
   /** RFC 5508 §4.2: an error passes if it concerns a packet that was sent. It changes no state. */
   #inboundError(packet: IcmpErrorPacket, nowMs: number): NatVerdict {
     const { protocol, source, destination } = packet.original;
-    const mapping = this.#table.mappingAt(protocol, source, nowMs);
+    const mapping = this.#table.mappingAt(protocol, source, destination, nowMs);
     if (mapping === undefined) return drop("no-mapping");
     const { internal } = mapping;
     const session = this.#table.session(protocol, internal, destination, nowMs);
@@ -158,9 +159,14 @@ export class Nat {
   }
 
   #unsolicited(packet: SessionPacket, reason: NatDropReason): NatVerdict {
-    return isBareSyn(packet) && this.#behavior.unsolicitedSyn === "reset"
-      ? reset(packet)
-      : drop(reason);
+    const { unsolicitedSyn, unsolicitedUdp } = this.#behavior;
+    const answer = isBareSyn(packet)
+      ? unsolicitedSyn
+      : packet.protocol === "udp"
+      ? unsolicitedUdp
+      : "drop";
+    if (answer === "icmp") return refuse(packet, packet.destination.ip);
+    return answer === "reset" ? reset(packet) : drop(reason);
   }
 
   #admits(mapping: Mapping, source: TransportAddress, nowMs: number): boolean {
@@ -183,7 +189,7 @@ export class Nat {
     const key = this.#mappingKey(protocol, source, destination);
     let mapping = this.#table.mapping(key, nowMs);
     if (mapping === undefined) {
-      const external = this.#allocate(protocol, source, nowMs);
+      const external = this.#allocate(packet, nowMs);
       if (external === undefined) return undefined;
       mapping = this.#table.addMapping({ protocol, internal: source, external, key });
     }
@@ -207,21 +213,33 @@ export class Nat {
     }
   }
 
-  #allocate(
-    protocol: SessionProtocol,
-    internal: TransportAddress,
-    nowMs: number,
-  ): TransportAddress | undefined {
+  #allocate(packet: SessionPacket, nowMs: number): TransportAddress | undefined {
+    const { protocol, source: internal, destination } = packet;
+    const { portRange, portParity, portOverloading } = this.#behavior;
     const { mapping, allocation } = protocolBehavior(this.#behavior, protocol);
     if (mapping === "none") return internal;
     const ip = this.#externalIpFor(internal.ip);
     const port = this.#allocator(protocol).allocate({
       allocation,
       internalPort: internal.port,
-      range: this.#behavior.portRange,
-      isFree: (port) => this.#table.mappingAt(protocol, { ip, port }, nowMs) === undefined,
+      range: portRange,
+      keepsParity: portParity,
+      isFree: (port) => {
+        const others = this.#table.mappingsAt(protocol, { ip, port }, nowMs);
+        return portOverloading
+          ? others.every((other) => !this.#isUsedTowards(other, destination, nowMs))
+          : others.length === 0;
+      },
     });
     return port === undefined ? undefined : { ip, port };
+  }
+
+  #isUsedTowards(
+    { protocol, internal }: Mapping,
+    remote: TransportAddress,
+    nowMs: number,
+  ): boolean {
+    return this.#table.session(protocol, internal, remote, nowMs) !== undefined;
   }
 
   #allocator(protocol: SessionProtocol): PortAllocator {
@@ -302,6 +320,17 @@ function drop(reason: NatDropReason): NatVerdict {
 function reset({ protocol, source, destination }: SessionPacket): NatVerdict {
   const packet = { protocol, source: destination, destination: source, tcpFlags: RST_ACK };
   return { action: "reset", packet };
+}
+
+/** @param sourceIp which of the NAT's addresses the error comes from */
+function refuse(packet: SessionPacket, sourceIp: string): NatVerdict {
+  const error: IcmpErrorPacket = {
+    protocol: "icmp-error",
+    sourceIp,
+    destinationIp: packet.source.ip,
+    original: packet,
+  };
+  return { action: "refuse", packet: error };
 }
 
 /** RFC 9293 §3.10.7.1: the answer to a SYN to a closed port. */

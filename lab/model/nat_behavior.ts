@@ -44,10 +44,19 @@ export interface NatBehavior extends ProtocolBehavior {
   readonly tcp?: Partial<ProtocolBehavior>;
   /** The first and the last external port. */
   readonly portRange: readonly [first: number, last: number];
+  /** Whether an external port is odd if the internal one is, and even if that is (RFC 4787 §4.2.2). */
+  readonly portParity: boolean;
+  /**
+   * Whether hosts inside may share an external port, as long as they do not use it towards the same remote address and
+   * port. RFC 4787 REQ-3 forbids it. What a filter would let in from elsewhere goes to the host that took the port last.
+   */
+  readonly portOverloading: boolean;
   /** Whether an internal address keeps one external address if there are several (RFC 4787 §4.1). */
   readonly pooling: "paired" | "arbitrary";
-  /** The answer to an unsolicited SYN; RFC 5382 §4.3 requires silence. */
-  readonly unsolicitedSyn: "drop" | "reset";
+  /** The answer to an unsolicited SYN: silence, as RFC 5382 §4.3 requires, a RST, or an ICMP error. */
+  readonly unsolicitedSyn: "drop" | "reset" | "icmp";
+  /** The answer to an unsolicited datagram. */
+  readonly unsolicitedUdp: "drop" | "icmp";
   /**
    * What happens to a SYN that crosses one sent to the same peer; RFC 5382 REQ-2 requires that it is let in. `"strict"`
    * drops it as `"drop"` does, and every SYN-ACK that does not answer a SYN which passed: no end can open simultaneously.
@@ -102,8 +111,11 @@ export type NatBehaviorName = keyof typeof NAT_BEHAVIORS;
 /** Timeouts as recommended or required by RFC 4787 REQ-5, RFC 5382 REQ-5 and RFC 5508 REQ-1. */
 const COMPLIANT = {
   portRange: [1024, 65535],
+  portParity: false,
+  portOverloading: false,
   pooling: "paired",
   unsolicitedSyn: "drop",
+  unsolicitedUdp: "drop",
   crossedSyn: "accept",
   maxSessions: 65_535,
   resetEndsMapping: false,

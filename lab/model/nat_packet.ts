@@ -48,6 +48,8 @@ export type NatVerdict =
   | { readonly action: "hairpin"; readonly packet: NatPacket }
   /** Sends this RST back to the sender. */
   | { readonly action: "reset"; readonly packet: SessionPacket }
+  /** Sends this ICMP error back to the sender: "port unreachable". */
+  | { readonly action: "refuse"; readonly packet: IcmpErrorPacket }
   | { readonly action: "drop"; readonly reason: NatDropReason };
 
 /** Why a NAT drops a packet. */

@@ -34,7 +34,8 @@ export interface Session {
 /** Mappings by their internal and external ends, and sessions. Expired entries are treated as absent. */
 export class NatTable {
   readonly #byKey = new Map<string, Mapping>();
-  readonly #byExternal = new Map<string, Mapping>();
+  /** The latest last: several share an address and port only if the NAT overloads its ports. */
+  readonly #byExternal = new Map<string, readonly Mapping[]>();
   readonly #sessions = new Map<string, Session>();
 
   /** The live mapping with this key. */
@@ -42,13 +43,27 @@ export class NatTable {
     return this.#live(this.#byKey.get(key), nowMs);
   }
 
-  /** The live mapping of an external address and port. */
-  mappingAt(
+  /** The live mappings of an external address and port, the latest last. */
+  mappingsAt(
     protocol: SessionProtocol,
     external: TransportAddress,
     nowMs: number,
+  ): readonly Mapping[] {
+    const mappings = this.#byExternal.get(endpointKey(protocol, external)) ?? [];
+    return mappings.filter((mapping) => this.#live(mapping, nowMs) !== undefined);
+  }
+
+  /** Of these, the one with a live session to this remote address and port; otherwise the latest. */
+  mappingAt(
+    protocol: SessionProtocol,
+    external: TransportAddress,
+    remote: TransportAddress,
+    nowMs: number,
   ): Mapping | undefined {
-    return this.#live(this.#byExternal.get(endpointKey(protocol, external)), nowMs);
+    const mappings = this.mappingsAt(protocol, external, nowMs);
+    return mappings.findLast(({ internal }) =>
+      this.session(protocol, internal, remote, nowMs) !== undefined
+    ) ?? mappings.at(-1);
   }
 
   /** The live session between an internal and a remote address and port. */
@@ -74,7 +89,8 @@ export class NatTable {
   addMapping(mapping: Omit<Mapping, "sessions">): Mapping {
     const added: Mapping = { ...mapping, sessions: new Map() };
     this.#byKey.set(mapping.key, added);
-    this.#byExternal.set(endpointKey(mapping.protocol, mapping.external), added);
+    const externalKey = endpointKey(mapping.protocol, mapping.external);
+    this.#byExternal.set(externalKey, [...this.#byExternal.get(externalKey) ?? [], added]);
     return added;
   }
 
@@ -115,7 +131,9 @@ export class NatTable {
   #forget(mapping: Mapping): void {
     const externalKey = endpointKey(mapping.protocol, mapping.external);
     if (this.#byKey.get(mapping.key) === mapping) this.#byKey.delete(mapping.key);
-    if (this.#byExternal.get(externalKey) === mapping) this.#byExternal.delete(externalKey);
+    const others = this.#byExternal.get(externalKey)?.filter((each) => each !== mapping) ?? [];
+    if (others.length > 0) this.#byExternal.set(externalKey, others);
+    else this.#byExternal.delete(externalKey);
   }
 }
 

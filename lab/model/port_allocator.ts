@@ -12,6 +12,8 @@ export interface PortChoice {
   readonly internalPort: number;
   /** The first and the last port. */
   readonly range: readonly [number, number];
+  /** Whether the port must be odd or even as the internal one is. */
+  readonly keepsParity: boolean;
   readonly isFree: (port: number) => boolean;
 }
 
@@ -53,14 +55,16 @@ export class PortAllocator {
   }
 
   /** Tries ports from the preferred one on, first by the allocation's delta, then one by one, until one is free. */
-  #firstFree({ allocation, range, isFree }: PortChoice, preferred: number): number | undefined {
-    const [first, last] = range;
+  #firstFree(choice: PortChoice, preferred: number): number | undefined {
+    const { allocation, internalPort, keepsParity, isFree } = choice;
+    const [first, last] = choice.range;
     const size = last - first + 1;
     const delta = allocation.kind === "sequential" ? allocation.delta : 1;
     const steps = delta === 1 ? [1] : [delta, 1];
     for (const step of steps) {
       for (let i = 0; i < size; i++) {
         const port = first + modulo(preferred + i * step - first, size);
+        if (keepsParity && (port - internalPort) % 2 !== 0) continue;
         if (isFree(port)) return port;
       }
     }

@@ -1,5 +1,5 @@
 /**
- * Byte arrays: reading big-endian fields with every length checked, joining, comparing, copying, and text encodings.
+ * Byte arrays: reading big-endian fields with every length checked, joining, comparing, copying, queueing, and text encodings.
  *
  * @module
  */
@@ -174,3 +174,84 @@ export function parseJsonObject(bytes: Uint8Array, what: string): Record<string,
   if (typeof value === "object" && value !== null) return value as Record<string, unknown>;
   throw malformed(what, "it is not a JSON object");
 }
+
+/** Bytes, first in, first out; uses about as much memory as there are bytes. */
+export class ByteQueue {
+  readonly #chunks: Chunk[] = [];
+  /** The memory of a chunk that was read, for reuse. */
+  #spare: Uint8Array | undefined;
+  #length = 0;
+
+  /** How many bytes are queued. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Adds a copy of the bytes. */
+  push(data: Uint8Array): void {
+    for (let rest = data; rest.length > 0;) {
+      const chunk = this.#lastChunk(rest.length);
+      const part = rest.subarray(0, chunk.bytes.length - chunk.end);
+      chunk.bytes.set(part, chunk.end);
+      chunk.end += part.length;
+      this.#length += part.length;
+      rest = rest.subarray(part.length);
+    }
+  }
+
+  /** Moves bytes to the start of the buffer; returns how many. */
+  take(buffer: Uint8Array): number {
+    let filled = 0;
+    for (let first = this.#chunks[0]; first !== undefined; first = this.#chunks[0]) {
+      const part = first.bytes.subarray(
+        first.start,
+        Math.min(first.end, first.start + buffer.length - filled),
+      );
+      buffer.set(part, filled);
+      filled += part.length;
+      first.start += part.length;
+      if (first.start < first.end) break;
+      this.#chunks.shift();
+      this.#spare = first.bytes;
+    }
+    this.#length -= filled;
+    return filled;
+  }
+
+  /** Gives back the memory that is kept for what arrives next. */
+  rest(): void {
+    this.#spare = undefined;
+  }
+
+  /** Discards everything. */
+  clear(): void {
+    this.#chunks.length = this.#length = 0;
+    this.#spare = undefined;
+  }
+
+  #lastChunk(length: number): Chunk {
+    const last = this.#chunks.at(-1);
+    if (last !== undefined && last.end < last.bytes.length) return last;
+    const doubled = Math.max(length, 2 * (last?.bytes.length ?? 0));
+    const least = doubled <= SMALL_CHUNK_LENGTH
+      ? SMALL_CHUNK_LENGTH
+      : Math.min(CHUNK_LENGTH, 2 ** Math.ceil(Math.log2(doubled)));
+    const bytes = (this.#spare?.length ?? 0) >= least ? this.#spare! : new Uint8Array(least);
+    this.#spare = undefined;
+    const chunk = { bytes, start: 0, end: 0 };
+    this.#chunks.push(chunk);
+    return chunk;
+  }
+}
+
+interface Chunk {
+  readonly bytes: Uint8Array;
+  start: number;
+  end: number;
+}
+
+/** Chosen by us: a small message needs no more. */
+const SMALL_CHUNK_LENGTH = 2048;
+
+/** Chosen by us: as much as one read returns. */
+const CHUNK_LENGTH = 65_536;

@@ -48,21 +48,28 @@ export async function copyStream(
 export interface BufferedReaderOptions {
   /** The initial size of the buffer, in bytes. */
   readonly initialLength: number;
-  /** The size that the buffer grows to once a read has filled it. Default: `initialLength`. */
+  /**
+   * The size that the buffer grows to once a read has filled it; it shrinks again after a few that the first buffer could
+   * have held. Default: `initialLength`.
+   */
   readonly fullLength?: number;
 }
 
 /** Reads a stream in large pieces, and returns it in the pieces that a protocol needs. */
 export class BufferedReader {
   readonly #source: ByteSource;
+  #leastLength: number;
   readonly #fullLength: number;
   #buffer: Uint8Array<ArrayBuffer>;
   #start = 0;
   #end = 0;
+  /** How many reads one after the other have needed no more than the first buffer. */
+  #smallReads = 0;
 
   /** @param source not to be read by anything else */
   constructor(source: ByteSource, options: BufferedReaderOptions) {
     this.#source = source;
+    this.#leastLength = options.initialLength;
     this.#buffer = new Uint8Array(options.initialLength);
     this.#fullLength = options.fullLength ?? options.initialLength;
   }
@@ -97,11 +104,13 @@ export class BufferedReader {
     this.#makeRoom(needed);
     const length = await this.#source.read(this.#buffer.subarray(this.#end));
     this.#end += length ?? 0;
+    this.#smallReads = this.#end < this.#leastLength ? this.#smallReads + 1 : 0;
     return length !== null;
   }
 
   /** Makes the buffer at least so large, for a stream that turns out to be long. */
   enlarge(length: number): void {
+    this.#leastLength = Math.max(length, this.#leastLength);
     if (length <= this.#buffer.length) return;
     const { unread } = this;
     this.#buffer = new Uint8Array(length);
@@ -120,8 +129,10 @@ export class BufferedReader {
     const { unread } = this;
     const isFull = this.#end === this.#buffer.length;
     const length = Math.max(needed, unread.length + 1, isFull ? this.#fullLength : 0);
-    if (length > this.#buffer.length) {
-      this.#buffer = new Uint8Array(length);
+    const isIdle = this.#smallReads >= SMALL_READS && length <= this.#leastLength;
+    const wanted = isIdle ? this.#leastLength : Math.max(length, this.#buffer.length);
+    if (wanted !== this.#buffer.length) {
+      this.#buffer = new Uint8Array(wanted);
       this.#buffer.set(unread);
     } else if (this.#start > 0) {
       this.#buffer.copyWithin(0, this.#start, this.#end);
@@ -130,6 +141,9 @@ export class BufferedReader {
     this.#end = unread.length;
   }
 }
+
+/** Chosen by us: a transfer rarely has so many in a row, and a connection that is idle has them within 20 s. */
+const SMALL_READS = 4;
 
 /** Chosen by us: as much as one read of a socket returns. */
 const COPY_BYTES = 65_536;

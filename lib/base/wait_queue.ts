@@ -4,11 +4,16 @@
  * @module
  */
 
+interface Waiter<T> {
+  resolve(item: T): void;
+  reject(reason: unknown): void;
+}
+
 /** First in, first out. A consumer that aborts its wait takes no item. */
 export class WaitQueue<T> {
   readonly #capacity: number;
   readonly #items: T[] = [];
-  readonly #waiting = new Set<{ resolve(item: T): void; reject(reason: unknown): void }>();
+  readonly #waiting = new Set<Waiter<T>>();
   #closed: { reason: unknown } | undefined;
 
   /** @param capacity how many items the queue holds; further ones are dropped */
@@ -68,6 +73,44 @@ export class WaitQueue<T> {
   }
 
   /**
+   * The items, until the queue is closed. A reader that leaves takes no more, also if it leaves while it waits for one.
+   *
+   * @param hold called when the reader takes its first item; the result is disposed of when the reader leaves
+   */
+  items(hold?: () => Disposable): AsyncIterator<T, undefined> {
+    const waiters = new Set<Waiter<T>>();
+    let held: Disposable | undefined;
+    let hasLeft = false;
+    const leave = (): IteratorReturnResult<undefined> => {
+      if (!hasLeft) held?.[Symbol.dispose]();
+      hasLeft = true;
+      for (const waiter of waiters) if (this.#waiting.delete(waiter)) waiter.reject(undefined);
+      return { value: undefined, done: true };
+    };
+    const take = (waiter: Waiter<T>) => {
+      if (this.#items.length > 0) return waiter.resolve(this.#items.shift() as T);
+      if (this.#closed !== undefined) return waiter.reject(this.#closed.reason);
+      this.#waiting.add(waiter);
+      waiters.add(waiter);
+    };
+    const next = async (): Promise<IteratorResult<T, undefined>> => {
+      if (hasLeft) return leave();
+      held ??= hold?.();
+      const { promise, ...waiter } = Promise.withResolvers<T>();
+      take(waiter);
+      try {
+        return { value: await promise, done: false };
+      } catch {
+        return leave();
+      } finally {
+        waiters.delete(waiter);
+      }
+    };
+    // deno-lint-ignore require-await -- iterators of this kind return promises
+    return { next, return: async () => leave() };
+  }
+
+  /**
    * Closes the queue: pending and future calls of {@linkcode WaitQueue.next} reject once its items are taken. `false` if
    * it was closed already.
    */
@@ -77,6 +120,12 @@ export class WaitQueue<T> {
     for (const waiter of this.#waiting) waiter.reject(reason);
     this.#waiting.clear();
     return true;
+  }
+
+  /** Removes the first item that is wanted, and returns it; `undefined` if no queued one is. */
+  take(isWanted: (item: T) => boolean): T | undefined {
+    const index = this.#items.findIndex(isWanted);
+    return index < 0 ? undefined : this.#items.splice(index, 1)[0];
   }
 
   /** Removes an item, if it is still queued. */

@@ -6,7 +6,7 @@
 
 import { closest } from "./closest.ts";
 import type { Command } from "./command.ts";
-import { commandNamed } from "./command_table.ts";
+import { commandNamed, COMMANDS } from "./command_table.ts";
 import { UsageError, withoutSecrets } from "./io.ts";
 import { parseArgs } from "@std/cli/parse-args";
 
@@ -183,7 +183,8 @@ export function readDuration(
   const ms = Math.round(Number(digits) * UNITS_MS[unit ?? bareUnit ?? "ms"]!);
   const isBare = unit === undefined && bareUnit === undefined;
   if (isBare && ms > 0 && ms < Math.max(min, LEAST_BARE_MS)) {
-    throw new UsageError(`--${name} ${shown(text)} would be ${shown(text)} milliseconds`, {
+    const unit = Number(digits) === 1 ? "millisecond" : "milliseconds";
+    throw new UsageError(`--${name} ${shown(text)} would be ${shown(text)} ${unit}`, {
       remedy: `Write ${shown(text)}s, ${shown(text)}m or ${shown(text)}ms`,
     });
   }
@@ -303,10 +304,26 @@ function valueMissing(name: string, { placeholders = {} }: ArgumentSpec): UsageE
 function unknownOption(arg: string, known: readonly string[], command?: string): UsageError {
   const text = shown(arg.replace(/=.*[:@].*$/s, "=…")); // it may hold a password
   const [name] = arg.split("=", 1);
-  const meant = closest(name!, known.map((each) => `--${each}`));
-  return meant === undefined
-    ? new UsageError(`unknown option ${text}`, { remedy: helpHint(command) })
-    : new UsageError(`unknown option ${text}; did you mean ${meant}?`);
+  const guess = closest(name!, known.map((each) => `--${each}`));
+  const takers = commandsThatTake(name!);
+  // What is exactly an option of another command is no slip of a finger, unless a letter at the end is.
+  const isSlip = takers.length === 0 || guess?.startsWith(name!) ||
+    name!.startsWith(guess ?? name!);
+  if (guess !== undefined && isSlip) {
+    return new UsageError(`unknown option ${text}; did you mean ${guess}?`);
+  }
+  const hint = helpHint(command);
+  const others = `${takers.join(" and ")} ${takers.length === 1 ? "takes" : "take"} ${name}`;
+  return new UsageError(`unknown option ${text}`, {
+    remedy: takers.length === 0 || hint === undefined ? hint : `${others}; ${hint}`,
+  });
+}
+
+/** The commands with that option, if they are few. */
+function commandsThatTake(arg: string): string[] {
+  const takers = COMMANDS.flatMap((each) => [each, ...each.subcommands ?? []])
+    .filter(({ options }) => options.some(({ name }) => arg === `--${name}`));
+  return takers.length > MAX_TAKERS ? [] : takers.map(({ name }) => name);
 }
 
 function helpHint(command: string | undefined): string | undefined {
@@ -319,6 +336,9 @@ function shown(text: string): string {
 }
 
 const NO_OPERANDS: ArgumentSpec["operands"] & object = { min: 0, max: 0 };
+
+/** Chosen by us: more than two commands are no hint. */
+const MAX_TAKERS = 2;
 
 /** Chosen by us: one line of a message can hold it. */
 const MAX_SHOWN = 60;

@@ -55,6 +55,7 @@ export async function connect(args: readonly string[], io: CliIo): Promise<numbe
   }
   if (forwards === undefined) readTypedAhead(io, input.stdin);
   await using watch = new NetworkWatch(events, options.signaling, {
+    servers: options.relayOnly ? [] : options.servers,
     isProxied: options.proxy !== undefined,
   });
   await using peer = await openPeer({

@@ -46,7 +46,7 @@ export interface PathFront {
 /**
  * What `listen` offers; `undefined` if it forwards nothing.
  *
- * @throws {UsageError} if a port, a path or a host is invalid
+ * @throws {UsageError} if a port, a path or a host is invalid, or named twice
  */
 export function readOffers({ lists }: Pick<Arguments, "lists">): Offers | undefined {
   const portsOf = (name: "tcp" | "udp") =>
@@ -60,6 +60,12 @@ export function readOffers({ lists }: Pick<Arguments, "lists">): Offers | undefi
     if (port !== undefined && Number(port) <= PORTS.max) continue;
     throw new UsageError(`--allow-to takes HOST:PORT or *:PORT, not ${text}`);
   }
+  refuseTwice([
+    ...tcp.map((port) => `port ${port}`),
+    ...udp.map((port) => `UDP port ${port}`),
+    ...unix,
+    ...allow,
+  ]);
   const isAnything = tcp.length + unix.length + udp.length + allow.length > 0;
   return isAnything ? { tcp, unix, udp, allow } : undefined;
 }
@@ -82,6 +88,12 @@ export function readFronts({ lists, values }: Pick<Arguments, "lists" | "values"
   const unix = lists.get("unix")!.map((text): PathFront => {
     const [path, target] = splitTarget("unix", text);
     checkPath(path);
+    const folder = path.slice(0, path.lastIndexOf("/") + 1);
+    if (new TextEncoder().encode(folder).length > MAX_FOLDER_BYTES) {
+      throw new UsageError(
+        `--unix takes a path whose folder has at most ${MAX_FOLDER_BYTES} bytes`,
+      );
+    }
     return { kind: "unix", path, target };
   });
   const port = readInteger("socks", values.get("socks"), PORTS);
@@ -93,13 +105,13 @@ export function readFronts({ lists, values }: Pick<Arguments, "lists" | "values"
     throw new UsageError("--bind needs --tcp, --udp or --socks");
   }
   const fronts = [...ports, ...unix];
-  const names = fronts.map((front) =>
-    front.kind === "unix"
-      ? front.path
-      : `${front.kind === "udp" ? "UDP port" : "port"} ${front.port}`
+  refuseTwice(
+    fronts.map((front) =>
+      front.kind === "unix"
+        ? front.path
+        : `${front.kind === "udp" ? "UDP port" : "port"} ${front.port}`
+    ),
   );
-  const twice = names.find((name, index) => names.indexOf(name) < index);
-  if (twice !== undefined) throw new UsageError(`${twice} is named twice`);
   return fronts;
 }
 
@@ -110,7 +122,13 @@ export function frontName(front: Front): string {
   return formatTransportAddress(front) + notes[front.kind];
 }
 
-/** `LOCAL[:REMOTE]` */
+/** @throws {UsageError} if two names are the same */
+function refuseTwice(names: readonly string[]): void {
+  const twice = names.find((name, index) => names.indexOf(name) < index);
+  if (twice !== undefined) throw new UsageError(`${twice} is named twice`);
+}
+
+/** `LOCAL[:REMOTE]`; only in a path may `REMOTE` have a colon. */
 function splitTarget(
   name: "tcp" | "udp" | "unix",
   text: string,
@@ -118,9 +136,14 @@ function splitTarget(
   const colon = text.indexOf(":");
   if (colon < 0) return [text, undefined];
   const [local, target] = [text.slice(0, colon), text.slice(colon + 1)];
-  if (local !== "" && target !== "") return [local, target];
+  const isHost = target.includes(":") && !target.includes("/");
+  if (local !== "" && target !== "" && !isHost) return [local, target];
   const placeholder = name === "unix" ? "PATH" : "LOCAL";
-  throw new UsageError(`--${name} takes ${placeholder}[:REMOTE], not ${text}`);
+  throw new UsageError(`--${name} takes ${placeholder}[:REMOTE], not ${text}`, {
+    remedy: isHost
+      ? "For a host behind the peer, use --socks; the peer allows it with --allow-to"
+      : undefined,
+  });
 }
 
 /** The socket's name has to fit what systems have room for; with a name that does not, `listen` would fail much later. */
@@ -135,3 +158,6 @@ const PORTS = { min: 1, max: 65_535 };
 
 /** What macOS has room for; Linux has four bytes more. */
 const MAX_PATH_BYTES = 103;
+
+/** With room for the folder in which the socket is made: see `listenUnix()`. */
+const MAX_FOLDER_BYTES = 94;

@@ -62,6 +62,7 @@ export async function listen(args: readonly string[], io: CliIo): Promise<number
   if (isTyped) readTypedAhead(io, input.stdin);
   events.waitFor("Opening ways to meet");
   await using watch = new NetworkWatch(events, options.signaling, {
+    servers: options.relayOnly ? [] : options.servers,
     isProxied: options.proxy !== undefined,
   });
   const tickets = await readTickets(given, options, "connection", io);

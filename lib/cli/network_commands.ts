@@ -160,7 +160,11 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       }),
       STUN_SERVER_OPTION,
       ...MEETING_OPTIONS,
-      PROXY_OPTION,
+      {
+        ...PROXY_OPTION,
+        help: "reach signaling servers and relays through this proxy, as connect does; direct " +
+          "attempts go around it",
+      },
       timeoutOption("with a ticket, how long to wait for the peer", "30s"),
       option("public", {
         help: "also ask the pages by which operating systems recognise sign-in pages",

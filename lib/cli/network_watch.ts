@@ -15,12 +15,14 @@ import { ipScope, isIp, whyNotPublic } from "../net/address.ts";
 import { isOwnAddress, type NamedHost } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
+import { chooseServers } from "../nat/servers.ts";
 import type { PeerOptions, PeerProgress } from "../peer/options.ts";
 import type { ConnectionEvents } from "./peer_events.ts";
 
 interface WatchOptions {
   readonly network?: Network;
   readonly isProxied?: boolean;
+  readonly servers?: readonly string[];
 }
 
 /** What examines a network. */
@@ -47,6 +49,7 @@ export class NetworkWatch implements AsyncDisposable {
   #done: Promise<void> | undefined;
   #isReached = false;
   readonly #isProxied: boolean;
+  readonly #stunServers: readonly string[] | undefined;
 
   /** The hosts that the user has named, and those of the defaults. */
   readonly #own: ReadonlySet<string>;
@@ -54,14 +57,16 @@ export class NetworkWatch implements AsyncDisposable {
   /**
    * @param named the ways to meet that the user has named, or the defaults: only these may lead into a private network
    * @param options.network Default: the system's
+   * @param options.servers the STUN servers of the peer. Default: public ones; none are asked if the list is empty
    * @param options.isProxied whether a proxy reaches the servers: then nothing is found out by dialling them
    */
   constructor(
     events: ConnectionEvents,
     named: PeerOptions["signaling"] = [],
-    { network = systemNetwork, isProxied = false }: WatchOptions = {},
+    { network = systemNetwork, isProxied = false, servers }: WatchOptions = {},
   ) {
     this.#isProxied = isProxied;
+    this.#stunServers = servers;
     this.#events = events;
     this.#network = network;
     this.#own = new Set(
@@ -137,6 +142,9 @@ export class NetworkWatch implements AsyncDisposable {
       network: this.#network,
       hosts: servers.map(({ host }) => host),
       mayDial: this.#mayDial,
+      stunServers: this.#stunServers?.length === 0
+        ? undefined
+        : this.#stunServers ?? chooseServers(Math.random),
       signal,
     });
     signal.throwIfAborted();

@@ -69,7 +69,9 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     urls.agree(target.servers);
     await urls.ask(target.ticket, { asks });
   }
-  await using watch = new NetworkWatch(events, options.signaling);
+  await using watch = new NetworkWatch(events, options.signaling, {
+    servers: options.relayOnly ? [] : options.servers,
+  });
   await using peer = await openPeer({
     ...options,
     onProgress: watch.onProgress,

@@ -67,7 +67,11 @@ export async function send(args: readonly string[], io: CliIo): Promise<number> 
   const report = ({ message }: Error) => events.print(message); // the peer may try again
   const open = async (): Promise<ConnectionSlot> => {
     events.waitFor("Opening ways to meet");
-    const watch = opened.use(new NetworkWatch(events, options.signaling));
+    const watch = opened.use(
+      new NetworkWatch(events, options.signaling, {
+        servers: options.relayOnly ? [] : options.servers,
+      }),
+    );
     const opening = {
       ...options,
       onProgress: watch.onProgress,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { explainNetwork, UDP_BLOCKED } from "../nat/findings.ts";
+import { explainNetwork, isTcpSilent, tcpBlocked, UDP_BLOCKED } from "../nat/findings.ts";
 import { isUdpBlocked } from "../nat/verdict.ts";
 import { CLOCK_REMEDY, clockState, clockText, mtuCause, RELAY_REMEDY } from "./check_plan.ts";
 import { type DoctorFacts, isConnected, valueOf } from "./facts.ts";
@@ -82,6 +82,16 @@ function limits(facts: DoctorFacts): Graded[] {
   graded.push(...clock.filter(({ state }) => state === "fail"));
   if (isMeetingImpossible) {
     const [{ name, fault }] = closed as [typeof closed[number]];
+    const found = valueOf(facts.evidence);
+    const hasUdp = nat !== undefined &&
+      [nat.udp.ipv4, nat.udp.ipv6].some((each) => each?.reachable);
+    const isTcpBlocked = hasUdp && !isNameless && found !== undefined && isTcpSilent(found);
+    if (isTcpBlocked) {
+      const tried = closed.map(({ name }) => Number(/:(\d+)$/.exec(name)?.[1])).filter(
+        Number.isFinite,
+      );
+      add("fail", tcpBlocked([...found.dials.map(({ port }) => port), ...tried]));
+    }
     add("fail", {
       kind: "rendezvous",
       summary: `No way to find peers: ${name} cannot be reached (${fault?.message ?? "no answer"})`,

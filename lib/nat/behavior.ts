@@ -167,6 +167,7 @@ export type FindingKind =
   | "local-firewall" // the system refuses to send
   | "blocked" // packets leave, and nothing comes back
   | "udp-blocked" // only TCP gets through
+  | "tcp-blocked" // only UDP gets through
   | "ipv6" // it is announced, and nothing comes back
   | "routes" // there are several default routes
   | "web-only" // only ports 80 or 443 can be reached

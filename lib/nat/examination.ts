@@ -13,6 +13,7 @@ import { type IpFamily, ipFamily, ipScope, isIp, synthesizeIp } from "../net/add
 import { sourceAddresses } from "../net/interface_failover.ts";
 import { discoverNat64, type NamedHost } from "../net/local_address.ts";
 import type { ConnectTcpOptions, Network } from "../net/network.ts";
+import { stunBinding } from "../stun/stun_binding.ts";
 import {
   type DialEvidence,
   type NameEvidence,
@@ -36,6 +37,8 @@ export interface ExamineNetworkOptions {
   readonly mayDial?: (host: string, ip: string) => boolean | Promise<boolean>;
   /** The proxy that programs on this host are set up to use. */
   readonly proxy?: string;
+  /** STUN servers, of which one that answers shows that UDP gets through; for programs that use them anyway. */
+  readonly stunServers?: readonly string[];
   readonly signal?: AbortSignal;
 }
 
@@ -104,9 +107,12 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
       prefix === undefined ? target : { ...target, ip: synthesizeIp(target.ip, prefix) }
     );
   const isCutOff = sent.length === 0 && (targets.length > 0 || sends.length === 0);
-  const [dials, web, otherWay] = await Promise.all([
+  // Without an address to dial there is nothing that UDP would say more of.
+  const stunServers = reached.length > 0 ? options.stunServers : undefined;
+  const [dials, web, hasUdp, otherWay] = await Promise.all([
     Promise.all(reached.flatMap((target) => dialsOf(network, target, signal))),
     askForPage(network, reached, signal),
+    stunServers && answersByUdp(network, stunServers, signal),
     findOtherWay(network, reached, signal),
   ]);
   signal?.throwIfAborted();
@@ -119,11 +125,12 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
     onlyFamily: sends.length === 1 ? sends[0]! : null,
     names,
     dials: [...dials, ...web.dials],
-    otherWay: dials.some(({ outcome }) => hasAnswered(outcome)) ? null : otherWay,
+    otherWay: hasUdp || dials.some(({ outcome }) => hasAnswered(outcome)) ? null : otherWay,
     web: web.answer,
     hasWrongAnswer: options.hasWrongAnswer ?? false,
     vpn: await findVpn(network),
     proxy: options.proxy ?? null,
+    ...hasUdp === undefined ? {} : { hasUdp },
     routes: await routesOf(network),
   };
 }
@@ -244,6 +251,25 @@ function outcomeOf(error: unknown, deadline: AbortSignal): DialEvidence["outcome
   if (!(error instanceof NetworkError)) throw error;
   if (error.reason === "refused" || error.reason === "reset") return "refused";
   return error.reason === "timed-out" ? "silent" : "unreachable";
+}
+
+/** Whether one of them answers over UDP. */
+async function answersByUdp(
+  network: Network,
+  servers: readonly string[],
+  signal?: AbortSignal,
+): Promise<boolean> {
+  using deadline = new Deadline(DIAL_MS, signal);
+  const options = { network, signal: deadline.signal };
+  try {
+    await Promise.any(servers.slice(0, MAX_HOSTS).map((server) => stunBinding(server, options)));
+    return true;
+  } catch {
+    signal?.throwIfAborted();
+    return false;
+  } finally {
+    deadline.expire(new DOMException("One is enough", "AbortError"));
+  }
 }
 
 /** Asks port 80 of the first server for a page. */

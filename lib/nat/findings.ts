@@ -29,6 +29,8 @@ export interface NetworkEvidence {
   readonly vpn: string | null;
   /** The proxy that programs on this host are set up to use; `null` if none is known. */
   readonly proxy: string | null;
+  /** Whether a STUN server answered over UDP; left out if none was asked. */
+  readonly hasUdp?: boolean;
   /** The default routes by which packets could leave, as far as they are known. */
   readonly routes: readonly string[];
 }
@@ -100,6 +102,28 @@ export const UDP_BLOCKED: Finding = {
     "Allow UDP to leave in the firewall or the VPN; until then connections use TCP or a relay",
 };
 
+/** Whether connections by TCP were tried, and nothing came back from any of them. */
+export function isTcpSilent({ dials }: Pick<NetworkEvidence, "dials">): boolean {
+  const came: readonly DialEvidence["outcome"][] = ["accepted", "refused"];
+  return dials.length > 0 && dials.every(({ outcome }) => !came.includes(outcome));
+}
+
+/** What is known if only UDP gets through, and these ports were tried by TCP. */
+export function tcpBlocked(tried: readonly number[]): Finding {
+  const ports = [...new Set(tried)].sort((one, other) => one - other);
+  const [last] = ports.slice(-1);
+  const named = ports.length === 1
+    ? `port ${last}`
+    : `ports ${ports.slice(0, -1).join(", ")} and ${last}`;
+  return {
+    kind: "tcp-blocked",
+    summary:
+      `TCP is blocked: no connection to ${named} of the servers got through, while UDP is answered`,
+    remedy:
+      "Ask whoever runs this network to let TCP out to one of these ports, or use a proxy or another network: peers find each other by TCP, even if they connect by UDP",
+  };
+}
+
 function otherFamily(family: IpFamily): Finding {
   const other = family === 4 ? 6 : 4;
   return {
@@ -122,7 +146,7 @@ function findPortal({ web, hasWrongAnswer, names }: NetworkEvidence): Finding | 
   };
 }
 
-function explainDials({ dials, proxy }: NetworkEvidence): Finding[] {
+function explainDials({ dials, proxy, hasUdp = false }: NetworkEvidence): Finding[] {
   const came = dials.filter(({ outcome }) => outcome === "accepted" || outcome === "refused");
   const asked = came.filter(({ isAsked }) => isAsked);
   const web = [...new Set(came.filter(({ isAsked }) => !isAsked).map(({ port }) => port))].sort();
@@ -144,14 +168,15 @@ function explainDials({ dials, proxy }: NetworkEvidence): Finding[] {
         : "Ask whoever runs this network to open the ports, or use another network",
     }];
   }
+  if (hasUdp && isTcpSilent({ dials })) return [tcpBlocked(dials.map(({ port }) => port))];
   if (proxy !== null) return [proxyFinding(proxy)];
   if (dials.some(({ outcome }) => outcome === "unreachable")) return [FINDINGS.rejected];
   return [FINDINGS.blocked];
 }
 
-function sideFindings({ vpn, proxy, routes }: NetworkEvidence): Finding[] {
+function sideFindings({ vpn, proxy, routes, hasUdp = false }: NetworkEvidence): Finding[] {
   const findings: Finding[] = [];
-  if (proxy !== null) findings.push(proxyFinding(proxy));
+  if (proxy !== null && !hasUdp) findings.push(proxyFinding(proxy));
   if (vpn !== null) {
     findings.push({
       kind: "vpn",

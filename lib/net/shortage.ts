@@ -7,7 +7,7 @@
 
 import type { Logger } from "../base/logger.ts";
 import { formatTransportAddress, type TransportAddress } from "./address.ts";
-import type { Shortage } from "./network.ts";
+import type { Network, Shortage } from "./network.ts";
 
 /** For `onShortage` of a listener: logs it. */
 export function shortageLogger(
@@ -23,6 +23,14 @@ export function shortageLogger(
     );
 }
 
+/** Whether this process may open so many more sockets now. */
+export async function mayOpenSockets(network: Network, count: number): Promise<boolean> {
+  const opening = Array.from({ length: count }, () => network.bindUdp({ ip: LOOPBACK, port: 0 }));
+  const opened = await Promise.allSettled(opening);
+  for (const each of opened) if (each.status === "fulfilled") each.value.close();
+  return !opened.some((each) => each.status === "rejected" && isShortage(each.reason));
+}
+
 /** Whether something failed because this process, or this host, has too many open files. */
 export function isShortage(error: unknown): boolean {
   for (let each = error; each instanceof Error; each = each.cause) {
@@ -30,3 +38,5 @@ export function isShortage(error: unknown): boolean {
   }
   return false;
 }
+
+const LOOPBACK = "127.0.0.1";

@@ -48,7 +48,7 @@ async function resolve(
   requireNet(cannot, hostname);
   signal?.throwIfAborted();
   // getaddrinfo, which knows more than DNS (the hosts file, mDNS). It cannot be cancelled: after an abort or our deadline
-  // its result is dropped.
+  // its result is dropped, but a program with nothing else to do ends only when the resolver has given up.
   const { promise: found, resolve, reject } = Promise.withResolvers<dns.LookupAddress[]>();
   const onAbort = () => reject(signal?.reason);
   const late = () => reject(new NetworkError(`${cannot}: no name server answers`, "timed-out"));

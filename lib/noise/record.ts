@@ -358,6 +358,8 @@ export class RecordWriter {
       if (this.#ending !== undefined && this.#hasRoom) this.#seal(NOTHING); // the buffer is empty now
     }
     this.#state = "idle";
+    this.#buffer.rest();
+    this.#batch.rest();
     this.#cipher.prepareToEncrypt(); // while there is nothing to send
   }
 
@@ -401,10 +403,13 @@ export class RecordWriter {
   }
 }
 
-/** Memory that grows in steps. */
+/** Memory that grows in steps, and is given back once only the first step is used. */
 class GrowingBuffer {
   readonly #steps: readonly number[];
-  #bytes = new Uint8Array(0);
+  #bytes: Uint8Array = NOTHING;
+  /** How much was needed since the last rest, and how many rests before that have followed on little. */
+  #needed = 0;
+  #rests = 0;
 
   /** @param steps the lengths it may have, the smallest first */
   constructor(steps: readonly number[]) {
@@ -418,10 +423,19 @@ class GrowingBuffer {
 
   /** Grows to at least `length` bytes, and keeps the content. */
   reserve(length: number): Uint8Array {
+    this.#needed = Math.max(this.#needed, length);
     if (this.#bytes.length >= length) return this.#bytes;
     const grown = new Uint8Array(this.#steps.find((step) => step >= length)!);
     grown.set(this.#bytes);
     return this.#bytes = grown;
+  }
+
+  /** Nothing in it is needed any more. */
+  rest(): void {
+    const least = this.#needed === 0 ? 0 : this.#steps[0]!;
+    this.#rests = this.#needed <= this.#steps[0]! ? this.#rests + 1 : 0;
+    this.#needed = 0;
+    if (this.#rests >= MAX_RESTS && this.#bytes.length > least) this.#bytes = NOTHING;
   }
 }
 
@@ -455,3 +469,6 @@ const YIELD_MICROTASKS = 8;
 
 /** Chosen by us: a connection that carries small messages needs no more. */
 const SMALL_LENGTH = 2048;
+
+/** Chosen by us: a transfer rarely pauses so often after a small record, and an idle connection has so many in 20 s. */
+const MAX_RESTS = 4;

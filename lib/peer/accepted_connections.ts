@@ -6,6 +6,8 @@
  */
 
 import { equalBytes, toHex } from "../base/bytes.ts";
+import type { Network } from "../net/network.ts";
+import { mayOpenSockets } from "../net/shortage.ts";
 import { type Clocks, readClocks, ResettableTimer, steadyTimeMs } from "../base/timers.ts";
 import {
   type AdmissionEvent,
@@ -13,10 +15,12 @@ import {
   EMPTY_ADMISSION,
   stepAdmission,
 } from "./admission_engine.ts";
-import type { PeerConnection } from "./connection.ts";
+import { PeerConnection, TICKET_GONE } from "./connection.ts";
+import type { PeerContext } from "./context.ts";
 import {
   EMPTY_SEARCH_QUEUE,
   mayHaveConnection,
+  type RequestEvent,
   type SearchQueueEvent,
   searchQueueWakeAtMs,
   stepSearchQueue,
@@ -37,17 +41,56 @@ export class AcceptedConnections {
   /** Those that were given up for another connection, by what names them: the other side may have had a path. */
   readonly #turnedAway = new Set<string>();
   /** Who may search for the first path of a connection. */
-  readonly admission = new Admission();
+  readonly admission: Admission;
+  readonly #max: number;
+
+  /** @param max how many there may be at a time */
+  constructor(max: number) {
+    this.#max = max;
+    this.admission = new Admission(Math.max(MIN_KNOWN_KEYS, max));
+  }
 
   /** Whether a key may have another connection. */
   hasRoomFor(remoteKey: Uint8Array): boolean {
     const key = toHex(remoteKey);
     const ofKey = this.#counts.get(key) ?? 0;
-    return mayHaveConnection({ ofKey, ofAll: this.#count, isKnown: this.admission.knows(key) });
+    const isKnown = this.admission.knows(key);
+    return mayHaveConnection({ ofKey, ofAll: this.#count, isKnown }, this.#max);
+  }
+
+  /** Whether there are so many that this process may be short of files. */
+  get hasMany(): boolean {
+    return this.#count >= MANY;
+  }
+
+  /** Makes a connection. It keeps nothing of the request, which has a handshake and a search with all that they needed. */
+  open(request: MadeFor, options: AcceptedConnectionOptions): PeerConnection {
+    const { context, ticket, remoteKey, protocol, timeoutMs } = options;
+    const connection: PeerConnection = new PeerConnection({
+      role: "controlled",
+      remoteKey,
+      protocol,
+      timeoutMs,
+      ticketNumber: ticket.number,
+      windows: context.windows,
+      closed: context.closed,
+      onPath: () => request.tell?.({ kind: "path" }),
+      // The other side will request the connection again, by itself once it notices, too.
+      onStalled: (isStalled) => {
+        if (isStalled) recallSoon(context, connection);
+      },
+      onProgress: context.onProgress,
+      onLost: () => context.signaling.check(),
+    });
+    const ended = (reason?: unknown) => request.tell?.({ kind: "ended", reason });
+    connection.finished.then(() => ended(), ended);
+    this.#add(connection);
+    endWhenRevoked(connection, ticket);
+    return connection;
   }
 
   /** Counts the connection until it has ended. */
-  add(connection: PeerConnection): void {
+  #add(connection: PeerConnection): void {
     const key = toHex(connection.remoteKey);
     const count = (difference: number) => {
       const ofKey = (this.#counts.get(key) ?? 0) + difference;
@@ -126,6 +169,45 @@ export class AcceptedConnections {
   }
 }
 
+/** What a connection needs that is made for a request. */
+export interface AcceptedConnectionOptions {
+  readonly context: PeerContext;
+  /** The ticket that the other side used. */
+  readonly ticket: ListenedTicket;
+  /** As of a {@linkcode PeerConnection}. */
+  readonly remoteKey: Uint8Array;
+  /** As of a {@linkcode PeerConnection}. */
+  readonly protocol: string;
+  /** As of `PeerConnectionOptions`. */
+  readonly timeoutMs: number;
+}
+
+/** The request that a connection is made for. */
+export interface MadeFor {
+  /** Tells it what happens to the connection; `undefined` once the request is over. */
+  tell: ((event: Extract<RequestEvent, { kind: "path" | "ended" }>) => void) | undefined;
+}
+
+/**
+ * Whether this process may not open the files that a search takes. The other side would wait for half a minute for an answer
+ * that says nothing.
+ */
+export async function isShortOfFiles(network: Network): Promise<boolean> {
+  return !await mayOpenSockets(network, SOCKETS_PER_SEARCH);
+}
+
+/** A ticket that is taken back takes the connections with it that were made with it. */
+function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket): void {
+  const onRevoked = () => connection.abandon(revoked.reason, TICKET_GONE);
+  const forget = () => revoked.removeEventListener("abort", onRevoked);
+  revoked.addEventListener("abort", onRevoked, { once: true });
+  connection.finished.then(forget, forget);
+}
+
+function recallSoon(context: PeerContext, connection: PeerConnection): void {
+  context.inBackground(async () => (await import("./roaming.ts")).recall(context, connection));
+}
+
 /** A connection that the other side may resume. */
 interface ResumableConnection {
   readonly connection: PeerConnection;
@@ -143,8 +225,14 @@ export class Admission {
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   /** The keys that have connected before; the one that did so last is last. */
   readonly #knownKeys = new Set<string>();
+  readonly #maxKnownKeys: number;
   #count = 0;
   #state = EMPTY_ADMISSION;
+
+  /** @param maxKnownKeys how many keys it remembers */
+  constructor(maxKnownKeys: number) {
+    this.#maxKnownKeys = maxKnownKeys;
+  }
 
   /** Starts the search when there is a place for it; returns its number. */
   request(remoteKey: Uint8Array, search: AdmissionRequest): number {
@@ -176,7 +264,7 @@ export class Admission {
     this.#knownKeys.delete(key);
     this.#knownKeys.add(key);
     const [oldest] = this.#knownKeys;
-    if (this.#knownKeys.size > MAX_KNOWN_KEYS) this.#knownKeys.delete(oldest!);
+    if (this.#knownKeys.size > this.#maxKnownKeys) this.#knownKeys.delete(oldest!);
   }
 
   #dispatch(event: AdmissionEvent): void {
@@ -260,8 +348,14 @@ export class ConnectionSearches {
 /** Chosen by us: the topics of one time serve another that is this near. */
 const SAME_TIME_MS = 10 * 60 * 1000;
 
+/** Chosen by us: with fewer, no system has a limit that matters. */
+const MANY = 16;
+
+/** Chosen by us: those of a search that finds a path at once; one with a spray takes more. */
+const SOCKETS_PER_SEARCH = 12;
+
 /** Chosen by us: who comes at the same moment as others asks again within seconds, to hear why its path was cut. */
 const MAX_TURNED_AWAY = 64;
 
-/** Chosen by us: more friends than a person has. */
-const MAX_KNOWN_KEYS = 1024;
+/** Chosen by us: more friends than a person has. A peer that accepts more connections remembers as many. */
+const MIN_KNOWN_KEYS = 1024;

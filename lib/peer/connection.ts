@@ -108,6 +108,8 @@ export class PeerConnection extends StreamSession {
   onUnref: () => void = () => {};
   /** @ignore what is known of MTU holes in direct paths by TCP */
   readonly mtuHole: MtuHoleMemory;
+  /** @ignore whether the other side was ever heard */
+  wasHeard = false;
   /** @ignore the round trips of paths that others took the place of */
   readonly rttsMs: Partial<Record<Route, number>> = {};
   readonly #startedAtMs = performance.now();
@@ -309,6 +311,7 @@ export class PeerConnection extends StreamSession {
     if (this.#isControlling && this.#current === undefined) this.#onMoved(found);
     try {
       await attached;
+      this.wasHeard = true;
       if (this.#current?.connection !== found.connection) this.#onMoved(found);
     } catch (error) {
       const wasCurrent = this.#hasPath && this.#current?.connection === found.connection;
@@ -346,7 +349,7 @@ export class PeerConnection extends StreamSession {
     this.#hasPath = this.#isStalled = false;
     this.#probeTimer.clear();
     this.#events.push({ event: "lost", reason: error.message });
-    if (this.#timeoutMs === 0) this.abandon(error);
+    if (this.#timeoutMs === 0) this.abandon(wasUsed ? error : cutAtOnceError(error));
     else if (this.#closed.aborted) this.#abandonForGood(error);
     else this.#onLost(wasUsed);
   }
@@ -372,6 +375,15 @@ export class PeerConnection extends StreamSession {
     this.abandon(new NetworkError(message, "closed", { cause }));
   }
 }
+
+/** For a connection that cannot be resumed, so that the other side cannot say that it does not know it. */
+function cutAtOnceError(cause: NetworkError): NetworkError {
+  return new NetworkError(cause.message, cause.reason, { cause, remedy: UNHEARD_REMEDY });
+}
+
+/** What to do about a connection that the other side cut before it said a word: the first version does. */
+export const UNHEARD_REMEDY =
+  "Connect again; if that fails as well, update Punchline on the other side";
 
 /** The code of a connection whose ticket is good no more. Those from 0xff00 are this library's, and not applications'. */
 export const TICKET_GONE = 0xff01;
@@ -435,16 +447,9 @@ function addressesOf({ local, remote }: Pick<FoundPath["connection"], "local" | 
   return { local: formatTransportAddress(local), remote: formatTransportAddress(remote) };
 }
 
-async function* eventsOf<T>(queue: WaitQueue<T>): AsyncGenerator<T> {
-  for (;;) {
-    let event: T;
-    try {
-      event = await queue.next();
-    } catch {
-      return; // the connection has ended, or the peer is closed
-    }
-    yield event;
-  }
+/** Until the connection ends, or the peer is closed. */
+function eventsOf<T>(queue: WaitQueue<T>): AsyncIterable<T> {
+  return { [Symbol.asyncIterator]: () => queue.items() };
 }
 
 /** What a path over UDP carries at least: 1200 bytes, without the headers of `docs/udp.md`. */
@@ -465,5 +470,5 @@ const [MAX_PROBES, PROBE_AFTER_MS] = [5, 50];
 /** Chosen by us: more than a connection has in a day. */
 const MAX_EVENTS = 64;
 
-/** Chosen by us: as many as if all connections that a peer may accept came and went twice. */
+/** Chosen by us: as many as if all connections that a peer accepts by default came and went. */
 const MAX_CONNECTION_EVENTS = 2048;

@@ -28,6 +28,7 @@ import { DEFAULT_SIGNALING, openSignaling, parseSignalUrl } from "../signal/open
 import type { SignalingState, SignalTransport } from "../signal/transport.ts";
 import { parseTurnUri } from "../turn/turn_uri.ts";
 import { DialPolicy } from "./dial_policy.ts";
+import { MAX_CONNECTIONS } from "./listener_engine.ts";
 import {
   parseRelay,
   PEER_TIMINGS,
@@ -71,6 +72,8 @@ export interface PeerContext {
   /** Whether no server is contacted but those that this side named: it relies on their relays to hide its addresses. */
   readonly usesNamedOnly: boolean;
   readonly timings: PeerTimings;
+  /** How many connections this side accepts at a time. */
+  readonly maxConnections: number;
   /** The memory that the windows of all connections share. */
   readonly windows: WindowBudget;
   readonly logger: Logger | undefined;
@@ -85,6 +88,7 @@ export interface PeerContext {
  * Makes what the connections of a peer share.
  *
  * @throws {TypeError} if a URL, a relay or a strategy is invalid, or no strategy is left
+ * @throws {RangeError} if `maxConnections` is less than 1
  */
 export function makeContext(
   options: PeerOptions,
@@ -95,6 +99,12 @@ export function makeContext(
 ): PeerContext {
   const { logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
+  const { maxConnections = MAX_CONNECTIONS } = options;
+  if (!(maxConnections >= 1)) {
+    throw new RangeError(
+      `Cannot accept connections: maxConnections is 1 or more, not ${maxConnections}`,
+    );
+  }
   const isSealed = relayOnly && own.proxy !== undefined;
   const { network: given = systemNetwork } = options;
   const onInterface = (ip: string) => {
@@ -129,7 +139,8 @@ export function makeContext(
   const punchOptions = { pathKinds, servers, dialBackServers, report, knownNetworks, logger };
   const routers = new RouterMemory();
   const baseSockets = new BaseSocketPool({
-    prepare: (signal) => prepareWith(own.udp, { ...punchOptions, network, signal }),
+    prepare: (signal, hurried) =>
+      prepareWith(own.udp, { ...punchOptions, network, signal, hurried }),
     map: mapPorts && pathKinds.has("mapped")
       ? (protocol, internalPort, signal) =>
         routers.map(
@@ -184,6 +195,7 @@ export function makeContext(
     isSealed,
     usesNamedOnly: relayOnly && turn.length === 0,
     timings: { ...PEER_TIMINGS, ...options.timings },
+    maxConnections,
     windows: new WindowBudget(),
     logger,
     onProgress,

@@ -1,12 +1,13 @@
 /**
  * Two peers that request a connection to each other at once get one: that of the peer with the lower key. Its request is
- * accepted for the other's, which is cancelled. Carries out what {@linkcode stepCrossing} decides.
+ * accepted for the other's, which is cancelled. Carries out what {@linkcode stepCrossing} decides. A peer that dials after
+ * the other's request has arrived, and before the application has got anything from it, sends none: it accepts that one.
  *
  * @module
  */
 
 import { equalBytes } from "../base/bytes.ts";
-import { NetworkError, RefusedError } from "../base/errors.ts";
+import { NetworkError, RefusedError, UnreachableError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { ResettableTimer } from "../base/timers.ts";
 import type { PeerConnection } from "./connection.ts";
@@ -29,12 +30,24 @@ export interface DialHooks {
 /** Requests a connection. */
 type Dial = (hooks: DialHooks) => Promise<PeerConnection>;
 
+/**
+ * Connects by a request that has arrived before, if the application has got neither that nor its connection: the caller gets
+ * the connection instead. `undefined` if there is no such request.
+ */
+export type AcceptEarlier = (
+  isWanted: (incoming: IncomingConnection) => boolean,
+  signal: AbortSignal | undefined,
+) => Promise<PeerConnection> | undefined;
+
 /** What a peer dials, and the requests that cross it. */
 export class CrossingRequests {
   readonly #ownKey: Uint8Array;
   readonly #protocol: string;
   readonly #show: (incoming: IncomingConnection) => boolean;
+  readonly #acceptEarlier: AcceptEarlier;
   readonly #dials = new Set<CrossedDial>();
+  /** Requests under way that were shown to the application. */
+  readonly #shown = new Set<IncomingConnection>();
 
   /**
    * @param options.protocol what this side asks for
@@ -42,15 +55,18 @@ export class CrossingRequests {
    */
   constructor(
     ownKey: Uint8Array,
-    { protocol, show }: Pick<CrossedDialOptions, "protocol" | "show">,
+    { protocol, show, acceptEarlier }: Pick<CrossedDialOptions, "protocol" | "show"> & {
+      readonly acceptEarlier: AcceptEarlier;
+    },
   ) {
     this.#ownKey = ownKey;
     this.#protocol = protocol;
     this.#show = show;
+    this.#acceptEarlier = acceptEarlier;
   }
 
   /**
-   * Connects to a peer, by this side's request or by one of that peer's that crosses it.
+   * Connects to a peer, by this side's request or by one of that peer's that has arrived before or crosses it.
    *
    * @throws as `dial`, and {@linkcode IncomingConnection.accept}
    */
@@ -60,12 +76,22 @@ export class CrossingRequests {
     signal: AbortSignal | undefined,
   ): Promise<PeerConnection> {
     const isOwnKeyLower = isLess(this.#ownKey, remoteKey);
+    const isOfPeer = (incoming: IncomingConnection) =>
+      incoming.protocol === this.#protocol && equalBytes(incoming.remoteKey, remoteKey);
+    const isOwnKey = equalBytes(remoteKey, this.#ownKey);
+    const accepting = isOwnKey ? undefined : this.#acceptEarlier(isOfPeer, signal);
+    try {
+      if (accepting !== undefined) return await accepting;
+    } catch (error) {
+      if (signal?.aborted || error instanceof UnreachableError) throw error;
+    }
     const crossed = new CrossedDial({
       remoteKey,
       protocol: this.#protocol,
       isOwnKeyLower,
       show: this.#show,
     });
+    crossed.hasMet = [...this.#shown].some(isOfPeer);
     this.#dials.add(crossed);
     try {
       return await crossed.connect(dial, signal);
@@ -81,13 +107,18 @@ export class CrossingRequests {
   take(incoming: IncomingConnection): boolean {
     const { remoteKey } = incoming;
     const crossed = [...this.#dials].find((each) => each.isCrossedBy(incoming));
-    if (crossed === undefined || equalBytes(remoteKey, this.#ownKey)) return this.#show(incoming);
-    crossed.meet(incoming);
-    return true;
+    if (crossed !== undefined && !equalBytes(remoteKey, this.#ownKey)) {
+      crossed.meet(incoming);
+      return true;
+    }
+    const isShown = this.#show(incoming);
+    if (isShown) this.#shown.add(incoming);
+    return isShown;
   }
 
-  /** Forgets a request whose other side has given up. */
+  /** Forgets a request that is over. */
   withdraw(incoming: IncomingConnection): void {
+    this.#shown.delete(incoming);
     for (const crossed of this.#dials) crossed.withdraw(incoming);
   }
 }
@@ -101,7 +132,7 @@ interface CrossedDialOptions {
 
 /** One dial, and the request that crosses it. */
 class CrossedDial {
-  /** Whether a request of the other side has crossed it. */
+  /** Whether a request of the other side was under way before, or has crossed it. */
   hasMet = false;
   readonly #options: CrossedDialOptions;
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
+import { messageOf, NetworkError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import {
@@ -30,7 +30,7 @@ import {
 } from "./dialer_engine.ts";
 import type { DialerAction, DialerEvent, DialerState, SearchState } from "./dialer_types.ts";
 import { searchPaths } from "./path_search.ts";
-import { refusedError, REJECTION_CODES } from "./rejection.ts";
+import { refusedError, resumptionError } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
 import { InitiatorHandshake } from "./signaling_handshake.ts";
 import type { ConnectionRequest, FoundNothing } from "./signaling_message.ts";
@@ -69,6 +69,7 @@ export async function dialPeer(
   ticket: Ticket,
   options: DialOptions,
 ): Promise<PeerConnection> {
+  context.closed.throwIfAborted();
   const dialer = new Dialer(context, ticket, options);
   return await dialer.connect(options.signal);
 }
@@ -196,13 +197,8 @@ class Dialer {
         this.#connection.reset();
         return this.#connected.reject(action.error);
       case "abandon": {
-        const { error } = action;
-        const why = messageOf(error);
-        const message = `Cannot resume the connection: ${why}`;
-        // A peer that was restarted has lost the connection, so that a new one may go on with the work.
-        const isRestarted = error instanceof RefusedError && error.code === REJECTION_CODES.unknown;
-        const reason = isRestarted ? "reset" : "other";
-        return this.#connection.abandon(new NetworkError(message, reason, { cause: error }));
+        const { wasHeard } = this.#connection;
+        return this.#connection.abandon(resumptionError(action.error, wasHeard));
       }
     }
   }
@@ -457,6 +453,7 @@ class Search {
       const wasOpen = session.isOpen;
       session.receive(message);
       if (wasOpen || !session.isOpen) return;
+      session.heardBy(signaling.url);
       context.onProgress?.({ event: "answered", url: withoutLogin(signaling.url) });
     };
     const subscription = signaling.subscribe(topic, onMessage, { signal: this.#over.signal });

@@ -6,7 +6,7 @@
  */
 
 import { concat } from "../base/bytes.ts";
-import { NetworkError } from "../base/errors.ts";
+import { malformed, MalformedMessageError, NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { formatTransportAddress, ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
@@ -41,7 +41,7 @@ export interface ForwardOptions {
 
 /** Something that {@linkcode serveForwards} offers. */
 export interface ForwardTarget {
-  /** What the other side calls it, such as a port. */
+  /** What the other side calls it, such as a port. The command `connect` asks for no name with a colon, except for a path. */
   readonly name: string;
   /** Connects to it. */
   connect(signal: AbortSignal): Promise<ByteStream>;
@@ -192,7 +192,7 @@ export async function forwardUdp(
   await (signal === undefined ? promise : abortable(promise, signal));
 }
 
-/** The streams that the other side opens until the signal is aborted. One that it opens afterwards is reset. */
+/** The streams that the other side opens until the signal is aborted. */
 async function* openedUntil(
   signal: AbortSignal,
   streams: AsyncIterable<SessionStream>,
@@ -209,7 +209,7 @@ async function* openedUntil(
       yield result.value;
     }
   } finally {
-    iterator.return?.(); // not awaited: it may wait for one more stream first
+    iterator.return?.(); // not awaited: a generator would wait for one more stream first
   }
 }
 
@@ -259,12 +259,18 @@ async function answer(stream: SessionStream, offer: Offer): Promise<void> {
     if (which === undefined) onEvent({ event: "closed", target });
     else onEvent({ event: "failed", target, broken: which, error: broken(which) });
   } catch (error) {
-    stream.reset(
-      error instanceof NotOfferedError ? FORWARD_CODES.notOffered : FORWARD_CODES.unreachable,
-    );
+    stream.reset(codeOf(error));
     const by = stream.resetCode === undefined ? {} : { broken: "peer" as const };
     if (!stopped.aborted) onEvent({ event: "failed", target, ...by, error });
   }
+}
+
+/** What the other side is told. */
+function codeOf(error: unknown): number {
+  if (error instanceof NotOfferedError) return FORWARD_CODES.notOffered;
+  return error instanceof MalformedMessageError
+    ? FORWARD_CODES.malformed
+    : FORWARD_CODES.unreachable;
 }
 
 /** What the other side calls it, for people. */
@@ -292,7 +298,7 @@ async function readExactly(stream: SessionStream, length: number): Promise<Uint8
   const bytes = new Uint8Array(length);
   for (let filled = 0; filled < length;) {
     const count = await stream.read(bytes.subarray(filled));
-    if (count === null) throw new NetworkError("Cannot forward: the stream ended early", "closed");
+    if (count === null) throw malformed("forward request", "it ends early");
     filled += count;
   }
   return bytes;

@@ -29,6 +29,8 @@ export const FORWARD_CODES = {
   broken: 0xff05,
   /** The other side forwards as many flows of UDP as it may. */
   tooMany: 0xff06,
+  /** The other side does not understand what was asked for, or too little of it arrived. */
+  malformed: 0xff08,
 } as const;
 
 /** The other side has asked for what is not offered. */
@@ -72,5 +74,10 @@ const REFUSALS = [
     code: FORWARD_CODES.tooMany,
     message: "the peer forwards as many flows of UDP as it may",
     remedy: "Wait until some of them are idle",
+  },
+  {
+    code: FORWARD_CODES.malformed,
+    message: "the peer does not understand what this side asks for",
+    remedy: "Run the same version on both sides",
   },
 ];

@@ -46,6 +46,8 @@ export class UdpForwarder {
   readonly #tasks: TaskGroup;
   readonly #flows = new Map<string, UdpFlow>();
   readonly #table = new FlowTable((key) => this.#flows.get(key)?.close());
+  /** Whether it was told that no stream is free, and no flow has got one since. */
+  #isShort = false;
 
   /** @param connection of which this reads the datagrams, until it ends or this is disposed of */
   constructor(
@@ -87,8 +89,14 @@ export class UdpForwarder {
   async #run(key: string, name: string, flow: UdpFlow): Promise<void> {
     const target = `UDP ${name}`.trimEnd();
     let wasRefused = false;
+    let isUntold = true;
     try {
-      const stream = await this.#connection.openStream();
+      const stream = await this.#connection.openStream().catch((error) => {
+        isUntold = !this.#isShort; // datagram after datagram asks for one
+        this.#isShort = true;
+        throw error;
+      });
+      this.#isShort = false;
       try {
         const request = encodeForwardRequest({ kind: "udp", name });
         flow.start(stream, request, { isReady: false });
@@ -101,7 +109,7 @@ export class UdpForwarder {
         throw explained(cause, stream);
       }
     } catch (error) {
-      if (!flow.isClosed) this.#onEvent({ event: "failed", target, error });
+      if (!flow.isClosed && isUntold) this.#onEvent({ event: "failed", target, error });
       else if (flow.isReady) this.#onEvent({ event: "closed", target });
     } finally {
       flow.close();
@@ -196,12 +204,16 @@ class FlowCarrier {
   /** Hands datagrams to their flows until the connection ends. Those of no flow are dropped. */
   async receive(signal: AbortSignal): Promise<void> {
     const messages = this.#connection.datagrams[Symbol.asyncIterator]();
-    for (;;) {
-      const { value, done } = await abortable(messages.next(), signal);
-      if (done) return;
-      if (value.length < ID_BYTES) continue;
-      const id = new DataView(value.buffer, value.byteOffset).getUint32(0);
-      this.#receivers.get(id)?.(value.subarray(ID_BYTES));
+    try {
+      for (;;) {
+        const { value, done } = await abortable(messages.next(), signal);
+        if (done) return;
+        if (value.length < ID_BYTES) continue;
+        const id = new DataView(value.buffer, value.byteOffset).getUint32(0);
+        this.#receivers.get(id)?.(value.subarray(ID_BYTES));
+      }
+    } finally {
+      messages.return?.(); // not awaited: a generator would wait for one more datagram first
     }
   }
 

@@ -9,9 +9,15 @@ import { NetworkError, RefusedError } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
+import { isShortage } from "../net/shortage.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
-import type { AcceptedConnections, ConnectionSearches } from "./accepted_connections.ts";
-import { PeerConnection, TICKET_GONE } from "./connection.ts";
+import {
+  type AcceptedConnections,
+  type ConnectionSearches,
+  isShortOfFiles,
+  type MadeFor,
+} from "./accepted_connections.ts";
+import { type PeerConnection, TICKET_GONE } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
 import {
   initialRequestState,
@@ -20,10 +26,11 @@ import {
   type RequestCheck,
   type RequestEvent,
   type RequestState,
+  type SearchFailure,
   stepRequest,
 } from "./listener_engine.ts";
 import { searchPaths } from "./path_search.ts";
-import { noRoomError, REJECTION_CODES } from "./rejection.ts";
+import { noRoomError, REJECTION_CODES, shortageError } from "./rejection.ts";
 import { foundNothing, hopelessError } from "./search_failure.ts";
 import { MAX_RENDEZVOUS } from "./relay_message.ts";
 import type { ResponderHandshake } from "./signaling_handshake.ts";
@@ -53,7 +60,8 @@ export class IncomingConnection {
   readonly remoteKey: Uint8Array;
   /** The protocol that the other side asks for; `""` if it names none. */
   readonly protocol: string;
-  readonly #decisions: IncomingDecisions;
+  /** Dropped with the decision, since it holds a handshake and a search, and the application may hold this. */
+  #decisions: IncomingDecisions | undefined;
   #decision: "accepted" | "refused" | "ignored" | undefined;
 
   /** @ignore made by {@linkcode Peer} */
@@ -83,22 +91,25 @@ export class IncomingConnection {
     if (this.#decision !== undefined) {
       throw new NetworkError(`Cannot accept: already ${this.#decision}`, "closed");
     }
-    this.#decision = "accepted";
-    return await this.#decisions.accept(options.signal);
+    return await this.#decide("accepted")!.accept(options.signal);
   }
 
   /** Tells the other side no, or with `"busy"`: not now. Does nothing if the request was decided before. */
   refuse(reason: "refused" | "busy" = "refused"): void {
-    if (this.#decision !== undefined) return;
-    this.#decision = "refused";
-    this.#decisions.refuse(reason);
+    this.#decide("refused")?.refuse(reason);
   }
 
   /** Tells the other side nothing. Does nothing if the request was decided before. */
   ignore(): void {
-    if (this.#decision !== undefined) return;
-    this.#decision = "ignored";
-    this.#decisions.ignore();
+    this.#decide("ignored")?.ignore();
+  }
+
+  /** Only the first decision counts. */
+  #decide(decision: "accepted" | "refused" | "ignored"): IncomingDecisions | undefined {
+    this.#decision ??= decision;
+    const decisions = this.#decisions;
+    this.#decisions = undefined;
+    return decisions;
   }
 }
 
@@ -154,6 +165,9 @@ export class IncomingRequest {
   #isWaiting = false;
   /** Resolves, with the reason, when the other side has found nothing. */
   readonly #hopeless = optionalResolvers<Error>();
+  readonly #made: MadeFor = {
+    tell: (event) => this.#dispatch(event),
+  };
 
   constructor(handshake: ResponderHandshake, options: IncomingRequestOptions) {
     const { context, request, replyTopic, signaling } = options;
@@ -169,7 +183,7 @@ export class IncomingRequest {
     });
     this.session.isManual = signaling.isManual ?? false;
     if (signaling.rttMs !== undefined) this.session.rttMs = 2 * signaling.rttMs;
-    this.#signaling.add(signaling);
+    this.use(signaling);
     this.#state = initialRequestState({
       answerMs: this.session.isManual ? timings.manualMs : timings.answerMs,
       returnMs: this.#mayReturn ? timings.connectMs : 0,
@@ -188,6 +202,7 @@ export class IncomingRequest {
 
   /** Answers over this signaling connection, too. */
   use(signaling: SignalingConnection): void {
+    this.session.heardBy(signaling.url);
     if (this.#signaling.size < MAX_SIGNALING_CONNECTIONS) this.#signaling.add(signaling);
   }
 
@@ -256,6 +271,7 @@ export class IncomingRequest {
 
   #close(): void {
     if (this.#shown !== undefined) this.#options.withdraw(this.#shown);
+    this.#made.tell = undefined;
     this.session[Symbol.dispose]();
     this.#options.onClosed();
     this.#closed.resolve();
@@ -302,7 +318,13 @@ export class IncomingRequest {
     };
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      const { connections, ticket } = this.#options;
+      const { connections, ticket, context } = this.#options;
+      const isShort = connections.hasMany && await isShortOfFiles(context.network);
+      if (isShort || signal?.aborted) {
+        this.#dispatch({ kind: "refused", reason: "busy" });
+        signal?.throwIfAborted();
+        throw shortageError();
+      }
       if (!ticket.isValid || !connections.hasRoomFor(this.#remoteKey)) {
         this.#dispatch({ kind: "refused", reason: ticket.isValid ? "busy" : "refused" });
         throw noRoomError(ticket);
@@ -346,11 +368,17 @@ export class IncomingRequest {
   #requestSearch(): void {
     const { connections, context, request } = this.#options;
     const isNew = this.#connection === undefined;
-    const connection = this.#connection ??= this.#makeConnection();
+    const timeoutMs = this.#mayReturn ? context.timings.reconnectMs : 0;
+    const connection = this.#connection ??= connections.open(this.#made, {
+      ...this.#options,
+      protocol: request.protocol,
+      remoteKey: this.#remoteKey,
+      timeoutMs,
+    });
     this.#searches = connections.searchesOf(connection);
     const tasks = this.#tasks = new TaskGroup((error) => {
       context.logger?.debug(`connect: ${error}`);
-      this.#endSearch(error, { error });
+      this.#endSearch(error, { error, isShortage: isShortage(error) });
     });
     this.#receiveCancellation();
     const start = () => this.#startSearch(tasks, connection, request.wants, isNew);
@@ -384,36 +412,6 @@ export class IncomingRequest {
     const id = this.#admission;
     this.#admission = undefined;
     this.#options.connections.admission.done(id);
-  }
-
-  #makeConnection(): PeerConnection {
-    const { context, request } = this.#options;
-    const connection = new PeerConnection({
-      role: "controlled",
-      remoteKey: this.#remoteKey,
-      protocol: request.protocol,
-      timeoutMs: this.#mayReturn ? context.timings.reconnectMs : 0,
-      ticketNumber: this.#options.ticket.number,
-      windows: context.windows,
-      closed: context.closed,
-      onPath: () => this.#dispatch({ kind: "path" }),
-      onStalled: (isStalled) => {
-        if (isStalled) this.#recall(connection);
-      },
-      onProgress: context.onProgress,
-      onLost: () => context.signaling.check(), // the other side will request the connection again
-    });
-    const ended = (reason?: unknown) => this.#dispatch({ kind: "ended", reason });
-    connection.finished.then(() => ended(), ended);
-    this.#options.connections.add(connection);
-    endWhenRevoked(connection, this.#options.ticket);
-    return connection;
-  }
-
-  /** Asks the other side to request the connection again, which it does by itself once it notices, too. */
-  #recall(connection: PeerConnection): void {
-    const { context } = this.#options;
-    context.inBackground(async () => (await import("./roaming.ts")).recall(context, connection));
   }
 
   #startSearch(
@@ -460,7 +458,7 @@ export class IncomingRequest {
   }
 
   /** Ends the search, started or not. It is no failure that a newer one takes its place, or that it has done its job. */
-  #endSearch(reason?: unknown, failure: { readonly error: unknown } | null = null): void {
+  #endSearch(reason?: unknown, failure: SearchFailure | null = null): void {
     if (this.#searchNumber === undefined) return;
     const number = this.#searchNumber;
     this.#searchNumber = undefined;
@@ -485,14 +483,6 @@ async function useTicket(
     connection.reset(TICKET_GONE);
     throw error;
   }
-}
-
-/** A ticket that is taken back takes the connections with it that were made with it. */
-function endWhenRevoked(connection: PeerConnection, { revoked }: ListenedTicket): void {
-  const onRevoked = () => connection.abandon(revoked.reason, TICKET_GONE);
-  const forget = () => revoked.removeEventListener("abort", onRevoked);
-  revoked.addEventListener("abort", onRevoked, { once: true });
-  connection.finished.then(forget, forget);
 }
 
 /** Chosen by us: as many as a ticket names. */

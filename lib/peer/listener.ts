@@ -14,7 +14,7 @@ import type { SignalingConnection } from "../signal/transport.ts";
 import { AcceptedConnections } from "./accepted_connections.ts";
 import type { PeerConnection } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
-import { CrossingRequests } from "./crossing_requests.ts";
+import { type AcceptEarlier, CrossingRequests } from "./crossing_requests.ts";
 import { type IncomingConnection, IncomingRequest } from "./incoming.ts";
 import { type PlacedRequest, requestsToDisplace } from "./listener_engine.ts";
 import { ReplayGuard } from "./replay_guard.ts";
@@ -42,6 +42,8 @@ export interface ListenerOptions {
   readonly show: (incoming: IncomingConnection) => boolean;
   /** Takes a request back that the application has not seen yet. */
   readonly withdraw: (incoming: IncomingConnection) => void;
+  /** As of {@linkcode CrossingRequests}. */
+  readonly acceptEarlier: AcceptEarlier;
   /** Takes note of a connection before the application gets it. */
   readonly onAccepted: (connection: PeerConnection) => void;
 }
@@ -55,15 +57,20 @@ export class Listener {
   readonly #guard = new ReplayGuard();
   /** Requests under way, by session ID; the oldest first. */
   readonly #requests = new Map<string, IncomingRequest>();
-  readonly #connections = new AcceptedConnections();
+  readonly #connections: AcceptedConnections;
   /** Rejections that are sent at once and not remembered. */
   readonly #rejections = new TokenBucket(REJECTION_RATE, performance.now());
 
   constructor(context: PeerContext, options: ListenerOptions) {
     this.#context = context;
-    const { protocol = "", show } = options;
+    this.#connections = new AcceptedConnections(context.maxConnections);
+    const { protocol = "", show, acceptEarlier } = options;
     const ownKey = context.staticKey.publicKey.slice();
-    const crossing = this.crossing = new CrossingRequests(ownKey, { protocol, show });
+    const crossing = this.crossing = new CrossingRequests(ownKey, {
+      protocol,
+      show,
+      acceptEarlier,
+    });
     this.#options = {
       ...options,
       show: (incoming) => crossing.take(incoming),

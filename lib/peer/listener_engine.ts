@@ -20,6 +20,7 @@
  * |                    | ended, stop                | end the search, then over: `accept()` fails if it waits                |
  * |                    | search over, none awaited  | over: `accept()` has succeeded, or a known connection was searched for |
  * |                    | search over, found nothing | rejecting, cancelled, unless the other side has cancelled              |
+ * |                    | search over, no room       | rejecting, busy, unless the other side has cancelled                   |
  * |                    | search over, failed        | over: `accept()` fails                                                 |
  * |                    | search over, paths lost    | returning; over if the other side has cancelled or cannot come back    |
  * | rejecting          | request repeated           | the session repeats the rejection                                      |
@@ -92,8 +93,15 @@ export type RequestEvent =
   /** The peer is closed, the ticket is revoked, or the request cannot be handled. */
   | { readonly kind: "stop"; readonly reason: unknown }
   /** Nothing of the search goes on any more. A newer search may have replaced it, which is no failure. */
-  | { readonly kind: "search ended"; readonly failure: { readonly error: unknown } | null }
+  | { readonly kind: "search ended"; readonly failure: SearchFailure | null }
   | { readonly kind: "time" };
+
+/** Why a search has failed. */
+export interface SearchFailure {
+  readonly error: unknown;
+  /** Whether this process may not open as many files as another connection takes. */
+  readonly isShortage?: boolean;
+}
 
 /** Whether a request is allowed, and what it asks for. */
 export type RequestCheck = "refused" | "wrong-protocol" | "new" | "known" | "unknown" | "busy";
@@ -227,7 +235,7 @@ function stop(state: RequestState, why: StopReason): RequestStep {
 
 function onSearchEnded(
   state: RequestState,
-  failure: { readonly error: unknown } | null,
+  failure: SearchFailure | null,
   nowMs: number,
 ): RequestStep {
   const { isAwaited, stopped, settings } = state;
@@ -241,10 +249,13 @@ function onSearchEnded(
     );
   }
   const isCancelled = hasGivenUp(state);
-  if (stopped === null && !isCancelled && settings.mayCancel && error instanceof UnreachableError) {
+  const mayTell = stopped === null && !isCancelled && settings.mayCancel;
+  if (mayTell && (failure?.isShortage || error instanceof UnreachableError)) {
     return go(
       rejecting({ ...state, isAwaited: false }, nowMs),
-      { kind: "reject", reason: "cancelled", error },
+      failure?.isShortage
+        ? { kind: "reject", reason: "busy" }
+        : { kind: "reject", reason: "cancelled", error: error as UnreachableError },
       { kind: "fail", error },
     );
   }
@@ -391,11 +402,13 @@ function oldestUnproven(requests: readonly PlacedRequest[]): readonly string[] |
  * Whether a key may have another connection, beside its own and those of others.
  *
  * @param isKnown whether it has connected before: some places are for such keys
+ * @param max how many connections there may be in all
  */
 export function mayHaveConnection(
   { ofKey, ofAll, isKnown }: { ofKey: number; ofAll: number; isKnown: boolean },
+  max: number = MAX_CONNECTIONS,
 ): boolean {
-  const maxOfAll = isKnown ? MAX_CONNECTIONS : MAX_CONNECTIONS - RESERVED_CONNECTIONS;
+  const maxOfAll = isKnown ? max : max - Math.floor(max * RESERVED_SHARE);
   return ofKey < MAX_CONNECTIONS_PER_KEY && ofAll < maxOfAll;
 }
 
@@ -426,10 +439,10 @@ const MAX_REQUESTS = 1024;
 const MAX_REQUESTS_PER_KEY = 256;
 
 /** Chosen by us: each takes a socket, and systems allow a program some thousand. */
-const MAX_CONNECTIONS = 512;
+export const MAX_CONNECTIONS = 1024;
 
-/** Chosen by us: a quarter, for keys that have connected before. */
-const RESERVED_CONNECTIONS = 128;
+/** Chosen by us, for keys that have connected before. */
+const RESERVED_SHARE = 0.25;
 
 /** Chosen by us: a browser behind a forwarded port opens some dozens. */
 const MAX_CONNECTIONS_PER_KEY = 128;

@@ -65,11 +65,7 @@ export type * from "../session/options.ts";
 export type { Session } from "../session/session.ts";
 export type { SessionStream, StreamOptions, StreamOwner } from "../session/stream.ts";
 export type { StreamEvent } from "../session/stream_engine.ts";
-export type {
-  MultiplexerOptions,
-  StreamSession,
-  StreamSessionOptions,
-} from "../session/streams.ts";
+export type { StreamSession } from "../session/streams.ts";
 export type {
   ReceiveStream,
   ReceiveStreamOptions,

@@ -43,6 +43,12 @@ export interface PeerOptions {
   readonly serverRecord?: ServerRecord;
   /** The public keys that may connect, or a function that decides. Default: everyone with the ticket. */
   readonly allow?: readonly Uint8Array[] | ((remoteKey: Uint8Array) => boolean | Promise<boolean>);
+  /**
+   * How many connections this peer accepts at a time, 128 of them of one key; further ones are told that it is busy. The last
+   * quarter is for keys that have connected before. Each takes a file descriptor, and may fill 64 KiB in each direction and
+   * 16 KiB for each of its streams, besides the windows that all of them share. Default: 1024.
+   */
+  readonly maxConnections?: number;
   /** The application's protocol, such as `"chat/1"`: requested when connecting, and required of others. Default: any. */
   readonly protocol?: string;
   /**

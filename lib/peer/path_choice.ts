@@ -10,42 +10,79 @@ import { ResettableTimer } from "../base/timers.ts";
 import type { PeerConnection } from "./connection.ts";
 import {
   initialPathChoice,
+  KNOWN_MS,
   type PathChoiceEvent,
   type PathChoiceState,
   stepPathChoice,
 } from "./path_choice_engine.ts";
 
-/** Watches one connection until it ends. */
-export class PathChoice {
-  readonly #connection: PeerConnection;
+/** Watches the connections of one peer, all of them by one timer: a thousand of their own would keep a processor busy. */
+export class PathChoices {
+  readonly #hasUdp: boolean;
   readonly #logger: Logger | undefined;
+  readonly #watched = new Set<PathChoice>();
   readonly #timer = new ResettableTimer(() => this.#look());
-  #state: PathChoiceState;
-  #bytes = 0;
-  #busyUntilMs = -Infinity;
 
   /** @param hasUdp whether this side punches by UDP */
-  constructor(connection: PeerConnection, hasUdp: boolean, logger: Logger | undefined) {
-    this.#connection = connection;
+  constructor(hasUdp: boolean, logger: Logger | undefined) {
+    this.#hasUdp = hasUdp;
     this.#logger = logger;
-    this.#state = initialPathChoice(hasUdp);
-    const end = () => this.#timer.clear();
-    connection.finished.then(end, end);
     this.#timer.isReferenced = false;
-    this.#look();
+  }
+
+  /** Watches a connection until it ends. */
+  watch(connection: PeerConnection): void {
+    const choice = new PathChoice(connection, this.#hasUdp, this.#logger);
+    const end = () => {
+      this.#watched.delete(choice);
+      if (this.#watched.size === 0) this.#timer.clear();
+    };
+    this.#watched.add(choice);
+    connection.finished.then(end, end);
+    choice.look();
+    if (!this.#timer.isSet) this.#timer.set(LOOK_MS);
   }
 
   #look(): void {
     this.#timer.set(LOOK_MS);
+    for (const choice of this.#watched) choice.look();
+  }
+}
+
+/** Watches one connection. */
+class PathChoice {
+  readonly #connection: PeerConnection;
+  readonly #logger: Logger | undefined;
+  #state: PathChoiceState;
+  #bytes = 0;
+  #busyUntilMs = -Infinity;
+  /** An idle path is judged until nothing is known of others any more. The next byte begins a window of its own. */
+  #judgedUntilMs = performance.now() + KNOWN_MS;
+
+  constructor(connection: PeerConnection, hasUdp: boolean, logger: Logger | undefined) {
+    this.#connection = connection;
+    this.#logger = logger;
+    this.#state = initialPathChoice(hasUdp);
+  }
+
+  /** Takes note of what was delivered since the last look. */
+  look(): void {
     const connection = this.#connection;
-    const { hasPath, route, rttsMs, receivedBytes, deliveredBytes } = connection;
+    const nowMs = performance.now();
+    const { hasPath, rttsMs, receivedBytes, deliveredBytes } = connection;
+    const route = hasPath ? connection.route : "none";
     const bytes = receivedBytes + deliveredBytes;
-    if (bytes > this.#bytes + BUSY_BYTES) this.#busyUntilMs = performance.now() + BUSY_MS;
+    const isQuiet = bytes === this.#bytes && route === this.#state.route;
+    if (isQuiet && nowMs >= this.#judgedUntilMs) return;
+    const wasQuiet = nowMs >= this.#judgedUntilMs;
+    if (!isQuiet) this.#judgedUntilMs = nowMs + KNOWN_MS;
+    if (wasQuiet) this.#dispatch({ kind: "delivered", bytes: this.#bytes, rttMs: undefined });
+    if (bytes > this.#bytes + BUSY_BYTES) this.#busyUntilMs = nowMs + BUSY_MS;
     this.#bytes = bytes;
     // Otherwise pings follow silence. These show what waits.
-    const isBusy = performance.now() < this.#busyUntilMs;
+    const isBusy = nowMs < this.#busyUntilMs;
     const rttMs = isBusy ? connection.measure() : connection.rttMs;
-    this.#dispatch({ kind: "path", route: hasPath ? route : "none", bytes, rttsMs });
+    this.#dispatch({ kind: "path", route, bytes, rttsMs });
     this.#dispatch({ kind: "delivered", bytes, rttMs });
   }
 

@@ -258,8 +258,8 @@ const [QUEUE_SHARE, QUEUE_MS] = [1.5, 25];
 /** Chosen by us: less than 16 KB/s says that the application has little to send, and nothing about a path. */
 const MIN_RATE = 16;
 
-/** Chosen by us: applications begin and end transfers, and networks change. */
-const KNOWN_MS = 60_000;
+/** How long what a route did counts. Chosen by us: applications begin and end transfers, and networks change. */
+export const KNOWN_MS = 60_000;
 
 /** Chosen by us: a search costs a few datagrams and messages. */
 const [FIRST_CALM_MS, MAX_CALM_MS] = [60_000, 960_000];

@@ -158,7 +158,7 @@ class PathSearch {
     this.#context = context;
     this.#options = options;
     this.#timeoutMs = session.isManual ? timings.manualMs : timings.connectMs;
-    this.#base = isRelayOnly ? undefined : baseSockets?.take(signal);
+    this.#base = isRelayOnly ? undefined : baseSockets?.take(signal, session.near);
     this.#budget = context.budgets.begin(toHex(options.connection.remoteKey), performance.now());
     const isDirect = this.#base !== undefined;
     this.#udp = isDirect && options.transport !== "tcp"

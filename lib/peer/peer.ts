@@ -97,6 +97,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * others as they open.
    *
    * @throws {TypeError} if a key, a URL or a strategy is invalid
+   * @throws {RangeError} if `maxConnections` is less than 1
    * @throws {NetworkError} if none of the signaling servers can be reached
    * @throws the signal's reason on abort
    */
@@ -183,13 +184,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
     const { CodeOffer } = await import("./codes.ts");
     this.#jobs.signal.throwIfAborted();
     const ticket = () => options.ticket ?? this.ticket;
-    const offer = new CodeOffer(
-      this.#codePlaces(this.#signalingUrls),
-      { ...options, ticket },
-      () => {
-        this.#codes.delete(offer);
-      },
-    );
+    const places = this.#codePlaces(this.#signalingUrls);
+    const forget = () => void this.#codes.delete(offer);
+    const offer: CodeOffer = new CodeOffer(places, { ...options, ticket }, forget);
     this.#codes.add(offer);
     return await offer.ready(options.signal);
   }
@@ -221,7 +218,8 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
   }
 
   /**
-   * Connects to the owner of a ticket. If that peer connects to this one at the same time, both get the same connection.
+   * Connects to the owner of a ticket. If that peer connects to this one at the same time, both get the same connection;
+   * also if it has begun before, and neither the application nor a handler of {@linkcode Peer.serve} has got anything of it.
    *
    * @param ticket or a code, as for {@linkcode Peer.redeemCode}; it is spent by this call, whether there is a path or not
    * @throws {MalformedMessageError} if the ticket or the code is invalid
@@ -286,8 +284,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       closed,
       onFinished: () => this.#server = undefined,
     };
-    const onError = (error: unknown) => logger?.warn(`serve: ${messageOf(error)}`);
-    return this.#server = new ConnectionServer(source, handler, { onError, ...options });
+    return this.#server = new ConnectionServer(source, handler, { logger, ...options });
   }
 
   /**
@@ -383,6 +380,9 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
       reconnects: reconnect,
       show: (incoming) => this.#incoming.push(incoming),
       withdraw: (incoming) => this.#incoming.remove(incoming),
+      acceptEarlier: (isWanted, signal) =>
+        this.#incoming.take(isWanted)?.accept({ signal }) ??
+          this.#server?.acceptEarlier(isWanted, signal),
       onAccepted: (connection) => this.#follow(connection),
     });
     const opened = this.#signalingUrls.map((url) => this.#listenOn(url, listener, either));

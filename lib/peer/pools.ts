@@ -6,7 +6,7 @@
  */
 
 import { Semaphore } from "../base/tasks.ts";
-import { Deadline, ResettableTimer } from "../base/timers.ts";
+import { Deadline, idleDelay, ResettableTimer } from "../base/timers.ts";
 import { NoMappingError } from "../portmap/mapper.ts";
 import type { PortMapping } from "../portmap/mapping.ts";
 import type { BaseSocket } from "../punch/punch.ts";
@@ -17,8 +17,8 @@ import { abortable } from "@std/async/abortable";
 
 /** How to prepare base sockets. */
 export interface BaseSocketPoolOptions {
-  /** Opens a base socket. */
-  prepare(signal: AbortSignal): Promise<BaseSocket>;
+  /** Opens a base socket; with what is known by then, if `hurried` resolves. */
+  prepare(signal: AbortSignal, hurried: Promise<void>): Promise<BaseSocket>;
   /**
    * Asks a router to forward a port of it, for TCP or UDP; `undefined` if there is no router to ask. Left out if routers
    * must not be asked.
@@ -30,12 +30,20 @@ export interface BaseSocketPoolOptions {
   ) => Promise<PortMapping | undefined>;
 }
 
+/** A base socket that is being prepared, or is ready. */
+interface Preparation {
+  readonly base: Promise<BaseSocket>;
+  /** Lets it make do with what is known, once it has had a moment. */
+  hurry(): Promise<void>;
+  isHurried(): boolean;
+}
+
 /** Keeps one base socket ready, once it was asked to. */
 export class BaseSocketPool implements AsyncDisposable {
   readonly #options: BaseSocketPoolOptions;
   /** Aborted when the pool is disposed of. */
   readonly #disposed = new AbortController();
-  #ready: Promise<BaseSocket> | undefined;
+  #ready: Preparation | undefined;
   /** Set while one is ready for a while only. */
   readonly #briefTimer = new ResettableTimer(() => this.discard());
   /** Calls of the router that are not over, each of which may have opened a port, and base sockets that are being closed. */
@@ -51,7 +59,7 @@ export class BaseSocketPool implements AsyncDisposable {
     this.#ready = undefined;
     this.#briefTimer.clear();
     if (ready === undefined) return;
-    const disposing: Promise<void> = disposeOnceReady(ready)
+    const disposing: Promise<void> = disposeOnceReady(ready.base)
       .finally(() => this.#mappings.delete(disposing));
     this.#mappings.add(disposing);
   }
@@ -59,8 +67,8 @@ export class BaseSocketPool implements AsyncDisposable {
   /** Prepares a base socket, unless there is one. A failure is thrown by the `take()` that follows. */
   warm(): void {
     if (this.#ready !== undefined || this.#disposed.signal.aborted) return;
-    this.#ready = this.#prepare(this.#disposed.signal);
-    this.#ready.catch(() => {}); // perhaps no take() follows
+    this.#ready = this.#begin(this.#disposed.signal);
+    this.#ready.base.catch(() => {}); // perhaps no take() follows
   }
 
   /** As {@linkcode BaseSocketPool.warm}, for a connection that may follow soon: later it would be too old to use. */
@@ -72,16 +80,19 @@ export class BaseSocketPool implements AsyncDisposable {
   /**
    * A base socket, which belongs to the caller. On abort, one that is nearly ready stays in the pool.
    *
+   * @param near resolves once the peer was found on the local network, where neither servers nor a router are needed: then
+   * they are waited for no longer
    * @throws the signal's reason on abort
    */
-  async take(signal: AbortSignal): Promise<BaseSocket> {
+  async take(signal: AbortSignal, near?: Promise<void>): Promise<BaseSocket> {
     const either = AbortSignal.any([signal, this.#disposed.signal]);
-    const ready = this.#ready;
-    if (ready === undefined) return await this.#prepare(either);
+    const ready = this.#ready ?? this.#begin(either);
+    near?.then(() => ready.hurry());
+    if (ready !== this.#ready) return await ready.base;
     this.#ready = undefined;
     this.#briefTimer.clear();
     try {
-      return await abortable(ready, either);
+      return await abortable(ready.base, either);
     } catch (error) {
       if (either.aborted) await this.#putBack(ready);
       throw error;
@@ -91,18 +102,31 @@ export class BaseSocketPool implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed.abort(new DOMException("The peer is closed", "AbortError"));
     this.#briefTimer.clear();
-    if (this.#ready !== undefined) await disposeOnceReady(this.#ready);
+    if (this.#ready !== undefined) await disposeOnceReady(this.#ready.base);
     await Promise.all(this.#mappings); // which never reject
   }
 
-  async #putBack(base: Promise<BaseSocket>): Promise<void> {
+  async #putBack(ready: Preparation): Promise<void> {
     const isWanted = this.#ready === undefined && !this.#disposed.signal.aborted;
-    if (isWanted) this.#ready = base;
-    else await disposeOnceReady(base);
+    if (isWanted && !ready.isHurried()) this.#ready = ready;
+    else await disposeOnceReady(ready.base);
   }
 
-  async #prepare(signal: AbortSignal): Promise<BaseSocket> {
-    const base = await this.#options.prepare(signal);
+  #begin(signal: AbortSignal): Preparation {
+    const { promise: hurried, resolve } = Promise.withResolvers<void>();
+    const startedAtMs = performance.now();
+    let isHurried = false;
+    const hurry = async () => {
+      isHurried = true;
+      const leftMs = startedAtMs + UNHURRIED_MS - performance.now();
+      if (leftMs > 0) await idleDelay(leftMs, signal);
+      resolve();
+    };
+    return { base: this.#prepare(signal, hurried), hurry, isHurried: () => isHurried };
+  }
+
+  async #prepare(signal: AbortSignal, hurried: Promise<void>): Promise<BaseSocket> {
+    const base = await this.#options.prepare(signal, hurried);
     // If the external port is known already, a mapping adds nothing: leave the router alone.
     const { map } = this.#options;
     const needy = [base, base.udp].filter((each) => each?.needsMapping);
@@ -114,6 +138,7 @@ export class BaseSocketPool implements AsyncDisposable {
       .finally(() => this.#mappings.delete(adding));
     this.#mappings.add(adding);
     using deadline = new Deadline(MAPPING_TIMEOUT_MS, signal);
+    hurried.then(() => deadline.expire(new DOMException("The peer is near", "AbortError")));
     try {
       await abortable(adding, deadline.signal);
     } catch { /* too late for the first offer, but not for a later one */ }
@@ -443,6 +468,9 @@ const [MIN_CHECK_MS, CHECK_ROUND_TRIPS] = [250, 4];
 
 /** As long as a base socket is used without being renewed. */
 const BRIEF_MS = 25_000;
+
+/** Chosen by us: most names are resolved, and most servers have answered by then. */
+const UNHURRIED_MS = 250;
 
 /** Chosen by us: PCP and NAT-PMP answer within 20 ms, UPnP within 200 ms. What takes longer is added when it comes. */
 const MAPPING_TIMEOUT_MS = 300;

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { NetworkError, RefusedError } from "../base/errors.ts";
-import { TICKET_GONE_TEXT } from "./connection.ts";
+import { messageOf, NetworkError, RefusedError } from "../base/errors.ts";
+import { TICKET_GONE_TEXT, UNHEARD_REMEDY } from "./connection.ts";
 import type { Rejection } from "./signaling_message.ts";
 import type { ListenedTicket } from "./tickets.ts";
 
@@ -29,6 +29,27 @@ export function refusedError({ reason, timeMs }: Rejection): RefusedError {
   return new RefusedError(message, REJECTION_CODES[reason], { remedy });
 }
 
+/**
+ * The error for a connection that cannot be resumed.
+ *
+ * @param wasHeard whether the other side was ever heard over it. Peers of the first version cut the first path when they
+ * read of a newer one, without a word, and forget the connection
+ */
+export function resumptionError(error: unknown, wasHeard: boolean): NetworkError {
+  const cannot = "Cannot resume the connection";
+  const isUnknown = error instanceof RefusedError && error.code === REJECTION_CODES.unknown;
+  // A peer that was restarted has lost the connection, so that a new one may go on with the work.
+  const reason = isUnknown ? "reset" : "other";
+  if (wasHeard || !isUnknown) {
+    return new NetworkError(`${cannot}: ${messageOf(error)}`, reason, { cause: error });
+  }
+  return new NetworkError(
+    `${cannot}: the peer was restarted and no longer knows this connection, or runs an older version of Punchline`,
+    reason,
+    { cause: error, remedy: UNHEARD_REMEDY },
+  );
+}
+
 /** The error for the application that accepts a request although there is no room, or the ticket is good no more. */
 export function noRoomError({ isValid }: Pick<ListenedTicket, "isValid">): NetworkError {
   return isValid
@@ -38,6 +59,13 @@ export function noRoomError({ isValid }: Pick<ListenedTicket, "isValid">): Netwo
     : new NetworkError(`Cannot accept: ${TICKET_GONE_TEXT}`, "closed", {
       remedy: "Give the other side another ticket",
     });
+}
+
+/** The error for the application that accepts a request for which this process cannot open another socket. */
+export function shortageError(): NetworkError {
+  return new NetworkError("Cannot accept: this process has too many open files", "other", {
+    remedy: "Let this process open more files (ulimit -n), or set a lower maxConnections",
+  });
 }
 
 const REASONS: Readonly<Record<Rejection["reason"], (timeMs: number) => string>> = {

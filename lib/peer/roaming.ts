@@ -16,7 +16,7 @@ import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { PeerConnection, Recall } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
-import { PathChoice } from "./path_choice.ts";
+import { PathChoices } from "./path_choice.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
 import { decodeRecall, encodeRecall } from "./recall_message.ts";
 
@@ -32,6 +32,7 @@ export interface NetworkView {
 export class Roaming {
   readonly #context: PeerContext;
   readonly #connections: ReadonlySet<PeerConnection>;
+  readonly #choices: PathChoices;
   #isWatching = false;
   /** How many connections listen for recalls. */
   #listening = 0;
@@ -40,13 +41,13 @@ export class Roaming {
   constructor(context: PeerContext, connections: ReadonlySet<PeerConnection>) {
     this.#context = context;
     this.#connections = connections;
+    this.#choices = new PathChoices(context.udp !== undefined, context.logger);
   }
 
   /** Follows a connection until it or the peer has ended. */
   async follow(connection: PeerConnection, signal: AbortSignal): Promise<void> {
     if (!connection.mayMove || !this.#connections.has(connection)) return;
-    const { udp, logger } = this.#context;
-    if (connection.isControlling) new PathChoice(connection, udp !== undefined, logger);
+    if (connection.isControlling) this.#choices.watch(connection);
     const listening = connection.isControlling ? this.#listen(connection) : null;
     if (!this.#isWatching) {
       this.#isWatching = true;

@@ -6,9 +6,13 @@
  */
 
 import { toBase64url } from "../base/bytes.ts";
+import { messageOf } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { PeerConnection } from "./connection.ts";
+import type { AcceptEarlier } from "./crossing_requests.ts";
 import type { IncomingConnection } from "./incoming.ts";
+import { abortable } from "@std/async/abortable";
 
 /** Handles one connection, which is closed when this returns. */
 export type ConnectionHandler = (connection: PeerConnection) => unknown;
@@ -49,13 +53,20 @@ export class ConnectionServer implements AsyncDisposable {
   readonly #taking: TaskGroup;
   /** Connects and handles them. */
   readonly #handling: TaskGroup;
+  /** Visitors whose connections are being made. */
+  readonly #visits = new Set<Visit>();
   readonly #counts = new Map<string, number>();
   #count = 0;
   #wake = () => {};
 
   /** @ignore made by {@linkcode Peer.serve} */
-  constructor(source: VisitorSource, handler: ConnectionHandler, options: ServeOptions) {
-    const { signal, onError = () => {} } = options;
+  constructor(
+    source: VisitorSource,
+    handler: ConnectionHandler,
+    options: ServeOptions & { readonly logger?: Logger },
+  ) {
+    const { logger, signal } = options;
+    const { onError = (error) => logger?.warn(`serve: ${messageOf(error)}`) } = options;
     const { maxConnections = MAX_CONNECTIONS, maxPerKey = MAX_PER_KEY } = options;
     this.#handler = handler;
     this.#onError = onError;
@@ -82,6 +93,12 @@ export class ConnectionServer implements AsyncDisposable {
     });
     if (signal?.aborted) void this.#handling.stop(signal.reason);
   }
+
+  /** @ignore takes a connection that is being made from the handler, as {@linkcode AcceptEarlier} describes */
+  readonly acceptEarlier: AcceptEarlier = (isWanted, signal) => {
+    const visit = [...this.#visits].find((each) => each.isFree && isWanted(each.incoming));
+    return visit?.claim(signal);
+  };
 
   /** Takes no more visitors, and resolves once every handler has returned. */
   async shutdown(): Promise<void> {
@@ -111,7 +128,11 @@ export class ConnectionServer implements AsyncDisposable {
   }
 
   async #serve(incoming: IncomingConnection, stopped: AbortSignal): Promise<void> {
-    const connection = await incoming.accept({ signal: stopped });
+    const visit = new Visit(incoming);
+    this.#visits.add(visit);
+    const accepting = visit.accept(stopped).finally(() => this.#visits.delete(visit));
+    const connection = await accepting;
+    if (connection === undefined) return; // `connect()` has got it
     using _hold = connection.hold();
     const onStop = () => connection.reset();
     stopped.addEventListener("abort", onStop, { once: true });
@@ -135,6 +156,53 @@ export class ConnectionServer implements AsyncDisposable {
     else this.#counts.delete(key);
     this.#count += difference;
     this.#wake();
+  }
+}
+
+/** A visitor whose connection is being made, for the handler unless it is claimed. */
+class Visit {
+  readonly incoming: IncomingConnection;
+  #claim: PromiseWithResolvers<PeerConnection> & { readonly signal?: AbortSignal } | undefined;
+
+  #isOver = false;
+
+  constructor(incoming: IncomingConnection) {
+    this.incoming = incoming;
+  }
+
+  /** Whether the connection may still be claimed. */
+  get isFree(): boolean {
+    return !this.#isOver && this.#claim === undefined;
+  }
+
+  /** Gets the connection. If the caller gives up before, the handler gets it. */
+  async claim(signal: AbortSignal | undefined): Promise<PeerConnection> {
+    const { promise } = this.#claim = { ...Promise.withResolvers<PeerConnection>(), signal };
+    try {
+      return await (signal === undefined ? promise : abortable(promise, signal));
+    } catch (error) {
+      this.#claim = undefined;
+      throw error;
+    }
+  }
+
+  /** The connection for the handler; `undefined` if it was claimed, as is the reason why there is no connection. */
+  async accept(signal: AbortSignal): Promise<PeerConnection | undefined> {
+    const over = () => {
+      this.#isOver = true; // a claim after this would wait in vain
+      return this.#claim?.signal?.aborted ? undefined : this.#claim;
+    };
+    try {
+      const connection = await this.incoming.accept({ signal });
+      const claim = over();
+      if (claim === undefined) return connection;
+      claim.resolve(connection);
+    } catch (error) {
+      const claim = over();
+      if (claim === undefined) throw error;
+      claim.reject(error);
+    }
+    return undefined;
   }
 }
 

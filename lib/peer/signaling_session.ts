@@ -37,6 +37,7 @@ export abstract class SignalingSession implements Disposable {
   readonly #publish: Publish;
   readonly #channels = new Map<number, WaitQueue<Uint8Array>>();
   readonly #relayMessage = optionalResolvers<void>();
+  readonly #near = optionalResolvers<void>();
   readonly #ready = optionalResolvers<TransportCipher>();
   #cipher: TransportCipher | undefined;
   #failure: unknown;
@@ -64,6 +65,16 @@ export abstract class SignalingSession implements Disposable {
   /** Resolves once the other side has sent anything about relays. */
   get relayMessage(): Promise<void> {
     return this.#relayMessage.promise;
+  }
+
+  /** Resolves once the other side was heard by the local network. */
+  get near(): Promise<void> {
+    return this.#near.promise;
+  }
+
+  /** Notes by which signaling server the other side was heard. */
+  heardBy(url: string): void {
+    if (url.startsWith("lan:")) this.#near.resolve();
   }
 
   /** One of the channels, by a number that both sides know: see {@linkcode CHANNELS}. */

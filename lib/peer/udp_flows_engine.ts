@@ -86,13 +86,18 @@ function onSent(state: UdpFlowsState, key: string, nowMs: number): UdpFlowsStep 
   if (state.size < MAX_UDP_FLOWS) {
     return { state: moved(state, key, opened), actions: [{ kind: "open", key }] };
   }
-  const [spared] = [...state].filter(([, { phase }]) => phase !== "answered");
-  const [oldest, { lastMs }] = spared ?? [...state][0]!;
+  const [oldest, { lastMs }] = firstToSpare(state);
   if (nowMs - lastMs < SPARED_MS) return { state, actions: [DROP] };
   return {
     state: moved(without(state, [oldest]), key, opened),
     actions: [{ kind: "end", key: oldest }, { kind: "open", key }],
   };
+}
+
+/** Without a copy of all, since a flood asks for it with each datagram. */
+function firstToSpare(state: UdpFlowsState): readonly [string, UdpFlowState] {
+  for (const flow of state) if (flow[1].phase !== "answered") return flow;
+  return state.entries().next().value!;
 }
 
 /** A copy for each datagram would cost more than to send it: within a second, nothing changes. */

@@ -180,6 +180,8 @@ class Race {
   readonly #timer = new ResettableTimer(() => this.#onTimer());
   /** The protocols of the candidates that have asked, and have not been answered. */
   readonly #asking: MapperName[] = [];
+  /** When the last of them by NAT-PMP began. */
+  #natPmpAskedAtMs = -Infinity;
 
   constructor(options: RaceOptions) {
     this.#options = options;
@@ -228,6 +230,7 @@ class Race {
 
   async #map(mapper: PortMapper, request: MappingRequest): Promise<MappingGrant> {
     this.#asking.push(mapper.name);
+    if (mapper.name === "nat-pmp") this.#natPmpAskedAtMs = performance.now();
     try {
       return await mapper.map(request, { signal: this.#over.signal });
     } finally {
@@ -254,7 +257,9 @@ class Race {
   /** PCP and UPnP close what an aborted request may have opened; NAT-PMP cannot tell its port from another program's. */
   readonly #onAbort = (): void => {
     this.#decide();
-    if (!this.#asking.includes("nat-pmp")) this.#timer.set(ABORTED_MS);
+    const isAsking = this.#asking.includes("nat-pmp");
+    const answersByMs = isAsking ? this.#natPmpAskedAtMs + LATE_ANSWER_MS - performance.now() : 0;
+    this.#timer.set(Math.max(ABORTED_MS, answersByMs));
   };
 
   #onTimer(): void {

@@ -46,6 +46,8 @@ export interface PreparePunchOptions {
   readonly dialBackServers?: readonly string[];
   /** @ignore what was learned of networks before */
   readonly knownNetworks?: KnownNetworks;
+  /** @ignore resolves when it is to make do with the names that are resolved by then */
+  readonly hurried?: Promise<void>;
   /** The network to use. Default: the system's. */
   readonly network?: Network;
   /** Aborts the preparation or the punch. */
@@ -125,12 +127,12 @@ export async function prepareWith(
   udp: UdpPunching | undefined,
   options: PreparePunchOptions,
 ): Promise<BaseSocket> {
-  const { network = systemNetwork, signal } = options;
+  const { network = systemNetwork } = options;
   const hosts = (options.servers ?? chooseServers(Math.random)).map(parseServer);
   const dialBackHosts = options.dialBackServers?.map(parseServer);
   const [servers, dialBackServers] = await Promise.all([
-    resolveAll(network, hosts, signal),
-    dialBackHosts && resolveAll(network, dialBackHosts, signal),
+    resolveAll(network, hosts, options),
+    dialBackHosts && resolveAll(network, dialBackHosts, options),
   ]);
   return await BaseSocket.open({
     network,
@@ -142,7 +144,7 @@ export async function prepareWith(
     report: options.report,
     mapped: options.mapped,
     openUdp: hosts.length > 0 || udp?.isWanted ? udp?.open : undefined,
-    signal,
+    signal: options.signal,
   });
 }
 
@@ -326,9 +328,10 @@ function punchedConn(
 async function resolveAll(
   network: Network,
   hosts: readonly { host: string; port: number }[],
-  signal?: AbortSignal,
+  { signal, hurried }: Pick<PreparePunchOptions, "signal" | "hurried">,
 ): Promise<TransportAddress[]> {
   using deadline = new Deadline(RESOLVE_TIMEOUT_MS, signal);
+  hurried?.then(() => deadline.expire(new DOMException("The peer is near", "AbortError")));
   const found = await Promise.allSettled(hosts.map(async ({ host, port }) => {
     return { ip: await resolveHost(network, host, { family: 4, signal: deadline.signal }), port };
   }));

@@ -37,6 +37,8 @@ export interface PathMigrationOptions {
   readonly onData: () => void;
   /** What to write next on the current path. */
   readonly next: () => Outgoing | undefined;
+  /** A path was pinged, by either side. */
+  readonly onPing: () => void;
   /** The stream runs over this path. */
   readonly onAttached: (path: SessionPath) => void;
   /** The current path has stalled, or goes on. */
@@ -130,6 +132,13 @@ export class PathMigration implements PathOwner {
   /** As {@linkcode PathOwner.nextFor}. */
   nextFor(path: SessionPath): Outgoing | undefined {
     return path === this.#current ? this.#options.next() : undefined;
+  }
+
+  /** As {@linkcode PathOwner.onPing}. */
+  onPing(): void {
+    this.#options.onPing();
+    this.#options.sending.rest();
+    this.#options.receiving.rest();
   }
 
   /** As {@linkcode PathOwner.onStalled}. */

@@ -30,6 +30,21 @@ export interface SessionOptions {
   readonly onEvent?: (event: SessionEvent) => void;
 }
 
+/** The options of a `StreamSession`. */
+export type StreamSessionOptions = SessionOptions & MultiplexerOptions;
+
+/** How a session shares its stream between several. */
+export interface MultiplexerOptions {
+  /** The most data to keep for the reader of a stream. Default: 32 MiB, as of a session. */
+  readonly windowBytes?: number;
+  /** Where the memory comes from that is kept beyond the least of each stream. Default: there is always enough. */
+  readonly windows?: WindowSource;
+  /** How many streams each side may have open at once, besides the first. Default: 1,024. */
+  readonly maxStreams?: number;
+  /** How long a session stays that has neither streams nor a holder. Default: 30 s. */
+  readonly idleMs?: number;
+}
+
 /** A change of a session. */
 export type SessionEvent =
   /** The stream runs over a path, its first or another. */
@@ -61,6 +76,8 @@ export interface SessionLayer {
   close(reason: NetworkError): void;
   /** Discards what has arrived and is not read. */
   discard(reason: NetworkError): void;
+  /** Nothing may be under way: memory that is kept for reuse can be given back. */
+  rest(): void;
   /** The session is over. */
   onSessionOver(reason: unknown): void;
 }

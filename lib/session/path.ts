@@ -24,6 +24,8 @@ export interface PathOwner {
   onFailure(path: SessionPath, error: NetworkError | MalformedMessageError): void;
   /** The path has stalled, or goes on. */
   onStalled(path: SessionPath, isStalled: boolean): void;
+  /** The path was pinged, by either side: after a silence, or a few times a second. */
+  onPing(): void;
   /** What to write next, once the path's own frames are written. */
   nextFor(path: SessionPath): Outgoing | undefined;
   /** Whether something was written that the other side has not acknowledged. */
@@ -68,7 +70,10 @@ export class SessionPath {
     this.#goodbyeMs = timings.goodbyeMs;
     this.keepAlive = new KeepAlive({
       timings,
-      onPing: (token) => this.send({ kind: "ping", token }),
+      onPing: (token) => {
+        this.send({ kind: "ping", token });
+        owner.onPing();
+      },
       onStalled: (isStalled) => owner.onStalled(this, isStalled),
       onDead: (silentMs) => {
         this.#fail(`nothing was received for ${Math.round(silentMs)} ms`, "timed-out");
@@ -212,6 +217,7 @@ export class SessionPath {
     if (frame.kind === "ping") {
       this.#pongToken = frame.token;
       this.pump();
+      this.#owner.onPing();
     } else if (frame.kind === "pong") {
       this.keepAlive.onPong(frame.token);
     } else {

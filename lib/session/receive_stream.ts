@@ -5,6 +5,7 @@
  * @module
  */
 
+import { ByteQueue } from "../base/bytes.ts";
 import { malformed } from "../base/errors.ts";
 import { INITIAL_LIMIT } from "./frame.ts";
 
@@ -123,7 +124,10 @@ export class ReceiveStream {
     const length = this.#unread.take(buffer);
     this.#read += length;
     if (this.#isOver) this.#updateWindow();
-    if (length > 0) return Promise.resolve(length);
+    if (length > 0) {
+      this.noteUnread();
+      return Promise.resolve(length);
+    }
     if (this.isFinished) return Promise.resolve(null);
     if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
     return new Promise((resolve, reject) => {
@@ -181,6 +185,21 @@ export class ReceiveStream {
     this.#endRead();
   }
 
+  /**
+   * Notes how much waits to be read of what a stream may hold in any case. No memory is set aside for that.
+   *
+   * @returns `false` if the streams of the other side together hold too much
+   */
+  noteUnread(): boolean {
+    const isKept = this.#failure === undefined;
+    return this.#window.keep(isKept ? Math.min(this.#unread.length, this.#leastBytes) : 0);
+  }
+
+  /** Gives back the memory that nothing needs now. */
+  rest(): void {
+    this.#unread.rest();
+  }
+
   /** Discards what has arrived and will arrive. Reads fail with the reason. */
   discard(reason: unknown): void {
     if (this.#isDiscarding) return;
@@ -195,6 +214,7 @@ export class ReceiveStream {
   fail(reason: unknown): void {
     this.#failure ??= { reason };
     this.#updateWindow();
+    this.noteUnread();
     this.#endRead();
   }
 
@@ -284,6 +304,8 @@ export interface Window {
   mayHold(isGrown?: boolean): number;
   /** Notes how many it holds; 0 gives all of them back. */
   hold(bytes: number): void;
+  /** Notes how many bytes of the least wait for a reader; `false` if the owner keeps more than it may. */
+  keep(bytes: number): boolean;
 }
 
 /** How much memory there is. */
@@ -298,25 +320,38 @@ export interface WindowLimits {
  * The memory that the windows of several sessions share. A window may have an eighth of what is free, and a quarter of what
  * is free to its owner: the more there are, the smaller they get, and there is always something left for the next. What
  * windows have grown by comes from as much memory again, of which each may have most: so it is not what others wait for.
+ *
+ * The least of each window is not set aside: it would be much for thousands of idle streams. What waits for a reader there
+ * is counted, and may be as much again.
  */
 export class WindowBudget {
-  readonly #first: MemoryPool;
-  readonly #grown: MemoryPool;
+  readonly #pools: WindowPools;
 
   constructor(limits: WindowLimits = WINDOW_LIMITS) {
-    this.#first = new MemoryPool(limits);
-    this.#grown = new MemoryPool(limits);
+    const pool = () => new MemoryPool(limits);
+    this.#pools = { first: pool(), grown: pool(), unread: pool() };
   }
 
-  /** How many bytes all windows hold together. */
+  /** How many bytes all windows hold together, beyond the least of each. */
   get heldBytes(): number {
-    return this.#first.heldBytes + this.#grown.heldBytes;
+    return this.#pools.first.heldBytes + this.#pools.grown.heldBytes;
+  }
+
+  /** How many bytes wait for a reader in what each window has in any case. */
+  get unreadBytes(): number {
+    return this.#pools.unread.heldBytes;
   }
 
   /** The part of one owner, such as a public key. */
   of(owner: string): WindowSource {
-    return { open: () => new BudgetWindow(owner, this.#first, this.#grown) };
+    return { open: () => new BudgetWindow(owner, this.#pools) };
   }
+}
+
+interface WindowPools {
+  readonly first: MemoryPool;
+  readonly grown: MemoryPool;
+  readonly unread: MemoryPool;
 }
 
 class MemoryPool {
@@ -335,6 +370,13 @@ class MemoryPool {
     return [Math.max(0, totalBytes - this.heldBytes), Math.max(0, freeToOwner)];
   }
 
+  /** Whether an owner holds more than its part, or than is fair while all together hold too much. */
+  isOver(owner: string): boolean {
+    const { totalBytes, perOwnerBytes } = this.#limits;
+    const byOwner = this.#byOwner.get(owner) ?? 0;
+    return byOwner > perOwnerBytes || this.heldBytes > totalBytes && byOwner > FAIR_BYTES;
+  }
+
   /** Notes that the windows of this owner hold more bytes, or fewer if negative. */
   grow(owner: string, bytes: number): void {
     this.heldBytes += bytes;
@@ -346,22 +388,21 @@ class MemoryPool {
 
 class BudgetWindow implements Window {
   readonly #owner: string;
-  readonly #first: MemoryPool;
-  readonly #grown: MemoryPool;
+  readonly #pools: WindowPools;
   #isGrown = false;
   #heldFirst = 0;
   #heldGrown = 0;
+  #unread = 0;
 
-  constructor(owner: string, first: MemoryPool, grown: MemoryPool) {
+  constructor(owner: string, pools: WindowPools) {
     this.#owner = owner;
-    this.#first = first;
-    this.#grown = grown;
+    this.#pools = pools;
   }
 
   mayHold(isGrown = false): number {
     this.#isGrown ||= isGrown;
     if (!this.#isGrown) return this.#firstBytes;
-    const free = Math.min(...this.#grown.free(this.#owner)) + this.#heldGrown;
+    const free = Math.min(...this.#pools.grown.free(this.#owner)) + this.#heldGrown;
     return Math.min(this.#firstBytes, FIRST_WINDOW_BYTES) + Math.floor(free * SHARE_OF_GROWN);
   }
 
@@ -369,14 +410,21 @@ class BudgetWindow implements Window {
     const all = Math.max(0, bytes);
     if (all === this.#heldFirst + this.#heldGrown) return;
     const first = this.#isGrown ? Math.min(all, FIRST_WINDOW_BYTES, this.#firstBytes) : all;
-    this.#first.grow(this.#owner, first - this.#heldFirst);
-    this.#grown.grow(this.#owner, all - first - this.#heldGrown);
+    this.#pools.first.grow(this.#owner, first - this.#heldFirst);
+    this.#pools.grown.grow(this.#owner, all - first - this.#heldGrown);
     this.#heldFirst = first;
     this.#heldGrown = all - first;
   }
 
+  keep(bytes: number): boolean {
+    const { unread } = this.#pools;
+    if (bytes !== this.#unread) unread.grow(this.#owner, bytes - this.#unread);
+    this.#unread = bytes;
+    return bytes === 0 || !unread.isOver(this.#owner);
+  }
+
   get #firstBytes(): number {
-    const [free, freeToOwner] = this.#first.free(this.#owner);
+    const [free, freeToOwner] = this.#pools.first.free(this.#owner);
     return Math.floor(Math.min(free / SHARE_OF_ALL, freeToOwner / SHARE_OF_OWNER));
   }
 }
@@ -390,6 +438,9 @@ const WINDOW_LIMITS: WindowLimits = {
   perOwnerBytes: 32 * 1024 * 1024,
 };
 
+/** What each owner may keep although others keep too much. Chosen by us: sixteen streams whose readers have stopped. */
+const FAIR_BYTES = 262_144;
+
 /** A source without a limit. All its windows are one, since sessions that are idle must take little memory. */
 export const UNLIMITED_WINDOWS: WindowSource = { open: () => UNLIMITED_WINDOW };
 
@@ -400,82 +451,12 @@ interface WaitingRead {
   reject(reason: unknown): void;
 }
 
-/** First in, first out; uses about as much memory as there are bytes. */
-class ByteQueue {
-  readonly #chunks: Chunk[] = [];
-  /** The memory of a chunk that was read, for reuse. */
-  #spare: Uint8Array | undefined;
-  #length = 0;
-
-  /** How many bytes are queued. */
-  get length(): number {
-    return this.#length;
-  }
-
-  /** Adds a copy of the bytes. */
-  push(data: Uint8Array): void {
-    for (let rest = data; rest.length > 0;) {
-      const chunk = this.#lastChunk(rest.length);
-      const part = rest.subarray(0, chunk.bytes.length - chunk.end);
-      chunk.bytes.set(part, chunk.end);
-      chunk.end += part.length;
-      this.#length += part.length;
-      rest = rest.subarray(part.length);
-    }
-  }
-
-  /** Moves bytes to the start of the buffer; returns how many. */
-  take(buffer: Uint8Array): number {
-    let filled = 0;
-    for (let first = this.#chunks[0]; first !== undefined; first = this.#chunks[0]) {
-      const part = first.bytes.subarray(
-        first.start,
-        Math.min(first.end, first.start + buffer.length - filled),
-      );
-      buffer.set(part, filled);
-      filled += part.length;
-      first.start += part.length;
-      if (first.start < first.end) break;
-      this.#chunks.shift();
-      this.#spare = first.bytes;
-    }
-    this.#length -= filled;
-    return filled;
-  }
-
-  /** Discards everything. */
-  clear(): void {
-    this.#chunks.length = this.#length = 0;
-    this.#spare = undefined;
-  }
-
-  #lastChunk(length: number): Chunk {
-    const last = this.#chunks.at(-1);
-    if (last !== undefined && last.end < last.bytes.length) return last;
-    const doubled = Math.max(length, 2 * (last?.bytes.length ?? 0));
-    const least = doubled <= SMALL_CHUNK_LENGTH
-      ? SMALL_CHUNK_LENGTH
-      : Math.min(CHUNK_LENGTH, 2 ** Math.ceil(Math.log2(doubled)));
-    const bytes = (this.#spare?.length ?? 0) >= least ? this.#spare! : new Uint8Array(least);
-    this.#spare = undefined;
-    const chunk = { bytes, start: 0, end: 0 };
-    this.#chunks.push(chunk);
-    return chunk;
-  }
-}
-
-interface Chunk {
-  readonly bytes: Uint8Array;
-  start: number;
-  end: number;
-}
-
 /** Chosen by us; a grown window leaves a quarter to the next. */
 const SHARE_OF_ALL = 8;
 const SHARE_OF_OWNER = 4;
 const SHARE_OF_GROWN = 0.75;
 
-const UNLIMITED_WINDOW: Window = { mayHold: () => Infinity, hold() {} };
+const UNLIMITED_WINDOW: Window = { mayHold: () => Infinity, hold() {}, keep: () => true };
 
 const WHAT = "stream of a session";
 
@@ -490,9 +471,3 @@ export const FIRST_WINDOW_BYTES = 4_194_304;
 
 /** Chosen by us: 300 MB/s over a round trip of 100 ms. */
 export const MAX_WINDOW_BYTES = 33_554_432;
-
-/** Chosen by us: a small message needs no more. */
-const SMALL_CHUNK_LENGTH = 2048;
-
-/** Chosen by us: as much as one read returns. */
-const CHUNK_LENGTH = 65_536;

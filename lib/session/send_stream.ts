@@ -184,6 +184,11 @@ export class SendStream {
     this.#appendWaiting();
   }
 
+  /** Gives back the memory that nothing needs now. */
+  rest(): void {
+    if (this.#blocks.length === 0) this.#spare.length = 0;
+  }
+
   /** Starts over for another path, with the data that is not acknowledged. Returns its offset. */
   rewind(): number {
     const offset = this.#acknowledged;

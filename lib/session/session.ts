@@ -132,6 +132,7 @@ export class Session implements DenoConn, AsyncDisposable {
       onFrame: (frame) => this.#onFrame(frame),
       onData: () => this.#onData(),
       next: () => this.#next(),
+      onPing: () => layer?.rest(),
       onAttached: (path) => this.#onAttached(path),
       onStalled: (isStalled) => this.#onEvent({ event: isStalled ? "stalled" : "resumed" }),
       onLost: (error) => this.#onLost(error),

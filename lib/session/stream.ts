@@ -219,6 +219,11 @@ export class SessionStream implements DenoConn {
     this.#step(event, data);
   }
 
+  /** @ignore gives back the memory that nothing needs now */
+  rest(): void {
+    this.#receiving.rest();
+  }
+
   /** @ignore the other side may send up to this offset */
   raiseLimit(limit: number): void {
     this.#limit = Math.max(this.#limit, limit);
@@ -304,6 +309,7 @@ export class SessionStream implements DenoConn {
     switch (action.kind) {
       case "deliver":
         this.#receiving.accept(this.#receiving.received, data!);
+        if (!this.#receiving.noteUnread()) return this.reset(TOO_MUCH_UNREAD);
         return this.#updateWindow();
       case "end-reading":
         return this.#receiving.finish(this.#receiving.received);
@@ -382,6 +388,9 @@ interface PendingWrite {
 function closed(): NetworkError {
   return new NetworkError("Cannot use the stream: it is closed", "closed");
 }
+
+/** The code of a stream for whose data there is no memory, because too many are not read. From 0xff00: this library's. */
+const TOO_MUCH_UNREAD = 0xff07;
 
 /** How long the other side may take to end a stream that this side has closed. Chosen by us, as for a session. */
 const CLOSE_MS = 30_000;

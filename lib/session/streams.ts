@@ -22,7 +22,7 @@ import {
   stepMultiplexer,
   wasOpened,
 } from "./stream_engine.ts";
-import type { SessionLayer, SessionLog, SessionOptions } from "./options.ts";
+import type { SessionLayer, SessionLog, StreamSessionOptions } from "./options.ts";
 import {
   MAX_WINDOW_BYTES,
   ReceiveStream,
@@ -41,9 +41,6 @@ import {
   type StreamFrame,
   StreamFrameReader,
 } from "./frame.ts";
-
-/** The options of a {@linkcode StreamSession}. */
-export type StreamSessionOptions = SessionOptions & MultiplexerOptions;
 
 /**
  * A session with as many streams as its two sides like. It is a `Deno.Conn` itself: `read()`, `write()` and `closeWrite()`
@@ -139,18 +136,6 @@ export class StreamSession extends Session {
   }
 }
 
-/** The options of a {@linkcode Multiplexer}. */
-export interface MultiplexerOptions {
-  /** The most data to keep for the reader of a stream. Default: 32 MiB, as of a session. */
-  readonly windowBytes?: number;
-  /** Where the memory comes from that is kept beyond the least of each stream. Default: there is always enough. */
-  readonly windows?: WindowSource;
-  /** How many streams each side may have open at once, besides the first. Default: 1,024. */
-  readonly maxStreams?: number;
-  /** How long a session stays that has neither streams nor a holder. Default: 30 s. */
-  readonly idleMs?: number;
-}
-
 /** The streams of a session. */
 class Multiplexer implements SessionLayer, StreamOwner {
   /** The stream that is there from the start. */
@@ -230,17 +215,8 @@ class Multiplexer implements SessionLayer, StreamOwner {
   }
 
   /** The streams that the other side opens, until the session ends. */
-  async *accept(): AsyncGenerator<SessionStream> {
-    this.#dispatch({ kind: "held" });
-    try {
-      for (;;) {
-        const stream = await this.#accepted.next().catch(() => undefined); // the session has ended
-        if (stream === undefined) return;
-        yield stream;
-      }
-    } finally {
-      this.#dispatch({ kind: "released" });
-    }
+  accept(): AsyncIterator<SessionStream> {
+    return this.#accepted.items(() => this.hold());
   }
 
   /** Keeps the session open without a stream, until the result is disposed of. */
@@ -302,6 +278,11 @@ class Multiplexer implements SessionLayer, StreamOwner {
   /** As {@linkcode SessionLayer.discard}. */
   discard(reason: NetworkError): void {
     for (const stream of this.#streams.values()) stream.stop(reason);
+  }
+
+  /** As {@linkcode SessionLayer.rest}. */
+  rest(): void {
+    for (const stream of this.#streams.values()) stream.rest();
   }
 
   /** As {@linkcode SessionLayer.onSessionOver}. */

@@ -48,6 +48,36 @@ Deno.test("BufferedReader grows to its full length once a read has filled it", a
   assertEquals(reader.buffered, 128);
 });
 
+Deno.test("BufferedReader is small again after a few small reads", async () => {
+  const sizes: number[] = [];
+  const lengths = [8, 100, 3, 3, 3, 3, 3, 8, 100];
+  const read = (buffer: Uint8Array) => {
+    sizes.push(buffer.buffer.byteLength);
+    return Promise.resolve(Math.min(lengths.shift()!, buffer.length));
+  };
+  const reader = new BufferedReader({ read }, { initialLength: 8, fullLength: 128 });
+  while (lengths.length > 0) {
+    await reader.fill();
+    reader.take(100);
+  }
+  assertEquals(sizes, [8, 128, 128, 128, 128, 128, 8, 8, 128]);
+});
+
+Deno.test("BufferedReader keeps what it holds as it becomes small", async () => {
+  const lengths = [8, 100, 1, 1, 1, 1, 1];
+  let next = 0;
+  const read = (buffer: Uint8Array) => {
+    const length = Math.min(lengths.shift()!, buffer.length);
+    for (let i = 0; i < length; i++) buffer[i] = next++;
+    return Promise.resolve(length);
+  };
+  const reader = new BufferedReader({ read }, { initialLength: 8, fullLength: 128 });
+  for (let i = 0; i < 2; i++) await reader.fill();
+  reader.take(1000);
+  while (lengths.length > 0) await reader.fill();
+  assertEquals([...reader.unread], [108, 109, 110, 111, 112]);
+});
+
 Deno.test("BufferedReader keeps reading when it is full and its caller takes nothing", async () => {
   const reader = new BufferedReader(source(COUNTING, []), { initialLength: 8 });
   while (await reader.fill());

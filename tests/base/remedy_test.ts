@@ -210,7 +210,7 @@ const NOTHING_TO_DO: readonly (readonly [place: string, why: string])[] = [
   ["platform.ts", "what the reason stands for, or else the system's own words"],
   ["udp_connection.ts", "what the reason or the cause stands for"],
   ["session/path.ts", "what the reason or the cause stands for"],
-  ["dialer.ts", "that of the cause"],
+  ["peer/rejection.ts", "that of the cause"],
   ["accept_first.ts", "it is told to the other side as busy, and not thrown to anyone"],
   ["relay_connection.ts", "what the reason stands for: closed by this side, or reset"],
 ];

@@ -3,7 +3,7 @@ import { NetworkError } from "../../lib/base/errors.ts";
 import { NetworkWatch } from "../../lib/cli/network_watch.ts";
 import { ConnectionEvents } from "../../lib/cli/peer_events.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
-import { withScene } from "../scenes/nat_scene.ts";
+import { PRIMARY, withScene, withServer } from "../scenes/nat_scene.ts";
 
 /** What a watch reports, and which addresses it dials, if a server with this URL cannot be opened. */
 async function watchOf(
@@ -65,3 +65,27 @@ for (
     assertEquals(await watchOf(url, options), { kinds: [...kinds], dialled: [...dialled] });
   });
 }
+
+Deno.test("a watch says that TCP is blocked if a STUN server answers over UDP, and asks none if it must not", async () => {
+  for (const servers of [[PRIMARY], []]) {
+    await withServer({ router: { blocks: ["tcp"] } }, async ({ client, internet }) => {
+      internet.names.set("outside.example.net", ["8.8.4.4"]);
+      const lines: string[] = [];
+      const io = { err: (line: string) => lines.push(line) } as unknown as CliIo;
+      const events = new ConnectionEvents(io, { asJson: true });
+      const { network } = client;
+      await using watch = new NetworkWatch(events, [], { network, servers });
+      const url = "wss://outside.example.net:3480";
+      watch.onProgress({ event: "signaling", url, state: "opening" });
+      await watch.explain();
+      const [found] = lines.map((line) => JSON.parse(line))
+        .filter(({ event }) => event === "finding");
+      assertEquals(found.kind, servers.length > 0 ? "tcp-blocked" : "blocked");
+      if (servers.length === 0) return;
+      assertEquals(
+        found.summary,
+        "TCP is blocked: no connection to ports 80, 443 and 3480 of the servers got through, while UDP is answered",
+      );
+    });
+  }
+});

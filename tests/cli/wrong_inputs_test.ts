@@ -13,6 +13,7 @@ import { runMain } from "./run_main.ts";
 const IDENTITY = { publicKey: new Uint8Array(32).fill(9), secret: new Uint8Array(16) };
 const TICKET = encodeTicket({ ...IDENTITY, signaling: ["lan:"] });
 const COPY_TICKET = "Copy the whole ticket again, from `punchline:` to its last character";
+const USE_SOCKS = "For a host behind the peer, use --socks; the peer allows it with --allow-to";
 const TYPE_CODE =
   "Type the number and the three words as the other side shows them, 7-amber-walrus-otter";
 const NEITHER = "this is neither a ticket, nor a code, nor a friend's name";
@@ -136,7 +137,7 @@ const WRONG: readonly Wrong[] = [
   [
     ["stun", "192.0.2.1", "--udp"],
     "unknown option --udp",
-    EXPLAINED,
+    "listen and connect take --udp; `punchline help stun` explains the command",
   ],
   [["stun", "192.0.2.1", "--tcp", "--tls"], "--tcp cannot be combined with --tls"],
   [
@@ -329,6 +330,34 @@ const WRONG: readonly Wrong[] = [
   ],
   [["listen", "--unix", "x".repeat(104)], "--unix takes a path of at most 103 bytes"],
   [["listen", "--unix", ""], "--unix takes a value: PATH"],
+  [
+    ["connect", TICKET, "--unix", `${"x".repeat(94)}/s`],
+    "--unix takes a path whose folder has at most 94 bytes",
+  ],
+  [
+    ["listen", "--bind", "0.0.0.0"],
+    "unknown option --bind",
+    "connect takes --bind; `punchline help listen` explains the command",
+  ],
+  [["listen", "--tcp", "22", "--tcp", "22"], "port 22 is named twice"],
+  [["listen", "--udp", "53", "--udp", "53"], "UDP port 53 is named twice"],
+  [["listen", "--unix", "a", "--unix", "a"], "a is named twice"],
+  [
+    ["listen", "--allow-to", "a.example:80", "--allow-to", "a.example:80"],
+    "a.example:80 is named twice",
+  ],
+  [
+    ["connect", TICKET, "--timeout", "1"],
+    "--timeout 1 would be 1 millisecond",
+    "Write 1s, 1m or 1ms",
+  ],
+  [["connect", TICKET, "--tcp", "1:2:3"], "--tcp takes LOCAL[:REMOTE], not 1:2:3", USE_SOCKS],
+  [
+    ["connect", TICKET, "--tcp", "80:localhost:80"],
+    "--tcp takes LOCAL[:REMOTE], not 80:localhost:80",
+    USE_SOCKS,
+  ],
+  [["connect", TICKET, "--udp", "1:2:3"], "--udp takes LOCAL[:REMOTE], not 1:2:3", USE_SOCKS],
   [["listen", "--udp", "0"], "--udp takes a whole number from 1 to 65535, not 0"],
   [["listen", "--udp", "53", "--timeout", "9s"], "--timeout cannot be combined with --udp"],
   [
@@ -351,7 +380,7 @@ const WRONG: readonly Wrong[] = [
   [
     ["connect", TICKET, "--allow", "x"],
     "unknown option --allow",
-    EXPLAINED,
+    "send and listen take --allow; `punchline help connect` explains the command",
   ],
   [
     ["send"],
@@ -363,7 +392,7 @@ const WRONG: readonly Wrong[] = [
   [
     ["send", "README.md", "--to", "x"],
     "unknown option --to",
-    EXPLAINED,
+    "recv takes --to; `punchline help send` explains the command",
   ],
   [
     ["send", "--lan"],

@@ -74,6 +74,19 @@ const VERDICTS: Readonly<
     wellFacts({ servers: done([CLOSED]) }),
     ...["rendezvous", "fail", ["rendezvous", "fail"]] as const,
   ],
+  "TCP is blocked, and UDP is not": [
+    wellFacts({
+      nat: done(natReport({ tcp: { ipv4: silentReport(), ipv6: null } })),
+      servers: done([CLOSED]),
+      evidence: done(evidence({
+        dials: [
+          { port: 3478, isAsked: true, outcome: "silent" },
+          { port: 443, isAsked: false, outcome: "unreachable" },
+        ],
+      })),
+    }),
+    ...["tcp-blocked", "fail", ["rendezvous", "fail"]] as const,
+  ],
   "one of two servers is down": [
     wellFacts({ servers: done([MEETING, CLOSED]) }),
     ...[null, "ok", ["rendezvous", "warn"]] as const,
@@ -185,3 +198,11 @@ function symmetric() {
     allocation: { kind: "random", delta: null, range: [2000, 60_000] },
   });
 }
+
+Deno.test("the ports that were tried are named if TCP is blocked, those of the signaling servers included", () => {
+  const [facts] = VERDICTS["TCP is blocked, and UDP is not"]!;
+  assertStringIncludes(
+    judge(facts).verdict.summary,
+    "no connection to ports 443, 3478 and 3480 of",
+  );
+});

@@ -80,6 +80,13 @@ const CASES: readonly NetworkCase[] = [
     peer: null,
   },
   {
+    what: "TCP is blocked, and UDP is not",
+    world: input("meta l4proto tcp drop"),
+    natTest: ["none", "open"],
+    doctor: "tcp-blocked",
+    peer: "tcp-blocked",
+  },
+  {
     what: "everything is dropped",
     world: input("drop"),
     natTest: ["blocked", "blocked"],
@@ -364,7 +371,8 @@ class Scene implements AsyncDisposable {
       send: [new URL(import.meta.url).pathname],
       recv: [ticket],
     };
-    const args = [command, ...operands[command], "--rendezvous", rendezvous];
+    const server = this.#hasNames ? "stun.example.net" : "198.51.100.9";
+    const args = [command, ...operands[command], "--rendezvous", rendezvous, "--server", server];
     const startedAt = performance.now();
     const child = this.#run([...args, "--json"]);
     const timer = setTimeout(() => child.kill("SIGKILL"), waitMs + this.startMs);

@@ -24,3 +24,15 @@ Deno.test("a line carries a packet that is larger than its buffer", () => {
   const cross = () => link.cross("up", PACKET, 1000, 0, () => 0);
   assertEquals([cross(), cross()], [1, "buffer-full"]);
 });
+
+Deno.test("a link may be slower in one direction", () => {
+  const link = new LabLink("line", linkPlan({ delayMs: { up: 90, down: 10 } }));
+  assertEquals(link.cross("up", PACKET, 100, 0, () => 0), 90);
+  assertEquals(link.cross("down", PACKET, 100, 0, () => 0), 10);
+});
+
+Deno.test("a link with an MTU drops longer packets", () => {
+  const link = new LabLink("hole", linkPlan({ mtu: 1400 }));
+  assertEquals(link.cross("up", PACKET, 1400, 0, () => 0), 0);
+  assertEquals(link.cross("up", PACKET, 1401, 0, () => 0), "too-long");
+});

@@ -8,7 +8,12 @@ import { assert } from "@std/assert";
 import type { TransportAddress } from "../../lib/net/address.ts";
 import { Nat } from "../../lab/model/nat.ts";
 import { type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
-import type { NatPacket, NatVerdict, SessionPacket, TcpFlags } from "../../lab/model/nat_packet.ts";
+import type {
+  IcmpErrorPacket,
+  NatVerdict,
+  SessionPacket,
+  TcpFlags,
+} from "../../lab/model/nat_packet.ts";
 
 /** Two hosts inside. */
 export const A = "192.168.1.2:5000";
@@ -69,6 +74,6 @@ export function icmpError(
   sourceIp: string,
   destinationIp: string,
   original: SessionPacket,
-): NatPacket {
+): IcmpErrorPacket {
   return { protocol: "icmp-error", sourceIp, destinationIp, original };
 }

@@ -1,7 +1,18 @@
 import { assertEquals } from "@std/assert";
-import { A, build, EXTERNAL_IP, sendTcp, SYN, tcp, X11, X12, X21 } from "./nat_fixtures.ts";
+import {
+  A,
+  build,
+  EXTERNAL_IP,
+  icmpError,
+  sendTcp,
+  SYN,
+  tcp,
+  X11,
+  X12,
+  X21,
+} from "./nat_fixtures.ts";
 
-Deno.test("an unsolicited SYN is dropped or reset, with or without a mapping", () => {
+Deno.test("an unsolicited SYN is dropped, reset or refused by ICMP, with or without a mapping", () => {
   for (const to of [`${EXTERNAL_IP}:5000`, `${EXTERNAL_IP}:9`]) {
     const dropping = build({ unsolicitedSyn: "drop" });
     sendTcp(dropping, A, X11);
@@ -14,6 +25,14 @@ Deno.test("an unsolicited SYN is dropped or reset, with or without a mapping", (
       packet: tcp(to, X21, { rst: true, ack: true }),
     });
     assertEquals(resetting.inbound(tcp(X21, to, { ack: true }), 0).action, "drop");
+
+    const refusing = build({ unsolicitedSyn: "icmp" });
+    sendTcp(refusing, A, X11);
+    assertEquals(refusing.inbound(tcp(X21, to, SYN), 0), {
+      action: "refuse",
+      packet: icmpError(EXTERNAL_IP, "198.51.100.2", tcp(X21, to, SYN)),
+    });
+    assertEquals(refusing.inbound(tcp(X21, to, { ack: true }), 0).action, "drop");
   }
 });
 

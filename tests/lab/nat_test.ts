@@ -13,6 +13,7 @@ import {
   B,
   build,
   EXTERNAL_IP,
+  icmpError,
   send,
   sendTcp,
   tcp,
@@ -217,3 +218,60 @@ const BEHAVIORS = [
   "address-dependent",
   "address-and-port-dependent",
 ] as const;
+
+Deno.test("an unsolicited datagram is dropped, or refused by ICMP", () => {
+  for (const filtering of ["address-and-port-dependent", "endpoint-independent"] as const) {
+    const dropping = build({ filtering });
+    assertEquals(dropping.inbound(udp(X11, `${EXTERNAL_IP}:9`), 0), {
+      action: "drop",
+      reason: "no-mapping",
+    });
+    const refusing = build({ filtering, unsolicitedUdp: "icmp" });
+    const packet = udp(X11, `${EXTERNAL_IP}:9`);
+    const error = icmpError(EXTERNAL_IP, "198.51.100.1", packet);
+    assertEquals(refusing.inbound(packet, 0), { action: "refuse", packet: error });
+  }
+});
+
+Deno.test("a NAT that keeps the parity of ports maps odd ones to odd ones", () => {
+  for (const kind of ["random", "preserving"] as const) {
+    let seed = 1;
+    const random = () => (seed = seed * 48271 % 0x7fffffff) / 0x7fffffff;
+    const behavior = natBehavior({ allocation: { kind }, portParity: true });
+    const nat = new Nat([EXTERNAL_IP], behavior, random);
+    for (let port = 5000; port < 5040; port++) {
+      for (const host of ["192.168.1.2", "192.168.1.3"]) {
+        const external = Number(send(nat, `${host}:${port}`, X11).split(":")[1]);
+        assertEquals(external % 2, port % 2);
+      }
+    }
+  }
+});
+
+Deno.test("a NAT that overloads ports lets two hosts share one, except towards one remote port", () => {
+  const nat = build({ portOverloading: true });
+  const [a, b] = [A, B].map((host, index) => send(nat, host, [X11, X12][index]!));
+  assertEquals([a, b], [`${EXTERNAL_IP}:5000`, `${EXTERNAL_IP}:5000`]);
+  assertEquals(receiver(nat, X11), A);
+  assertEquals(receiver(nat, X12), B);
+  assertEquals(send(nat, "192.168.1.4:5000", X11), `${EXTERNAL_IP}:5001`);
+});
+
+Deno.test("a shared port is the latest host's for those whom its filter lets in from elsewhere", () => {
+  const nat = build({ portOverloading: true, filtering: "endpoint-independent" });
+  send(nat, A, X11, 0);
+  send(nat, B, X12, 1000);
+  assertEquals(receiver(nat, X21, 2000), B);
+  send(nat, A, X11, 200_000);
+  assertEquals(receiver(nat, X21, 302_001), A);
+});
+
+/** Which host inside gets what is sent to the external port 5000. */
+function receiver(nat: Nat, from: string, nowMs = 0): string {
+  const verdict = nat.inbound(udp(from, `${EXTERNAL_IP}:5000`), nowMs);
+  if (verdict.action !== "forward" || verdict.packet.protocol === "icmp-error") {
+    return verdict.action;
+  }
+  const { ip, port } = verdict.packet.destination;
+  return `${ip}:${port}`;
+}

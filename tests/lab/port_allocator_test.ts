@@ -73,7 +73,13 @@ function allocateAll(
   const taken = new Set<number>();
   return internalPorts.map((internalPort) => {
     const isFree = (port: number) => !taken.has(port);
-    const port = allocator.allocate({ allocation, internalPort, range, isFree });
+    const port = allocator.allocate({
+      allocation,
+      internalPort,
+      range,
+      keepsParity: false,
+      isFree,
+    });
     if (port !== undefined) taken.add(port);
     return port;
   });

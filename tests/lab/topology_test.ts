@@ -76,8 +76,16 @@ Deno.test("planTopology() fills in links and halves the round trip across the in
     hosts: { a: { link: { delayMs: 5, loss: { up: 0.1, down: 0 } } } },
     internet: { rttMs: 50, jitterMs: 2, loss: 0.05 },
   });
-  assertEquals(plan.internet, { delayMs: 25, jitterMs: 2, loss: { up: 0.05, down: 0.05 } });
-  assertEquals(plan.hosts[0]!.link, { delayMs: 5, jitterMs: 0, loss: { up: 0.1, down: 0 } });
+  assertEquals(plan.internet, {
+    delayMs: { up: 25, down: 25 },
+    jitterMs: 2,
+    loss: { up: 0.05, down: 0.05 },
+  });
+  assertEquals(plan.hosts[0]!.link, {
+    delayMs: { up: 5, down: 5 },
+    jitterMs: 0,
+    loss: { up: 0.1, down: 0 },
+  });
 });
 
 Deno.test("planTopology() gives a line a buffer of 100 ms by default", () => {

@@ -209,6 +209,15 @@ for (
       web: { status: 302, leadsTo: "login.example" },
       dials: dials("silent", "silent", "accepted"),
     }, ["captive-portal", "web-only"]],
+    ["UDP is answered, and no port by TCP", { hasUdp: true }, ["tcp-blocked"]],
+    ["the same with a proxy and a VPN", { hasUdp: true, proxy: "p:3128", vpn: "tun0" }, [
+      "tcp-blocked",
+      "vpn",
+    ]],
+    ["UDP is answered, and a port of the web", {
+      hasUdp: true,
+      dials: dials("silent", "accepted", "accepted"),
+    }, ["web-only"]],
     ["a page asks to sign in", { web: { status: 511, leadsTo: null } }, ["captive-portal"]],
     ["all names lead to one page", {
       web: { status: 200, leadsTo: null },
@@ -272,3 +281,22 @@ for (
     assertEquals(readAnswer(text, "stun.example.net"), answer);
   });
 }
+
+Deno.test("gatherEvidence() asks STUN servers over UDP only beside dials", async () => {
+  await withScene({}, async ({ client }) => {
+    let sockets = 0;
+    const network: Network = {
+      ...client.network,
+      bindUdp: (local, options) => {
+        sockets++;
+        return client.network.bindUdp(local, options);
+      },
+    };
+    const hosts = [{ host: "no.example.net", port: 3480 }];
+    const without = await gatherEvidence({ network, hosts });
+    const before = sockets;
+    const evidence = await gatherEvidence({ network, hosts, stunServers: [PRIMARY] });
+    assertEquals([evidence.hasUdp, without.hasUdp], [undefined, undefined]);
+    assertEquals(sockets - before, before);
+  });
+});

@@ -91,6 +91,27 @@ Deno.test("connectUnix() says that nothing listens, or that the path may not be 
     assertEquals(names(folder), ["dead"]);
   }));
 
+Deno.test("paths as long as there is room for work, and longer ones are refused before anything is made", () =>
+  withScratch(async (folder) => {
+    const roomiest = `${folder}/${"f".repeat(93 - folder.length - 1)}`; // 94 bytes with the slash
+    Deno.mkdirSync(roomiest);
+    for (const name of ["s", "x".repeat(9)]) {
+      const path = `${roomiest}/${name}`;
+      using listener = await listenUnix(path);
+      using client = await connectUnix(path);
+      using service = await listener.accept();
+      await client.write(HELLO);
+      assertEquals(await service.read(new Uint8Array(9)), HELLO.length);
+    }
+    Deno.mkdirSync(`${roomiest}f`);
+    for (const path of [`${roomiest}f/s`, `${roomiest}/${"x".repeat(10)}`]) {
+      const error = await assertRejects(() => listenUnix(path), NetworkError, "at most 103 bytes");
+      assertEquals(error.remedy, "Use a shorter path, in a folder of at most 94 bytes");
+    }
+    await assertRejects(() => connectUnix("x".repeat(104)), NetworkError, "at most 103 bytes");
+    assertEquals([...names(roomiest), ...names(`${roomiest}f`)], []);
+  }));
+
 /** As a program does that was killed: Deno removes the socket where it was bound. */
 function leaveDead(path: string, mode: number): void {
   const listener = Deno.listen({ transport: "unix", path: `${path}2` });

@@ -12,5 +12,5 @@ Deno.test("Unix sockets carry bytes, are private, and replace only a dead one of
   }).output();
   const said = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
   assert(success, said);
-  assertMatch(said, /7 passed/);
+  assertMatch(said, /8 passed/);
 });

@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 import { secureConnectionFromKeys } from "../../lib/noise/secure_connection.ts";
 import { connected, readText, toBytes, twoHosts } from "../simnet/fixtures.ts";
@@ -46,6 +46,34 @@ Deno.test("secureConnectionFromKeys() rejects keys of the wrong length", () =>
     a.reset();
     b.reset();
   }));
+
+Deno.test("a connection gives back the memory of a transfer once it has little to send", async () => {
+  const sizes: number[] = [];
+  const address = { ip: "192.0.2.1", port: 1 };
+  const connection = secureConnectionFromKeys({
+    local: address,
+    remote: address,
+    read: () => new Promise<never>(() => {}),
+    write: (data: Uint8Array) => {
+      sizes.push(data.buffer.byteLength);
+      return Promise.resolve(data.length);
+    },
+    closeWrite: () => Promise.resolve(),
+    close: () => {},
+    reset: () => {},
+    [Symbol.dispose]: () => {},
+  }, keys(1, 2));
+  const send = async (length: number) => {
+    await connection.write(new Uint8Array(length));
+    await new Promise((resolve) => setTimeout(resolve)); // now it has nothing to send
+    return sizes.at(-1)!;
+  };
+  assertEquals(await send(1), 2048);
+  assert(await send(200_000) > 65_536);
+  for (let i = 0; i < 4; i++) assert(await send(1) > 65_536);
+  assertEquals(await send(1), 2048);
+  connection.close();
+});
 
 function keys(send: number, receive: number) {
   return {

@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
-import { NetworkError } from "../../lib/base/errors.ts";
+import { NetworkError, RefusedError } from "../../lib/base/errors.ts";
 import type { ConnectionEvent, PeerConnection } from "../../lib/peer/connection.ts";
-import type { Peer } from "../../lib/peer/peer.ts";
+import { Peer } from "../../lib/peer/peer.ts";
+import { REJECTION_CODES } from "../../lib/peer/rejection.ts";
 import { inPeerScene, nextOf } from "../scenes/peer_scene.ts";
 
 Deno.test("a peer lists its connections, whichever side requested them, and tells when they come and go", () =>
@@ -47,6 +48,28 @@ Deno.test("events of connections begin with the first call, and end with the pee
     conn.reset();
     await Promise.all([conn, other].map((each) => each[Symbol.asyncDispose]()));
   }));
+
+Deno.test("a peer accepts as many connections as its option says", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: false });
+    await using bob = await open(b, { maxConnections: 1 });
+    const [conn, other] = await connect(alice, bob);
+    const error = await assertRejects(() => alice.connect(bob.ticket), RefusedError);
+    assertEquals(error.code, REJECTION_CODES.busy);
+    conn.reset();
+    await assertRejects(() => other.finished, NetworkError);
+    await Promise.all([conn, other].map((each) => each[Symbol.asyncDispose]()));
+    const again = await connect(alice, bob);
+    for (const each of again) each.reset();
+    await Promise.all(again.map((each) => each[Symbol.asyncDispose]()));
+  }));
+
+Deno.test("a peer refuses to accept fewer than one connection", async () => {
+  for (const maxConnections of [0, -1, NaN]) {
+    const options = { signaling: [], maxConnections };
+    await assertRejects(() => Peer.open(options), RangeError, "maxConnections is 1 or more");
+  }
+});
 
 async function connect(from: Peer, to: Peer): Promise<[PeerConnection, PeerConnection]> {
   const accepted = nextOf(to).then((incoming) => incoming.accept());

@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async/delay";
 import { RefusedError } from "../../lib/base/errors.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { CrossingRequests } from "../../lib/peer/crossing_requests.ts";
@@ -81,8 +82,115 @@ for (const laterMs of [0, 20, 45]) {
     }));
 }
 
+// The request arrives after 210 ms, and its connection is there after 460 ms.
+for (const laterMs of [220, 300, 400]) {
+  for (const isServed of [true, false]) {
+    const where = isServed ? "serve() accepts" : "waits to be read";
+    Deno.test(`a peer that dials ${laterMs} ms after the other, whose request ${where}, gets that connection`, () =>
+      inPeerScene({}, async ({ a, b, hub, open }) => {
+        await using alice = await open(a, { listen: true });
+        const topicsOfAlice = [...hub.subscribers.keys()];
+        await using bob = await open(b, { listen: true });
+        const visitors: PeerConnection[] = [];
+        const server = isServed ? bob.serve((connection) => void visitors.push(connection)) : null;
+        const first = alice.connect(bob.ticket);
+        await delay(laterMs);
+        const there = await bob.connect(alice.ticket);
+        const here = await first;
+        assertEquals([alice.connections, bob.connections], [[here], [there]]);
+        assertEquals([here.isControlling, there.isControlling], [true, false]);
+        assertEquals(hub.published.filter(({ topic }) => topicsOfAlice.includes(topic)), []);
+        await assertCarries(here, there);
+        await Promise.all([here, there].map((each) => each[Symbol.asyncDispose]()));
+        await server?.shutdown();
+        assertEquals(visitors, []);
+      }));
+  }
+}
+
+Deno.test("a dial that is aborted leaves the connection that serve() makes to its handler", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: true });
+    await using bob = await open(b, { listen: true });
+    const leaving = new AbortController();
+    const visit = Promise.withResolvers<PeerConnection>();
+    bob.serve(async (connection) => {
+      visit.resolve(connection);
+      await connection.finished;
+    });
+    const first = alice.connect(bob.ticket);
+    await delay(220);
+    const dialling = bob.connect(alice.ticket, { signal: leaving.signal });
+    await delay(10);
+    leaving.abort(new Error("gone"));
+    await assertRejects(() => dialling, Error, "gone");
+    const [here, there] = await Promise.all([first, visit.promise]);
+    await assertCarries(here, there);
+    assertEquals([alice.connections, bob.connections], [[here], [there]]);
+    await here[Symbol.asyncDispose]();
+  }));
+
+Deno.test("if the other side's earlier request leads to nothing, this side's does", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: true });
+    await using bob = await open(b, { listen: true });
+    alice.serve((connection) => connection.finished);
+    const errors: unknown[] = [];
+    bob.serve(() => {}, { onError: (error) => errors.push(error) });
+    const leaving = new AbortController();
+    const first = alice.connect(bob.ticket, { signal: leaving.signal });
+    await delay(220);
+    const dialling = bob.connect(alice.ticket);
+    leaving.abort(new Error("gone"));
+    await assertRejects(() => first, Error, "gone");
+    await using connection = await dialling;
+    assertEquals(connection.isControlling, true);
+    assertEquals(errors, []); // they are those of the caller of connect()
+  }));
+
+Deno.test("once a connection is handed over, a peer that dials gets a second one", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    await using alice = await open(a, { listen: true });
+    await using bob = await open(b, { listen: true });
+    const visits = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const;
+    for (const [index, peer] of [bob, alice].entries()) {
+      peer.serve(async (connection) => {
+        visits[index]!.resolve();
+        await connection.finished;
+      });
+    }
+    await using first = await alice.connect(bob.ticket);
+    await visits[0].promise;
+    await using second = await bob.connect(alice.ticket);
+    await visits[1].promise;
+    assertEquals([first.isControlling, second.isControlling], [true, true]);
+    assertEquals([alice.connections.length, bob.connections.length], [2, 2]);
+  }));
+
+for (const readsAt of ["low", "high"] as const) {
+  Deno.test(`a request that the application has read stays its own, at the ${readsAt}er key`, () =>
+    inPeerScene({}, async (scene) => {
+      await using both = await openLower(scene);
+      const [reader, dialer] = readsAt === "low" ? [both.low, both.high] : [both.high, both.low];
+      dialer.serve((connection) => connection.finished);
+      const first = dialer.connect(reader.ticket);
+      const incoming = await reader.nextIncoming();
+      const dialling = reader.connect(dialer.ticket);
+      const ends = await Promise.allSettled([incoming.accept(), first, dialling]);
+      const connections = ends.map((each) => each.status === "fulfilled" ? each.value : null);
+      const roles = connections.map((each) => each?.isControlling ?? null);
+      // Until the answer arrives, the two requests cross, and the lower key's counts.
+      assertEquals(roles, readsAt === "low" ? [null, false, true] : [false, true, true]);
+      await Promise.all(connections.map((each) => each?.[Symbol.asyncDispose]()));
+    }));
+}
+
 Deno.test("a dial that succeeds as the other side's request is accepted leaves no connection open", async () => {
-  const requests = new CrossingRequests(Uint8Array.of(2), { protocol: "", show: () => true });
+  const requests = new CrossingRequests(Uint8Array.of(2), {
+    protocol: "",
+    show: () => true,
+    acceptEarlier: () => undefined,
+  });
   let resets = 0;
   const connection = { reset: () => void resets++ } as unknown as PeerConnection;
   const accepted = {} as unknown as PeerConnection;

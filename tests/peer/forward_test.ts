@@ -10,12 +10,13 @@ import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { networkWith } from "../../lib/net/local_address.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { forward, type ForwardOptions, serveForwards } from "../../lib/peer/forward.ts";
-import { FORWARD_CODES, type ForwardEvent } from "../../lib/peer/forward_outcome.ts";
+import { explained, FORWARD_CODES, type ForwardEvent } from "../../lib/peer/forward_outcome.ts";
 import {
   decodeForwardRequest,
   encodeForwardRequest,
   type ForwardRequest,
 } from "../../lib/peer/forward_message.ts";
+import type { SessionStream } from "../../lib/session/stream.ts";
 import { StreamSession } from "../../lib/session/streams.ts";
 import { inVirtualTime, readAll } from "../session/fixtures.ts";
 import { testPathPair } from "../session/test_path.ts";
@@ -64,6 +65,45 @@ Deno.test("a service that does not run is told apart from one that is not offere
     const error = await assertRejects(() => visit({}), RefusedError);
     assertEquals(error.code, FORWARD_CODES.unreachable);
   });
+});
+
+Deno.test("a request that is malformed, of another version or cut off is told as such", async () => {
+  await using one = new StreamSession({ role: "controlling" });
+  await using other = new StreamSession({ role: "controlled" });
+  const [path, otherPath] = testPathPair();
+  await Promise.all([one.attach(path), other.attach(otherPath)]);
+  const errors: unknown[] = [];
+  const onEvent = ({ error }: ForwardEvent) => errors.push(error);
+  const serving = serveForwards(other, { targets: [9], onEvent });
+  const requests = [
+    "02000000",
+    "01090000",
+    "0100ffff",
+    "010000010a",
+    "0101000161",
+    "0100",
+    "01000002",
+    "",
+  ];
+  for (const hex of requests) {
+    const stream = await one.openStream();
+    await stream.write(Uint8Array.fromHex(hex));
+    await stream.closeWrite();
+    await assertRejects(() => stream.read(new Uint8Array(1)), NetworkError);
+    assertEquals(stream.resetCode, FORWARD_CODES.malformed, hex);
+  }
+  assertEquals(
+    errors.filter((error) => error instanceof MalformedMessageError).length,
+    requests.length,
+  );
+  const told = explained(new Error("reset"), { resetCode: FORWARD_CODES.malformed });
+  assert(told instanceof RefusedError);
+  assertEquals(
+    told.message,
+    "Cannot forward: the peer does not understand what this side asks for",
+  );
+  one.reset();
+  await serving;
 });
 
 Deno.test("serveForwards() stops connecting once the stream is reset", async () => {
@@ -183,12 +223,28 @@ Deno.test("serveForwards() ends when it is aborted, also while no stream is open
   await serving;
   await serveForwards(other, { targets: [1], signal: ending.signal });
   const late = await one.openStream();
-  assertEquals(
-    (await assertRejects(() => late.read(new Uint8Array(1)), NetworkError)).reason,
-    "reset",
-  );
+  const next = await other.streams[Symbol.asyncIterator]().next(); // it was not taken away
+  assertEquals((next.value as SessionStream).id, late.id);
   one.reset();
 });
+
+Deno.test("serveForwards() that was aborted does not keep the connection open", () =>
+  inVirtualTime(async () => {
+    const one = new StreamSession({ role: "controlling" });
+    const other = new StreamSession({ role: "controlled" });
+    const [path, otherPath] = testPathPair();
+    await Promise.all([one.attach(path), other.attach(otherPath)]);
+    const ending = new AbortController();
+    const serving = serveForwards(other, { targets: [1], signal: ending.signal });
+    const stream = await one.openStream();
+    await settled();
+    stream.close();
+    ending.abort();
+    await serving;
+    for (const session of [one, other]) await session.closeWrite();
+    for (const session of [one, other]) await readAll(session);
+    await Promise.all([one.finished, other.finished]); // both are idle
+  }));
 
 Deno.test("forward() opens no stream for a target whose name is too long", async () => {
   await using session = new StreamSession({ role: "controlling" });

@@ -57,6 +57,8 @@ Deno.test("a side that offers no UDP port refuses all", () =>
     assertEquals(error instanceof RefusedError && error.code, FORWARD_CODES.notOffered);
   }));
 
+const HELLO = bytesOf("hello");
+
 Deno.test("a peer that opens flow after flow gets as many as it may have at once", () =>
   withUdp({}, async ({ connection }) => {
     const streams: SessionStream[] = [];
@@ -69,6 +71,22 @@ Deno.test("a peer that opens flow after flow gets as many as it may have at once
     await streams[0]!.finished.catch(() => {});
     const another = await askFor(connection, "");
     assertEquals(await another.read(new Uint8Array(1)), 1);
+  }));
+
+Deno.test("that no stream is free is told once while it lasts, not for each datagram", () =>
+  withUdp({}, async ({ connection, fronts: [first], ports, events, failed }) => {
+    const taken: SessionStream[] = [];
+    for (let i = 0; i < 1024; i++) taken.push(await connection.openStream());
+    using one = await client();
+    using another = await client();
+    using last = await client();
+    for (let i = 0; i < 20; i++) for (const each of [one, another]) await each.send(HELLO, first);
+    const error = await failed();
+    assert(error instanceof NetworkError);
+    assertEquals(error.message, "Cannot open a stream: 1024 are open already");
+    for (const stream of taken) stream.reset();
+    assertEquals(await ask(last, first, "again"), `${ports[0]} again`);
+    assertEquals(events.filter(({ event }) => event === "failed").length, 1);
   }));
 
 Deno.test("datagrams of unknown flows, truncated ones and lengths that no datagram has end one flow at most", () =>

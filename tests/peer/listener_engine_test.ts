@@ -73,6 +73,18 @@ Deno.test("accept() fails with what the search fails with", () => {
   assertEquals(actions, ["fail: no path", "close"]);
 });
 
+Deno.test("a search without file descriptors fails, and the other side is told that this one is busy", () => {
+  const failure = { error: "too many open files", isShortage: true };
+  const request = searching();
+  const actions = request.at(100, { kind: "search ended", failure });
+  assertEquals(actions, ["reject: busy", "fail: too many open files"]);
+  const manual = searching({ mayCancel: false });
+  assertEquals(manual.at(100, { kind: "search ended", failure }), [
+    "fail: too many open files",
+    "close",
+  ]);
+});
+
 Deno.test("an aborted accept() fails with its reason, and the other side is told", () => {
   const request = searching();
   assertEquals(request.at(50, { kind: "aborted", reason: "enough" }), ["end search"]);
@@ -255,11 +267,14 @@ Deno.test("one key has its share of requests, and displaces its own", () => {
 });
 
 Deno.test("connections are limited for each key, and for all", () => {
-  const may = (ofKey: number, ofAll: number, isKnown: boolean) =>
-    mayHaveConnection({ ofKey, ofAll, isKnown });
+  const may = (ofKey: number, ofAll: number, isKnown: boolean, max?: number) =>
+    mayHaveConnection({ ofKey, ofAll, isKnown }, max);
   assertEquals([may(127, 127, true), may(128, 128, true)], [true, false]);
-  assertEquals([may(0, 383, false), may(0, 384, false)], [true, false]);
-  assertEquals([may(0, 511, true), may(0, 512, true)], [true, false]);
+  assertEquals([may(0, 767, false), may(0, 768, false)], [true, false]);
+  assertEquals([may(0, 1023, true), may(0, 1024, true)], [true, false]);
+  assertEquals([may(0, 1499, false, 2000), may(0, 1500, false, 2000)], [true, false]);
+  assertEquals([may(0, 1999, true, 2000), may(0, 2000, true, 2000)], [true, false]);
+  assertEquals([may(0, 0, false, 1), may(0, 1, true, 1)], [true, false]);
 });
 
 Deno.test("the first search for a connection starts at once", () => {

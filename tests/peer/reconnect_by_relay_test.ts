@@ -9,7 +9,7 @@ import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { inPeerScene, nextOf, type PeerScene, SERVERS } from "../scenes/peer_scene.ts";
 import { contextWith, testRelay } from "./test_relay.ts";
-import { PathChoice } from "../../lib/peer/path_choice.ts";
+import { PathChoices } from "../../lib/peer/path_choice.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
@@ -51,7 +51,7 @@ Deno.test("a direct path that delivers less than the relay is left for it, and o
       let isBlocked = true;
       await using ends = await connectByRelay(scene, { isBlocked: () => isBlocked, bytesPerMs });
       const { conn, other } = ends;
-      new PathChoice(conn, false, undefined); // as a peer makes it
+      new PathChoices(false, undefined).watch(conn); // as a peer makes it
       const paths: boolean[] = [];
       const watching = (async () => {
         for await (const event of conn.events) {

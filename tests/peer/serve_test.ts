@@ -4,6 +4,8 @@ import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { REJECTION_CODES } from "../../lib/peer/rejection.ts";
 import { inPeerScene } from "../scenes/peer_scene.ts";
 
+const SILENT = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
 const HELLO = new TextEncoder().encode("hello");
 
 Deno.test("serve() hands each connection to the handler, and closes it when the handler returns", () =>
@@ -61,6 +63,23 @@ Deno.test("a handler that throws resets its connection, is told, and ends nothin
       true,
     ]]);
     second.close();
+  }));
+
+Deno.test("an onError that is undefined leaves errors to the logger", () =>
+  inPeerScene({}, async ({ a, b, open }) => {
+    const warnings: string[] = [];
+    const logger = { ...SILENT, warn: (text: string) => void warnings.push(text) };
+    await using host = await open(a, { listen: true, logger });
+    await using guest = await open(b, { listen: false });
+    const handled = Promise.withResolvers<void>();
+    await using _server = host.serve(() => {
+      handled.resolve();
+      throw new Error("handler failed");
+    }, { onError: undefined });
+    await using visit = await guest.connect(host.ticket);
+    await handled.promise;
+    await assertRejects(() => visit.read(new Uint8Array(1)), NetworkError);
+    assertEquals(warnings, ["serve: handler failed"]);
   }));
 
 Deno.test("a visitor that vanishes before it is connected ends nothing", () =>

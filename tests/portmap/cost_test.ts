@@ -45,6 +45,10 @@ Deno.test("mapPort() ends after an abort as soon as late answers can no longer o
       `aborted after ${delayMs} ms`,
     );
   }
+  for (const delayMs of [1200, 3000]) { // PCP takes some of it to close its port
+    const silentMs = await settledMs({ udp: { speaks: [] } }, delayMs);
+    assert(silentMs <= 210, `${silentMs} ms, aborted after ${delayMs} ms`);
+  }
 });
 
 /** How long after an abort the call is over, or the mapping released. */

@@ -6,9 +6,13 @@
 
 import { assert, assertEquals } from "@std/assert";
 import type { TcpConnection } from "../../lib/net/network.ts";
-import type { SessionEvent, SessionOptions } from "../../lib/session/options.ts";
+import type {
+  SessionEvent,
+  SessionOptions,
+  StreamSessionOptions,
+} from "../../lib/session/options.ts";
 import { Session } from "../../lib/session/session.ts";
-import { StreamSession, type StreamSessionOptions } from "../../lib/session/streams.ts";
+import { StreamSession } from "../../lib/session/streams.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 import { type TestPath, type TestPathOptions, testPathPair } from "./test_path.ts";
 

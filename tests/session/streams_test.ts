@@ -8,7 +8,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { WindowBudget } from "../../lib/session/receive_stream.ts";
 import type { SessionStream } from "../../lib/session/stream.ts";
-import type { StreamSession, StreamSessionOptions } from "../../lib/session/streams.ts";
+import type { StreamSessionOptions } from "../../lib/session/options.ts";
+import type { StreamSession } from "../../lib/session/streams.ts";
 import {
   connect,
   inVirtualTime,
@@ -375,6 +376,29 @@ Deno.test("all streams take their memory from one budget, and give it back", asy
     await new Promise((resolve) => setTimeout(resolve, 10));
   });
   assertEquals(budget.heldBytes, 0);
+});
+
+Deno.test("streams that are not read hold no more than there is for their peer: further ones are reset", async () => {
+  const budget = new WindowBudget({ totalBytes: 2_000_000, perOwnerBytes: 1_000_000 });
+  await withPair({ windows: budget.of("peer") }, async ({ a, b }) => {
+    const pairs = [];
+    for (let i = 0; i < 100; i++) pairs.push(await openBetween(a, b));
+    for (const [one] of pairs) one.write(pattern(16_384)).catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const reset = pairs.filter(([one]) => one.resetCode === 0xff07);
+    assertEquals([reset.length, budget.unreadBytes], [39, 61 * 16_384]); // 61 fit into a million
+    const [one, other] = pairs[0]!;
+    assertEquals(await readSome(other, 16_384), pattern(16_384));
+    await one.write(pattern(100));
+    assertEquals(await readSome(other, 100), pattern(100));
+    const [late, atOther] = await openBetween(a, b);
+    await late.write(pattern(100));
+    assertEquals(await readSome(atOther, 100), pattern(100));
+    a.reset();
+    await b.finished.catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  });
+  assertEquals([budget.heldBytes, budget.unreadBytes], [0, 0]);
 });
 
 /** The streams that each session has accepted. */

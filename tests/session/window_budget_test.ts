@@ -33,6 +33,26 @@ Deno.test("what a window gives back is there for others", () => {
   assertEquals(take(budget, "one"), WINDOW);
 });
 
+Deno.test("what waits in the least of each window is limited for each owner", () => {
+  const budget = new WindowBudget(LIMITS);
+  const windows = Array.from({ length: 2048 }, () => budget.of("one").open());
+  assert(windows.every((window) => window.keep(16_384)));
+  const further = budget.of("one").open();
+  assertEquals([further.keep(1), budget.of("other").open().keep(16_384)], [false, true]);
+  windows[0]!.keep(0);
+  assertEquals(further.keep(1), true);
+  for (const each of [...windows, further]) each.keep(0);
+  assertEquals(budget.unreadBytes, 16_384);
+});
+
+Deno.test("if too much waits in all, an owner with little is not affected", () => {
+  const budget = new WindowBudget(LIMITS);
+  for (const owner of ["one", "two", "three"]) budget.of(owner).open().keep(30 * MIB);
+  assertEquals(budget.of("three").open().keep(1), false);
+  assertEquals(budget.of("other").open().keep(MIB / 4), true);
+  assertEquals(budget.of("other").open().keep(1), false);
+});
+
 function take(budget: WindowBudget, owner: string): number {
   const window = budget.of(owner).open();
   const bytes = Math.min(WINDOW, window.mayHold());

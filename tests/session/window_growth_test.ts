@@ -12,7 +12,7 @@ import {
   WindowBudget,
   WindowGrowth,
 } from "../../lib/session/receive_stream.ts";
-import type { StreamSessionOptions } from "../../lib/session/streams.ts";
+import type { StreamSessionOptions } from "../../lib/session/options.ts";
 import { connect, inVirtualTime, streamSessionPair } from "./fixtures.ts";
 
 const MIB = 1024 * 1024;

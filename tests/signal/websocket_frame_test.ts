@@ -11,6 +11,7 @@ import {
   frameLength,
   toServerFrames,
   type WebSocketOpcode,
+  writeTogether,
 } from "../../lib/signal/websocket/frame.ts";
 
 const HELLO = new TextEncoder().encode("Hello");
@@ -210,3 +211,24 @@ function fromHex(hex: string): Uint8Array<ArrayBuffer> {
 function filled(length: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(length).fill(7);
 }
+
+Deno.test("what a channel carries is written in segments of at most 1,120 bytes, long frames at once", async () => {
+  for (const [length, expected] of [[100, 1], [1120, 1], [2048, 2], [4096, 4], [65_536, 1]]) {
+    const frame = encodeWebSocketFrame("binary", new Uint8Array(length! - 20).fill(7), MASK);
+    const writes: number[] = [];
+    const received: number[] = [];
+    const connection = {
+      write: (data: Uint8Array) => {
+        writes.push(data.length);
+        received.push(...data);
+        return Promise.resolve(data.length);
+      },
+    };
+    const queue = [frame];
+    assertEquals(await writeTogether(connection, queue), frame.length);
+    assertEquals(queue, []);
+    assertEquals(Uint8Array.from(received), frame);
+    assertEquals(writes.length, expected);
+    assert(length! > 4096 || writes.every((each) => each <= 1120));
+  }
+});

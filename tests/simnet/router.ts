@@ -9,7 +9,7 @@ import type { Nat } from "../../lab/model/nat.ts";
 import type { NatBehavior } from "../../lab/model/nat_behavior.ts";
 import { destinationIp, isBareSyn, type NatVerdict } from "../../lab/model/nat_packet.ts";
 import type { Link, LinkBehavior } from "./link.ts";
-import { type Packet, readdress, resetFor } from "./packet.ts";
+import { type Packet, readdress, resetFor, unreachableFor } from "./packet.ts";
 import type { Random } from "./random.ts";
 import { type Node, type Observe, Subnet } from "./subnet.ts";
 
@@ -106,6 +106,12 @@ export class Router implements Node {
         this.#observe(this.name, "refused", packet);
         if (isBareSyn(packet)) to.reset(resetFor(packet));
         return;
+      case "refuse": {
+        this.#observe(this.name, "refused", packet);
+        const error = unreachableFor(packet, verdict.packet.sourceIp, "port-unreachable");
+        if (error !== undefined) to.reset(error);
+        return;
+      }
       case "hairpin":
       case "forward": {
         const translated = readdress(packet, verdict.packet);

@@ -64,6 +64,9 @@ export interface PathSample {
   readonly bytes: number;
 }
 
+/** How much goes both ways once a connection is there, so that packets of full size are among it. */
+const BULK = 65_536;
+
 /** How often a watched connection is looked at. */
 const SAMPLE_MS = 250;
 
@@ -115,8 +118,7 @@ async function connect(peer: Peer, ticket: string, waitForDirectMs: number): Pro
     const times = { connectMs, firstByteMs, echoMs };
     const isDirect = relayed && await becomesDirect(connection, waitForDirectMs);
     const directMs = isDirect ? epochMs() - startedAtMs : null;
-    await connection.write(Uint8Array.of(2)); // the connection still works
-    await readExactly(connection, 1);
+    await Promise.all([connection.write(new Uint8Array(BULK)), readExactly(connection, BULK)]);
     return { outcome: "connected", kind, method, relayed, ...times, directMs };
   } finally {
     await connection.closeWrite().catch(() => {});

@@ -66,6 +66,21 @@ export const REACH: Readonly<Record<string, ReachRow>> = {
     isDirect: false,
     withinMs: 3000,
   },
+  icmp: {
+    setting: "unsolicited packets answered by ICMP errors",
+    pairs: [["refusing", "portRestricted"], ["refusing", "refusing"], ["refusing", "fullCone"], [
+      "refusing",
+      "sequential",
+    ], ["refusingRandom", "addressRestricted"]],
+    rttsMs: [50],
+    isDirect: true,
+  },
+  parity: {
+    setting: "random ports of the same parity",
+    pairs: [["parity", "portRestricted"], ["parity", "addressRestricted"]],
+    rttsMs: [50],
+    isDirect: true,
+  },
   pool: {
     setting: "pools of addresses",
     pairs: [["pooled", "portRestricted"], ["pooledSequential", "portRestricted"], [

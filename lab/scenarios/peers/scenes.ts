@@ -29,6 +29,12 @@ const homes = { a: { behind: nat("portRestricted") }, b: { behind: nat("portRest
 const carrier = nat("portRestricted", { name: "carrier" });
 const turn = { turn: [TURN_URL] };
 
+const sharing = nat({ portOverloading: true }, { name: "sharing" });
+const hole = (link: { readonly clampsMss: boolean }) => ({
+  a: { behind: nat("portRestricted", { link: { mtu: 1400, ...link } }) },
+  b: { behind: nat("portRestricted") },
+});
+
 const link = (delayMs: number) => ({ link: { delayMs } });
 /** 51 ms to the servers and 82 ms between the NATs, by the links of the servers and of the NATs. */
 export const FAR = {
@@ -191,6 +197,32 @@ export const SCENES: readonly PeerScene[] = [
       const { code, stderr } = await host.output("sh", ["-ec", script]);
       if (code !== 0) throw new Error(`Cannot add a VPN: ${stderr}`);
     },
+  },
+  {
+    setting: "a link that carries 1,400 bytes, and clamps the MSS of TCP",
+    internet: { rttMs: 50 },
+    hosts: hole({ clampsMss: true }),
+  },
+  {
+    setting: "a link that carries 1,400 bytes, and clamps nothing",
+    internet: { rttMs: 50 },
+    hosts: hole({ clampsMss: false }),
+    options: turn,
+  },
+  {
+    setting: "180 ms in one direction, 20 ms in the other",
+    internet: {},
+    hosts: {
+      a: { behind: nat("portRestricted", { link: { delayMs: { up: 180, down: 20 } } }) },
+      b: { behind: nat("portRestricted") },
+    },
+    options: turn,
+  },
+  {
+    setting: "two hosts behind a NAT that lets them share ports, from the same port, and a third",
+    internet: { rttMs: 50 },
+    hosts: { a: { behind: sharing }, neighbour: { behind: sharing }, b: { behind: home } },
+    options: turn,
   },
   {
     setting: "5 % loss each way, 30 ms of jitter",

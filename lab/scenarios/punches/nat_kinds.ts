@@ -57,6 +57,15 @@ export const ODD_KINDS = {
     pooling: "arbitrary",
   }),
   pooledRandom: symmetric("random, pool", { pooling: "arbitrary" }),
+  refusing: behindNat(
+    "port-restricted, ICMP errors",
+    odd({ unsolicitedSyn: "icmp", unsolicitedUdp: "icmp" }),
+  ),
+  refusingRandom: symmetric("random, ICMP errors", {
+    unsolicitedSyn: "icmp",
+    unsolicitedUdp: "icmp",
+  }),
+  parity: symmetric("random, of the same parity", { portParity: true }),
   few: behindNat("port-restricted, 64 sessions", odd({ maxSessions: 64 })),
   fewCone: behindNat(
     "full cone, 64 sessions",
@@ -97,7 +106,7 @@ export function reportOf(kind: NatKind): Partial<FamilyReport> {
       ? "accepted"
       : unsolicitedSyn === "drop"
       ? "dropped"
-      : "reset",
+      : "reset", // an ICMP error ends a dial as a RST does
     crossingSyn: mapping === "address-and-port-dependent"
       ? "unknown"
       : crossedSyn === "accept"

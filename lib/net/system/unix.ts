@@ -27,11 +27,13 @@ export interface UnixListener extends Disposable {
 /**
  * Connects to the service that listens at a path.
  *
- * @throws {NetworkError} `refused` if nothing listens there, `not-permitted`, or another reason
+ * @throws {NetworkError} `refused` if nothing listens there, `not-permitted`, or another reason, such as a path that is
+ * too long
  * @throws the signal's reason on abort
  */
 export async function connectUnix(path: string, signal?: AbortSignal): Promise<TcpConnection> {
   const cannot = `Cannot connect to ${path}`;
+  requireRoom(cannot, path);
   requirePermissions(cannot, path, { mayBeNamed: true });
   signal?.throwIfAborted();
   try {
@@ -50,19 +52,21 @@ export async function connectUnix(path: string, signal?: AbortSignal): Promise<T
  * Listens at a path, where only this user can connect: the socket has the mode 0600 before it can be found. It replaces a
  * socket there only if that was made so too, belongs to this user, and nothing listens at it any more.
  *
- * @throws {NetworkError} `address-in-use` if there is anything else at the path; `not-permitted`, or another reason
+ * @throws {NetworkError} `address-in-use` if there is anything else at the path; `not-permitted`, or another reason, such
+ * as a path that is too long: its folder has 94 bytes at most
  */
 export async function listenUnix(path: string): Promise<UnixListener> {
   const cannot = `Cannot listen at ${path}`;
+  // As short as can be: its name takes room that the path may not need.
+  const made = `${path.slice(0, path.lastIndexOf("/") + 1)}.${randomName()}/s`;
+  for (const each of [path, made]) requireRoom(cannot, each);
   requirePermissions(cannot, path, { mayBeNamed: false }); // it is made under another name
-  const slash = path.lastIndexOf("/");
-  const beside = slash < 0 ? "." : path.slice(0, slash + 1) || "/";
   let folder: string | undefined;
   let listener: Deno.UnixListener | undefined;
   try {
-    // Its mode is 0700, so that only this user can connect before the mode of the socket is set.
-    folder = await Deno.makeTempDir({ dir: beside, prefix: ".s" });
-    const made = `${folder}/s`;
+    // Only this user can connect before the mode of the socket is set.
+    await Deno.mkdir(made.slice(0, -2), { mode: 0o700 });
+    folder = made.slice(0, -2);
     listener = Deno.listen({ transport: "unix", path: made });
     await Deno.chmod(made, MODE);
     await removeDead(path, (await Deno.lstat(made)).uid, cannot);
@@ -82,6 +86,22 @@ export async function listenUnix(path: string): Promise<UnixListener> {
   } finally {
     if (folder !== undefined) await Deno.remove(folder, { recursive: true });
   }
+}
+
+/** @throws {NetworkError} if systems have no room for the path in the address of a socket */
+function requireRoom(cannot: string, path: string): void {
+  if (new TextEncoder().encode(path).length <= MAX_PATH_BYTES) return;
+  throw new NetworkError(
+    `${cannot}: a socket's path has at most ${MAX_PATH_BYTES} bytes`,
+    "other",
+    {
+      remedy: "Use a shorter path, in a folder of at most 94 bytes",
+    },
+  );
+}
+
+function randomName(): string {
+  return crypto.getRandomValues(new Uint8Array(3)).toHex();
 }
 
 /** @throws {NetworkError} if there is anything at the path that is to stay */
@@ -252,6 +272,9 @@ class UnixConnection implements TcpConnection {
 }
 
 const NO_ADDRESS: TransportAddress = { ip: "0.0.0.0", port: 0 };
+
+/** What macOS has room for; Linux has four bytes more. */
+const MAX_PATH_BYTES = 103;
 
 /** Only its owner may connect. */
 const MODE = 0o600;

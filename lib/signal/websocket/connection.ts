@@ -21,10 +21,10 @@ import {
   frameLength,
   isControl,
   MessageAssembler,
-  takeTogether,
   type WebSocketFrame,
   type WebSocketMessage,
   type WebSocketOpcode,
+  writeTogether,
 } from "./frame.ts";
 import {
   CHECK_URL,
@@ -340,9 +340,7 @@ export class WebSocketConnection {
     await undefined; // what is sent at once goes out at once
     try {
       while (this.#queue.length > 0) {
-        const bytes = takeTogether(this.#queue);
-        await writeAll(this.#connection, bytes);
-        this.#queuedBytes -= bytes.length;
+        this.#queuedBytes -= await writeTogether(this.#connection, this.#queue);
         if (this.#queuedBytes <= (this.#drain?.maxBytes ?? -1)) this.#endDrain();
       }
     } catch (error) {

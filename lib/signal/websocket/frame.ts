@@ -10,6 +10,7 @@
 
 import { concat } from "../../base/bytes.ts";
 import { malformed, type MalformedMessageError } from "../../base/errors.ts";
+import { type ByteSink, writeAll } from "../../base/reader.ts";
 
 /** The type of a frame; RFC 6455 §11.8. */
 export type WebSocketOpcode = "continuation" | "text" | "binary" | "close" | "ping" | "pong";
@@ -262,8 +263,23 @@ function misplaced(rule: string): MalformedMessageError {
   return malformed("WebSocket message", rule);
 }
 
-/** The first frame of a queue, and those after it as long as they are few: a write costs as much as ten short frames. */
-export function takeTogether(queue: Uint8Array[]): Uint8Array {
+/**
+ * Writes the first frame of a queue, and those after it as long as they are few: a write costs as much as ten short frames.
+ * What a channel carries goes out in short segments, though, which even a path with an MTU hole lets through: without
+ * them, peers behind one would not find each other.
+ *
+ * @returns how many bytes were written
+ */
+export async function writeTogether(connection: ByteSink, queue: Uint8Array[]): Promise<number> {
+  const bytes = takeTogether(queue);
+  const step = bytes.length > MAX_CHANNEL_BYTES ? bytes.length : SHORT_SEGMENT_BYTES;
+  for (let at = 0; at < bytes.length; at += step) {
+    await writeAll(connection, bytes.subarray(at, at + step));
+  }
+  return bytes.length;
+}
+
+function takeTogether(queue: Uint8Array[]): Uint8Array {
   let count = 0;
   for (let length = 0; count < queue.length; count++) {
     length += queue[count]!.length;
@@ -381,3 +397,9 @@ const MAX_FRAMES = 16;
 
 /** Chosen by us: more is not copied. */
 const MAX_TOGETHER_BYTES = 4096;
+
+/** The longest message of a channel, and what frames it. */
+const MAX_CHANNEL_BYTES = 4096 + 64;
+
+/** Chosen by us: with the headers of TCP, TLS and IPv6 it fits into 1,280 bytes, which every path of IPv6 carries. */
+const SHORT_SEGMENT_BYTES = 1120;
