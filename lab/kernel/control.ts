@@ -22,7 +22,8 @@ export interface ControlReady {
 /** What can be changed and queried while the lab runs. */
 export type ControlCommand =
   | { readonly command: "set-behavior"; readonly nat: string; readonly behavior: NatBehavior }
-  | { readonly command: "flush" | "renumber"; readonly nat: string }
+  | { readonly command: "flush"; readonly nat: string; readonly family?: 4 | 6 }
+  | { readonly command: "renumber"; readonly nat: string }
   | { readonly command: "set-link"; readonly place: string; readonly link: LinkPlan }
   | {
     readonly command: "outage";

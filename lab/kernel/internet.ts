@@ -107,8 +107,8 @@ export class LabInternet {
   }
 
   /** @throws {TypeError} if there is no such NAT */
-  flush(natName: string): void {
-    this.#natNode(natName).nat.flush();
+  flush(natName: string, family?: 4 | 6): void {
+    this.#natNode(natName).nat.flush(family);
   }
 
   /** @throws {TypeError} if there is no such NAT */

@@ -97,7 +97,7 @@ class InternetProcess {
           internet.setBehavior(request.nat, request.behavior);
           break;
         case "flush":
-          internet.flush(request.nat);
+          internet.flush(request.nat, request.family);
           break;
         case "renumber":
           internet.renumber(request.nat);

@@ -159,9 +159,9 @@ export class LabNat {
     await this.#internet.request({ command: "set-behavior", nat: this.name, behavior: whole });
   }
 
-  /** Forgets all mappings, like a NAT that restarts. */
-  async flush(): Promise<void> {
-    await this.#internet.request({ command: "flush", nat: this.name });
+  /** Forgets all mappings, like a NAT that restarts; or those of one family. */
+  async flush(family?: 4 | 6): Promise<void> {
+    await this.#internet.request({ command: "flush", nat: this.name, family });
   }
 
   /** The same, and it gets its next external address, like a home whose provider renumbers it. */

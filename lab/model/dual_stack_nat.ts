@@ -43,10 +43,10 @@ export class DualStackNat {
     this.ipv6.behavior = withoutTranslation(behavior);
   }
 
-  /** Forgets all mappings, like a router that restarts. */
-  flush(): void {
-    this.ipv4.flush();
-    this.ipv6.flush();
+  /** Forgets all mappings, like a router that restarts; or those of one family. */
+  flush(family?: 4 | 6): void {
+    if (family !== 6) this.ipv4.flush();
+    if (family !== 4) this.ipv6.flush();
   }
 
   /** The same, and its next external address takes the place of the first. */

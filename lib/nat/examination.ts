@@ -10,8 +10,9 @@ import { writeAll } from "../base/reader.ts";
 import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { Deadline, WakeableDelay } from "../base/timers.ts";
 import { type IpFamily, ipFamily, ipScope, isIp, synthesizeIp } from "../net/address.ts";
+import { sourceAddresses } from "../net/interface_failover.ts";
 import { discoverNat64, type NamedHost } from "../net/local_address.ts";
-import type { Network } from "../net/network.ts";
+import type { ConnectTcpOptions, Network } from "../net/network.ts";
 import { stunBinding } from "../stun/stun_binding.ts";
 import {
   type DialEvidence,
@@ -108,10 +109,11 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
   const isCutOff = sent.length === 0 && (targets.length > 0 || sends.length === 0);
   // Without an address to dial there is nothing that UDP would say more of.
   const stunServers = reached.length > 0 ? options.stunServers : undefined;
-  const [dials, web, hasUdp] = await Promise.all([
+  const [dials, web, hasUdp, otherWay] = await Promise.all([
     Promise.all(reached.flatMap((target) => dialsOf(network, target, signal))),
     askForPage(network, reached, signal),
     stunServers && answersByUdp(network, stunServers, signal),
+    findOtherWay(network, reached, signal),
   ]);
   signal?.throwIfAborted();
   return {
@@ -123,6 +125,7 @@ export async function gatherEvidence(options: ExamineNetworkOptions): Promise<Ne
     onlyFamily: sends.length === 1 ? sends[0]! : null,
     names,
     dials: [...dials, ...web.dials],
+    otherWay: hasUdp || dials.some(({ outcome }) => hasAnswered(outcome)) ? null : otherWay,
     web: web.answer,
     hasWrongAnswer: options.hasWrongAnswer ?? false,
     vpn: await findVpn(network),
@@ -223,7 +226,7 @@ function dialsOf(network: Network, target: Target, signal?: AbortSignal): Promis
   return ports.map(async (each) => ({
     port: each,
     isAsked: each === port,
-    outcome: await dial(network, ip, each, signal),
+    outcome: await dial(network, ip, each, { signal }),
   }));
 }
 
@@ -231,11 +234,11 @@ async function dial(
   network: Network,
   ip: string,
   port: number,
-  signal?: AbortSignal,
+  { local, signal }: ConnectTcpOptions,
 ): Promise<DialEvidence["outcome"]> {
   using deadline = new Deadline(DIAL_MS, signal);
   try {
-    const connection = await network.connectTcp({ ip, port }, { signal: deadline.signal });
+    const connection = await network.connectTcp({ ip, port }, { local, signal: deadline.signal });
     connection.reset();
     return "accepted";
   } catch (error) {
@@ -338,6 +341,35 @@ export function readAnswer(text: string, asked: string): WebAnswer | null {
 function isSameSite(a: string, b: string): boolean {
   const site = (host: string) => isIp(host) ? host : host.split(".").slice(-2).join(".");
   return site(a) === site(b);
+}
+
+/** The first interface by whose address a server is reached, if there are several to choose from. */
+async function findOtherWay(
+  network: Network,
+  targets: readonly Target[],
+  signal?: AbortSignal,
+): Promise<string | null> {
+  const target = targets.find(({ ip }) => !isLoopback(ip));
+  if (target === undefined) return null;
+  const sources = new Map<string, string>();
+  for (const own of await sourceAddresses(network, ipFamily(target.ip))) {
+    if (!sources.has(own.interfaceName)) sources.set(own.interfaceName, own.ip);
+  }
+  if (sources.size < 2) return null;
+  const found = await Promise.all(
+    Array.from(sources, async ([interfaceName, ip]) => {
+      const outcome = await dial(network, target.ip, target.port, {
+        local: { ip, port: 0 },
+        signal,
+      });
+      return hasAnswered(outcome) ? interfaceName : null;
+    }),
+  );
+  return found.find((each) => each !== null) ?? null;
+}
+
+function hasAnswered(outcome: DialEvidence["outcome"]): boolean {
+  return outcome === "accepted" || outcome === "refused";
 }
 
 /** An interface that leads into a VPN, if the interfaces may be listed. */

@@ -23,6 +23,8 @@ export interface NetworkEvidence {
   readonly web: WebAnswer | null;
   /** Whether a server answered with another protocol than its own, or a certificate that is not its own. */
   readonly hasWrongAnswer: boolean;
+  /** The name of an interface by whose address a server is reached, while by the default route it is not. */
+  readonly otherWay: string | null;
   /** The name of an interface that leads into a VPN; `null` if none is known. */
   readonly vpn: string | null;
   /** The proxy that programs on this host are set up to use; `null` if none is known. */
@@ -71,6 +73,7 @@ export function explainNetwork(evidence: NetworkEvidence): Finding[] {
     return [evidence.onlyFamily === null ? FINDINGS.offline : otherFamily(evidence.onlyFamily)];
   }
   if (sending === "refused") return [FINDINGS.firewallHere];
+  const otherWay = evidence.otherWay === null ? [] : [otherWayFinding(evidence.otherWay)];
   const portal = findPortal(evidence);
   const dns = names.asked > 0 && names.found === 0 ? [dnsFinding(names.faults)] : [];
   const path = explainDials(evidence);
@@ -81,7 +84,7 @@ export function explainNetwork(evidence: NetworkEvidence): Finding[] {
   // A server may be in this network on purpose, but not at an address that no other host has.
   const isAbsurd = /^(?:0\.|127\.|::)/.test(names.redirected?.ip ?? "");
   const causes = isAbsurd ? [...redirect, ...path] : [...path, ...redirect];
-  const all = [...causes, ...dns, ...sideFindings(evidence)];
+  const all = [...otherWay, ...causes, ...dns, ...sideFindings(evidence)];
   return all.filter(({ kind }, index) => all.findIndex((each) => each.kind === kind) === index);
 }
 
@@ -191,6 +194,16 @@ function sideFindings({ vpn, proxy, routes, hasUdp = false }: NetworkEvidence): 
     });
   }
   return findings;
+}
+
+/** The same words as those of a peer that goes by it. */
+function otherWayFinding(interfaceName: string): Finding {
+  return {
+    kind: "vpn",
+    summary: `The default route leads nowhere, and ${interfaceName} is answered`,
+    remedy:
+      `Check the VPN or the interface that the default route leads to, or turn it off; until then peers connect by ${interfaceName}`,
+  };
 }
 
 function redirectFinding({ name, ip }: { name: string; ip: string }): Finding {

@@ -11,7 +11,13 @@ import { TokenBucket } from "../base/rate_limiter.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import { ipFamily, ipScope, type TransportAddress } from "./address.ts";
 import { networkWith } from "./local_address.ts";
-import type { ConnectTcpOptions, ConnectTlsOptions, Network, TcpConnection } from "./network.ts";
+import type {
+  ConnectTcpOptions,
+  ConnectTlsOptions,
+  LocalAddress,
+  Network,
+  TcpConnection,
+} from "./network.ts";
 import { delay } from "@std/async/delay";
 
 /** A dial whose source the system chooses, and which is late or has failed. */
@@ -24,14 +30,34 @@ export interface LateDial {
   readonly first: Promise<TcpConnection>;
 }
 
-/** Finds an interface that works, and sends by it. */
+/**
+ * The addresses that a dial may leave from, as far as this host may list them; a few at most. Interfaces take turns: one may
+ * have many IPv6 addresses.
+ */
+export async function sourceAddresses(
+  network: Network,
+  family: 4 | 6,
+): Promise<LocalAddress[]> {
+  const byInterface = new Map<string, LocalAddress[]>();
+  for (const own of await network.localAddresses() ?? []) {
+    if (ipFamily(own.ip) !== family || isOfOneLink(own.ip)) continue;
+    byInterface.set(own.interfaceName, [...byInterface.get(own.interfaceName) ?? [], own]);
+  }
+  const turns = [...byInterface.values()];
+  const most = Math.max(0, ...turns.map(({ length }) => length));
+  return Array.from({ length: most }, (_, turn) => turns.flatMap((each) => each[turn] ?? []))
+    .flat().slice(0, MAX_SOURCES);
+}
+
+/** Finds an interface that works, for IPv4 and IPv6 each, and sends by it. */
 export class InterfaceFailover {
-  /** As the network below it, but what goes to IPv4 addresses of the internet has the chosen source. */
+  /** As the network below it, but what goes to addresses of the internet has the chosen source. */
   readonly network: Network;
   readonly #below: Network;
   readonly #onChosen: (ip: string) => void;
   readonly #rate = new TokenBucket(RESCUES, performance.now());
-  #chosen: { readonly ip: string; readonly untilMs: number } | undefined;
+  /** By address family: a VPN may take one of them alone. */
+  readonly #chosen = new Map<4 | 6, { readonly ip: string; readonly untilMs: number }>();
 
   /** @param onChosen called with the address of the interface that is used from now on */
   constructor(network: Network, onChosen: (ip: string) => void) {
@@ -39,15 +65,16 @@ export class InterfaceFailover {
     this.#onChosen = onChosen;
     this.network = networkWith(network, {
       bindUdp: async (local, options) => {
-        const ip = this.chosenIp;
-        const isPlain = local.ip === ANY_IPV4 && options?.multicast === undefined;
+        const ip = this.chosenIp(ipFamily(local.ip));
+        const isPlain = isAny(local.ip) && options?.multicast === undefined;
         if (ip === undefined || !isPlain) return await network.bindUdp(local, options);
         return await this.#unlessGone(ip, (ip) => network.bindUdp({ ...local, ip }, options));
       },
       connectTcp: async (remote, options = {}) => {
-        const { local = { ip: ANY_IPV4, port: 0 } } = options;
-        const ip = this.chosenIp;
-        const isPlain = local.ip === ANY_IPV4 && isOnInternet(remote.ip);
+        const family = ipFamily(remote.ip);
+        const { local = { ip: ANY[family], port: 0 } } = options;
+        const ip = this.chosenIp(family);
+        const isPlain = isAny(local.ip) && isOnInternet(remote.ip);
         if (ip === undefined || !isPlain) return await network.connectTcp(remote, options);
         return await this.#unlessGone(
           ip,
@@ -55,7 +82,7 @@ export class InterfaceFailover {
         );
       },
       connectTls: async (remote, options) => {
-        const ip = this.chosenIp;
+        const ip = this.chosenIp(ipFamily(remote.ip));
         if (ip === undefined || !isOnInternet(remote.ip)) {
           return await network.connectTls(remote, options);
         }
@@ -67,12 +94,12 @@ export class InterfaceFailover {
     });
   }
 
-  /** The address of the interface in use; `undefined` if the system chooses. */
-  get chosenIp(): string | undefined {
-    if (this.#chosen !== undefined && performance.now() >= this.#chosen.untilMs) {
-      this.#chosen = undefined; // the default route may lead somewhere again
-    }
-    return this.#chosen?.ip;
+  /** The address of the interface in use for this family; `undefined` if the system chooses. */
+  chosenIp(family: 4 | 6): string | undefined {
+    const chosen = this.#chosen.get(family);
+    // The default route may lead somewhere again.
+    if (chosen !== undefined && performance.now() >= chosen.untilMs) this.#chosen.delete(family);
+    return this.#chosen.get(family)?.ip;
   }
 
   /**
@@ -84,7 +111,8 @@ export class InterfaceFailover {
   async rescue(late: LateDial): Promise<TcpConnection> {
     const { first, signal } = late;
     if (!this.#rate.take(performance.now())) return await first;
-    const ips = await sourceIps(this.#below);
+    const sources = await sourceAddresses(this.#below, ipFamily(late.remote.ip));
+    const ips = sources.map(({ ip }) => ip);
     await using tasks = new TaskGroup(() => {}); // every failure is in the results
     const either = signal === undefined ? tasks.signal : AbortSignal.any([signal, tasks.signal]);
     const dials = [undefined, ...ips].map((ip) => {
@@ -129,8 +157,9 @@ export class InterfaceFailover {
   }
 
   #choose(ip: string): void {
-    const isNew = this.chosenIp !== ip;
-    this.#chosen = { ip, untilMs: performance.now() + KEPT_MS };
+    const family = ipFamily(ip);
+    const isNew = this.chosenIp(family) !== ip;
+    this.#chosen.set(family, { ip, untilMs: performance.now() + KEPT_MS });
     if (isNew) this.#onChosen(ip);
   }
 
@@ -163,8 +192,9 @@ export class InterfaceFailover {
     } catch (error) {
       const isGone = error instanceof NetworkError && error.reason === "address-not-available";
       if (!isGone) throw error;
-      this.#chosen = undefined;
-      return await open(ANY_IPV4);
+      const family = ipFamily(ip);
+      this.#chosen.delete(family);
+      return await open(ANY[family]);
     }
   }
 }
@@ -175,20 +205,23 @@ interface Dialled {
   readonly connection: TcpConnection;
 }
 
-/** Whether an address is an IPv4 address of the internet: what is nearby is reached by the routes of its interface. */
+/**
+ * Whether an address is one of the internet, or leads there through a NAT64: what is nearby is reached by the routes of its
+ * interface.
+ */
 function isOnInternet(ip: string): boolean {
-  return ipFamily(ip) === 4 && ["global", "documentation"].includes(ipScope(ip));
+  return ["global", "documentation", "translation"].includes(ipScope(ip));
 }
 
-/** The IPv4 addresses of this host's interfaces, as far as it may list them; a few at most. */
-async function sourceIps(network: Network): Promise<string[]> {
-  const listed = await network.localAddresses() ?? [];
-  return listed.map(({ ip }) => ip)
-    .filter((ip) => ipFamily(ip) === 4 && !["loopback", "link-local"].includes(ipScope(ip)))
-    .slice(0, MAX_SOURCES);
+function isOfOneLink(ip: string): boolean {
+  return ["loopback", "link-local"].includes(ipScope(ip));
 }
 
-const ANY_IPV4 = "0.0.0.0";
+function isAny(ip: string): boolean {
+  return ip === ANY[4] || ip === ANY[6];
+}
+
+const ANY = { 4: "0.0.0.0", 6: "::" } as const;
 
 /** Chosen by us: containers and virtual machines add interfaces, which lead nowhere. */
 const MAX_SOURCES = 6;

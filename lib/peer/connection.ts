@@ -44,6 +44,8 @@ export interface Recall extends RecallSecrets {
   readonly urls: readonly string[];
   /** How often it may ask. */
   readonly rate: TokenBucket;
+  /** Whether it goes on asking, now and then. */
+  isRepeated: boolean;
 }
 
 /** A change of a connection's path. */
@@ -249,7 +251,8 @@ export class PeerConnection extends StreamSession {
 
   /** @ignore whether it may move to another path, and needs one */
   get needsPath(): boolean {
-    return this.#timeoutMs > 0 && (this.#isStalled || !this.#hasPath);
+    const isOver = this.#datagramsIn.isClosed;
+    return this.#timeoutMs > 0 && !isOver && (this.#isStalled || !this.#hasPath);
   }
 
   /** @ignore whether it may move to another path */
@@ -278,7 +281,7 @@ export class PeerConnection extends StreamSession {
   enableRecall(connectionKey: Uint8Array, urls: readonly string[]): void {
     if (this.recall !== undefined) return;
     const rate = new TokenBucket(RECALL_RATE, performance.now());
-    this.recall = { ...recallSecrets(connectionKey), urls, rate };
+    this.recall = { ...recallSecrets(connectionKey), urls, rate, isRepeated: false };
   }
 
   /** @ignore whether there is a path now */

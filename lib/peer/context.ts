@@ -233,15 +233,16 @@ function withFailover(network: Network, onInterface: (ip: string) => void): Netw
     await using tasks = new TaskGroup(() => {}); // for its signal: it ends a dial that others have overtaken
     const either = signal === undefined ? tasks.signal : AbortSignal.any([signal, tasks.signal]);
     const first = open(failover?.network ?? network, either);
-    if (failover?.chosenIp !== undefined || !await isLate(first)) return await first;
+    const family = ipFamily(remote.ip);
+    if (failover?.chosenIp(family) !== undefined || !await isLate(first)) return await first;
     signal?.throwIfAborted();
-    if (await countOwnIpv4(network) < 2) return await first;
+    if (!await hasChoice(network, family)) return await first;
     const { InterfaceFailover } = await import("../net/interface_failover.ts");
     failover ??= new InterfaceFailover(network, onInterface);
     return await failover.rescue({ remote, tls, signal, first });
   };
   const isDialled = ({ ip }: TransportAddress, local?: TransportAddress) =>
-    local === undefined && ipFamily(ip) === 4 && ["global", "documentation"].includes(ipScope(ip));
+    local === undefined && ["global", "documentation", "translation"].includes(ipScope(ip));
   return networkWith(network, {
     bindUdp: (local, options) => (failover?.network ?? network).bindUdp(local, options),
     connectTcp: (remote, options) => {
@@ -275,15 +276,21 @@ async function isLate(dial: Promise<TcpConnection>): Promise<boolean> {
   }
 }
 
-async function countOwnIpv4(network: Network): Promise<number> {
-  const listed = await network.localAddresses() ?? [];
-  return listed.filter(({ ip }) => ipFamily(ip) === 4 && ipScope(ip) !== "loopback").length;
+/** Whether this host has addresses to choose from: one interface has several of IPv6 even where it is the only one. */
+async function hasChoice(network: Network, family: 4 | 6): Promise<boolean> {
+  const own = (await network.localAddresses() ?? []).filter(({ ip }) =>
+    ipFamily(ip) === family && !["loopback", "link-local"].includes(ipScope(ip))
+  );
+  const distinct = family === 4 ? own.map(({ ip }) => ip) : own.map((each) => each.interfaceName);
+  return new Set(distinct).size > 1;
 }
 
 function interfaceFinding(ip: string): Finding {
   return {
     kind: "vpn",
-    summary: `The default route leads nowhere: connections go by ${ip} instead, which is answered`,
+    summary: `The default route${
+      ipFamily(ip) === 6 ? " of IPv6" : ""
+    } leads nowhere: connections go by ${ip} instead, which is answered`,
     remedy: "Check the VPN or the interface that the default route leads to, or turn it off",
   };
 }

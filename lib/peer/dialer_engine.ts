@@ -67,7 +67,10 @@ export function stepDialer(state: DialerState, event: DialerEvent, nowMs: number
       const request = afterAcknowledgement(state.search!.request);
       const search = { ...state.search!, request, answerByMs: Infinity };
       const isEnding = search.stage === "ending";
-      return stay({ ...state, search: isEnding ? search : { ...search, stage: "answered" } });
+      return stay({
+        ...freshened(state, nowMs),
+        search: isEnding ? search : { ...search, stage: "answered" },
+      });
     }
     case "sent": {
       const isFar = event.isServer || state.search!.sent === "server";
@@ -329,7 +332,9 @@ function onTime(state: DialerState, nowMs: number): DialerStep {
     return endSearch({ ...state, reconnectByMs: Infinity }, { error, isFinal: true });
   }
   if (search?.stage === "requesting" && search.answerByMs <= nowMs) {
-    return endSearch(state, { error: noAnswerError(search, settings), isFinal: false });
+    const rested = { ...retry, waitMs: 0 }; // it has taken long enough, and an outage may end any moment
+    const error = noAnswerError(search, settings);
+    return endSearch({ ...state, retry: rested }, { error, isFinal: false });
   }
   if (search?.stage === "requesting" && search.request.dueMs <= nowMs) {
     const repeated = { ...search, request: afterRepeating(search.request, nowMs) };
@@ -357,6 +362,13 @@ function startRetry(state: DialerState, nowMs: number): DialerStep {
   const waitMs = Math.min(Math.max(retryMs, 2 * state.retry.waitMs), MAX_RETRY_FACTOR * retryMs);
   const retry = { atMs: Infinity, waitMs, startedAtMs: nowMs };
   return startSearch({ ...state, retry }, "any", nowMs);
+}
+
+/** What it has offered may stem from an outage that is over now: if it finds nothing, the next search follows at once. */
+function freshened(state: DialerState, nowMs: number): DialerState {
+  const isNeeded = state.phase === "reconnecting" || state.search?.isBeside === true;
+  const isOld = isNeeded && nowMs - state.retry.startedAtMs >= OLD_OFFER_MS;
+  return isOld ? { ...state, retry: { ...state.retry, waitMs: 0 } } : state;
 }
 
 /** Networks change, and a punch that missed may hit: look for a direct path again, unless a search is under way. */
@@ -449,6 +461,9 @@ const REPEATED_REQUEST = {
 
 /** Chosen by us: by then the first offer is on its way, with the request. */
 const REPEATED_AFTER_MS = 500;
+
+/** Chosen by us: STUN servers that are reached at all have answered by then. */
+const OLD_OFFER_MS = 3000;
 
 /** Waits between two attempts to reconnect grow up to this many times `retryMs`. */
 const MAX_RETRY_FACTOR = 10;

@@ -14,9 +14,10 @@ import { withoutLogin } from "../base/login.ts";
 import { idleDelay } from "../base/timers.ts";
 import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
-import type { PeerConnection } from "./connection.ts";
+import type { PeerConnection, Recall } from "./connection.ts";
 import type { PeerContext } from "./context.ts";
 import { PathChoices } from "./path_choice.ts";
+import type { SignalingConnection } from "../signal/transport.ts";
 import { decodeRecall, encodeRecall } from "./recall_message.ts";
 
 /** What is seen of this host's network. */
@@ -96,24 +97,52 @@ export class Roaming {
   }
 }
 
-/** Asks the dialer of a connection to search for another path, for as long as it needs one; a few times at most. */
+/**
+ * Asks the dialer of a connection to search for another path, for as long as it needs one: a few times at first, then as
+ * soon as a rendezvous server that is away can be reached again, for two minutes at most.
+ */
 export async function recall(context: PeerContext, connection: PeerConnection): Promise<void> {
-  const { closed, logger, baseSockets, signaling } = context;
+  const { closed, baseSockets, signaling } = context;
   const { recall } = connection;
   if (!recall?.rate.take(performance.now())) return;
   baseSockets?.discard(); // a NAT may have forgotten what it has learned
   signaling.check();
+  const isNeeded = () => !closed.aborted && connection.needsPath;
   for (const waitMs of RECALLS_MS) {
     await idleDelay(waitMs, closed);
-    if (closed.aborted || !connection.needsPath) return;
-    for (const url of recall.urls) {
-      const lease = signaling.lease(url);
-      lease.signaling
-        .then((signaling) => signaling.publish(recall.topic, encodeRecall(Date.now(), recall.key)))
-        .catch((error) => logger?.debug(`connect: ${withoutLogin(url)}: ${error}`))
-        .finally(() => lease[Symbol.asyncDispose]());
-    }
+    if (!isNeeded()) return;
+    publishRecall(context, recall, () => true);
   }
+  if (recall.isRepeated) return;
+  recall.isRepeated = true;
+  for (let left = MAX_LATE_RECALLS; left > 0; left--) {
+    await idleDelay(LATE_RECALL_MS, closed);
+    if (!isNeeded()) break;
+    publishRecall(context, recall, isAway);
+  }
+  recall.isRepeated = false;
+}
+
+/** By the servers that are chosen. What is published by one that is away waits for it, and makes it open sooner. */
+function publishRecall(
+  { signaling, logger }: PeerContext,
+  { urls, topic, key }: Recall,
+  isChosen: (signaling: SignalingConnection) => boolean,
+): void {
+  for (const url of urls) {
+    const lease = signaling.lease(url);
+    lease.signaling
+      .then(async (signaling) => {
+        if (isChosen(signaling)) await signaling.publish(topic, encodeRecall(Date.now(), key));
+      })
+      .catch((error) => logger?.debug(`connect: ${withoutLogin(url)}: ${error}`))
+      .finally(() => lease[Symbol.asyncDispose]());
+  }
+}
+
+/** The round trip is that of the connection that is open. */
+function isAway({ url, rttMs }: SignalingConnection): boolean {
+  return /^wss?:/.test(url) && rttMs === undefined;
 }
 
 /** What this host's network looks like, as far as it may be known. */
@@ -178,3 +207,9 @@ const MAX_LISTENING = 16;
 
 /** The waits before each request. Chosen by us: signaling may be opening again at first. */
 const RECALLS_MS: readonly number[] = [0, 300, 700, 1500];
+
+/**
+ * From one request to the next after that, and how many there are. Chosen by us: as long as publishing waits, and as a
+ * connection waits for a path.
+ */
+const [LATE_RECALL_MS, MAX_LATE_RECALLS] = [2000, 60];

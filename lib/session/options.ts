@@ -106,6 +106,8 @@ export interface SessionTimings {
   readonly pingStoppedAfterMs: number;
   /** A path has stalled, and another is looked for, if an expected answer does not arrive within this time. */
   readonly stalledAfterMs: number;
+  /** The same for the answer to a ping that was sent while no other answer was expected; not before four round trips. */
+  readonly pingStalledAfterMs: number;
   /** A path is dead if an expected answer does not arrive within this time, */
   readonly deadAfterMs: number;
   /** or within this time after {@linkcode Session.probe}; */
@@ -131,6 +133,7 @@ export const DEFAULT_SESSION_TIMINGS: SessionTimings = {
   pingAfterMs: 5000, // often enough for any NAT, for about a hundred bytes
   pingStoppedAfterMs: 500, // so that a side that only receives detects a dead path about as early as the sender
   stalledAfterMs: 1000, // TCP has retransmitted twice by then; a search that was not needed costs some messages
+  pingStalledAfterMs: 500, // TCP has retransmitted once by then
   deadAfterMs: 5000, // TCP has retransmitted four times by then
   suspectAfterMs: 2000, // three times
   deadAfterRoundTrips: 4,

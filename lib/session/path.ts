@@ -283,6 +283,8 @@ export class KeepAlive {
   /** Those that wait for a sign of life. */
   #asking: readonly ((isAlive: boolean) => void)[] = NONE;
   #isStopped = false;
+  /** Whether the timer was late the last time. */
+  #isHeldUp = false;
 
   constructor(options: KeepAliveOptions) {
     this.#options = options;
@@ -419,6 +421,8 @@ export class KeepAlive {
 
   #check(): void {
     const nowMs = performance.now();
+    this.#isHeldUp = nowMs >= this.#timerMs + MAX_LATE_MS && !this.#isHeldUp;
+    if (this.#isHeldUp) return this.#setTimer(); // what has arrived is read first
     if (nowMs >= this.#deadAtMs) {
       this.#options.onDead(nowMs - this.#lastReceivedMs);
       return;
@@ -446,11 +450,19 @@ export class KeepAlive {
     return Math.max(leastMs, deadAfterRoundTrips * (this.#rttMs ?? 0));
   }
 
-  /** An answer that takes as long as those before it, or a little longer, is not overdue. */
+  /**
+   * An answer that takes as long as those before it, or a little longer, is not overdue. A ping that is sent while nothing else
+   * is under way has the path for itself.
+   */
   get #stalledAtMs(): number {
-    const { stalledAfterMs } = this.#options.timings;
-    const waitMs = Math.max(stalledAfterMs, 2 * this.#answerMs);
-    return this.#awaitingSinceMs === undefined ? Infinity : this.#awaitingSinceMs + waitMs;
+    const { stalledAfterMs, pingStalledAfterMs } = this.#options.timings;
+    const sinceMs = this.#awaitingSinceMs;
+    if (sinceMs === undefined) return Infinity;
+    const isPing = sinceMs === this.#ping?.sentAtMs && this.#rttMs !== undefined;
+    const leastMs = isPing
+      ? Math.max(pingStalledAfterMs, PING_ROUND_TRIPS * this.#rttMs!)
+      : stalledAfterMs;
+    return sinceMs + Math.max(Math.min(leastMs, stalledAfterMs), 2 * this.#answerMs);
   }
 
   /** Early enough for an answer that becomes due before the timer fires. */
@@ -468,6 +480,12 @@ export class KeepAlive {
 
 /** The same as TCP's: RFC 6298 §2. */
 const SMOOTHING = 1 / 8;
+
+/** Chosen by us: a segment that is lost is sent again after two, and answered in one more. */
+const PING_ROUND_TRIPS = 4;
+
+/** How late a timer may be before it shows that the program was held up. Chosen by us. */
+const MAX_LATE_MS = 100;
 
 /** Chosen by us: one answer that took long counts for a few more. */
 const FORGETTING = 3 / 4;

@@ -31,7 +31,7 @@ import { abortable } from "@std/async/abortable";
 
 /**
  * Opens a signaling connection and keeps it open until it is disposed: when it is lost, it is opened again with all its
- * subscriptions, after half a second at first and a minute at most.
+ * subscriptions, after half a second at first and a minute at most, or two seconds while a message waits.
  *
  * @param way a URL that {@linkcode parseSignalUrl} accepts, or a transport of your own
  * @throws {TypeError} if the URL is not one of a known transport
@@ -85,8 +85,10 @@ export async function openReconnecting(
 ): Promise<SignalingConnection> {
   const { onState } = options;
   onState?.("opening");
+  using deadline = new Deadline(OPEN_MS, options.signal);
   try {
-    return new ReconnectingConnection(transport, options, await openInTime(transport, options));
+    const first = await openInTime(transport, options, deadline);
+    return new ReconnectingConnection(transport, options, first);
   } catch (error) {
     if (!options.signal?.aborted) onState?.("failed", error);
     throw error;
@@ -121,8 +123,11 @@ class ReconnectingConnection implements SignalingConnection {
   readonly #subscriptions = new Map<string, Subscription>();
   #state: ReconnectingState = INITIAL_RECONNECTING_STATE;
   #checkWithinMs: number | undefined;
+  /** The attempt under way. */
+  #opening: Deadline | undefined;
   /** The one that is open. */
   #connection: SignalingConnection | undefined;
+  #lastRttMs: number | undefined;
   /** Resolves with the next connection that is opened. */
   #next = Promise.withResolvers<SignalingConnection>();
 
@@ -208,6 +213,8 @@ class ReconnectingConnection implements SignalingConnection {
     switch (action.kind) {
       case "open":
         return this.#tasks.run((signal) => this.#atOnce.through(() => this.#open(signal)));
+      case "hurry":
+        return this.#opening?.expire(new DOMException("Another attempt follows", "TimeoutError"));
       case "check":
         return this.#connection?.check?.(this.#checkWithinMs);
       case "subscribe":
@@ -222,11 +229,17 @@ class ReconnectingConnection implements SignalingConnection {
   async #open(signal: AbortSignal): Promise<void> {
     let connection: SignalingConnection;
     this.#options.onState?.("opening");
+    const deadline = this.#opening = new Deadline(OPEN_MS, signal);
     try {
-      connection = await openInTime(this.#transport, { ...this.#options, signal });
+      connection = await openInTime(this.#transport, { ...this.#options, signal }, deadline);
     } catch (error) {
-      if (!signal.aborted) this.#options.onState?.("failed", error);
+      const { phase } = this.#state;
+      const isHurried = phase.kind === "opening" && phase.isHurried; // no failure yet: the next one follows at once
+      if (!signal.aborted && !isHurried) this.#options.onState?.("failed", error);
       return this.#apply({ kind: "failed", reason: `${error}`, random: Math.random() });
+    } finally {
+      deadline[Symbol.dispose]();
+      this.#opening = undefined;
     }
     if (signal.aborted) await connection[Symbol.asyncDispose]();
     else await this.#use(connection);
@@ -243,6 +256,7 @@ class ReconnectingConnection implements SignalingConnection {
       if (this.#state.phase.kind !== "closed") this.#options.onState?.("lost", error);
       return `${error}`;
     });
+    this.#lastRttMs = connection.rttMs ?? this.#lastRttMs;
     this.#connection = undefined;
     const lost = new NetworkError(`Cannot use ${withoutLogin(this.url)}: it is lost`, "reset");
     for (const topic of [...this.#subscriptions.keys()]) this.#endSubscription(topic, lost);
@@ -252,6 +266,8 @@ class ReconnectingConnection implements SignalingConnection {
 
   async #nextConnection(): Promise<SignalingConnection> {
     const { signal } = this.#tasks;
+    const patienceMs = OPEN_ROUND_TRIPS * (this.#lastRttMs ?? 0);
+    this.#apply({ kind: "wanted", patienceMs });
     using deadline = new Deadline(PUBLISH_WAIT_MS, signal);
     try {
       return await abortable(this.#next.promise, deadline.signal);
@@ -313,16 +329,16 @@ interface Subscription {
 async function openInTime(
   transport: SignalTransport,
   options: OpenSignalingOptions,
+  deadline: Deadline,
 ): Promise<SignalingConnection> {
-  using deadline = new Deadline(OPEN_MS, options.signal);
+  const startedAtMs = performance.now();
   try {
     return await transport.open({ ...options, signal: deadline.signal });
   } catch (cause) {
     options.signal?.throwIfAborted();
     if (!deadline.signal.aborted) throw cause;
-    const message = `Cannot open ${withoutLogin(transport.url)}: no connection in ${
-      OPEN_MS / 1000
-    } s`;
+    const seconds = Math.round((performance.now() - startedAtMs) / 1000);
+    const message = `Cannot open ${withoutLogin(transport.url)}: no connection in ${seconds} s`;
     throw new NetworkError(message, "timed-out", { cause });
   }
 }
@@ -351,6 +367,9 @@ const PUBLISH_WAIT_MS = 2000;
 
 /** Chosen by us: longer than the retransmissions of three lost SYNs. */
 const OPEN_MS = 15_000;
+
+/** How long an attempt may take while messages wait. Chosen by us: TCP, TLS and an upgrade, with a packet that is lost. */
+const OPEN_ROUND_TRIPS = 8;
 
 const TRANSPORTS = {
   ws: webSocketTransport,

@@ -31,7 +31,13 @@ export type ReconnectingPhase =
   /** `checkedMs` is when it was checked last, if it was. */
   | { readonly kind: "open"; readonly sinceMs: number; readonly checkedMs?: number }
   | { readonly kind: "waiting"; readonly untilMs: number }
-  | { readonly kind: "opening" }
+  /** While a message waits, the attempt has time until `untilMs`; `isHurried` if it is given up for a new one. */
+  | {
+    readonly kind: "opening";
+    readonly sinceMs: number;
+    readonly untilMs?: number;
+    readonly isHurried?: boolean;
+  }
   | { readonly kind: "closed" };
 
 /** Where the subscription to a topic stands. */
@@ -58,6 +64,8 @@ export type ReconnectingEvent =
   | { readonly kind: "time" }
   /** The application suspects that the network has changed. */
   | { readonly kind: "check" }
+  /** A message waits for the connection. `patienceMs`: how long an attempt takes at most where all is well. */
+  | { readonly kind: "wanted"; readonly patienceMs: number }
   /** A topic has got its first listener. */
   | { readonly kind: "subscribe"; readonly topic: string }
   /** A topic has lost its last listener. */
@@ -77,6 +85,8 @@ export type ReconnectingEvent =
 export type ReconnectingAction =
   /** Open a connection; `opened` or `failed` follows. */
   | { readonly kind: "open" }
+  /** Give up the attempt under way; `failed` follows. */
+  | { readonly kind: "hurry" }
   /** Ask the open connection whether it is alive. */
   | { readonly kind: "check" }
   /** Subscribe; `subscribed` or `subscription-failed` follows, unless the connection is lost before. */
@@ -93,7 +103,7 @@ export interface ReconnectingStep {
 
 /** The state while the first connection is being opened. */
 export const INITIAL_RECONNECTING_STATE: ReconnectingState = {
-  phase: { kind: "opening" },
+  phase: { kind: "opening", sinceMs: -Infinity },
   failures: 0,
   topics: new Map(),
 };
@@ -129,6 +139,8 @@ export function stepReconnecting(
       return due(state, nowMs);
     case "check":
       return check(state, nowMs);
+    case "wanted":
+      return wanted(state, event.patienceMs, nowMs);
     case "subscribe":
       return subscribe(state, event.topic);
     case "unsubscribe":
@@ -145,6 +157,7 @@ export function stepReconnecting(
 /** When to send the next `time` event; `Infinity` if only another event can change anything. */
 export function reconnectingWakeAtMs({ phase, topics }: ReconnectingState): number {
   if (phase.kind === "waiting") return phase.untilMs;
+  if (phase.kind === "opening" && !phase.isHurried) return phase.untilMs ?? Infinity;
   if (phase.kind !== "open") return Infinity;
   return Math.min(Infinity, ...[...topics.values()].map(retryAtMs));
 }
@@ -179,8 +192,8 @@ function lost(
   const checkedMs = phase.kind === "open" ? phase.checkedMs ?? -Infinity : -Infinity;
   const wasChecked = nowMs - checkedMs <= CHECK_MS;
   if (wasChecked && failures === 1) {
-    const opening = { phase: { kind: "opening" }, failures, topics: new Map(pending) } as const;
-    return { state: opening, actions: [log, { kind: "open" }] };
+    const again = open({ ...state, failures, topics: new Map(pending) }, nowMs);
+    return { state: again.state, actions: [log, ...again.actions] };
   }
   return {
     state: { ...waiting(failures, random, nowMs), topics: new Map(pending) },
@@ -189,10 +202,12 @@ function lost(
 }
 
 function failed(
-  { failures, topics }: ReconnectingState,
+  state: ReconnectingState,
   { reason, random }: Extract<ReconnectingEvent, { kind: "failed" }>,
   nowMs: number,
 ): ReconnectingStep {
+  const { phase, failures, topics } = state;
+  if (phase.kind === "opening" && phase.isHurried) return open(state, nowMs);
   return {
     state: { ...waiting(failures + 1, random, nowMs), topics },
     actions: [{ kind: "log", level: "debug", message: `cannot reconnect: ${reason}` }],
@@ -201,7 +216,8 @@ function failed(
 
 function due(state: ReconnectingState, nowMs: number): ReconnectingStep {
   const { phase } = state;
-  if (phase.kind === "waiting" && phase.untilMs <= nowMs) return open(state);
+  if (phase.kind === "waiting" && phase.untilMs <= nowMs) return open(state, nowMs);
+  if (phase.kind === "opening") return hurry(state, nowMs);
   if (phase.kind !== "open") return stay(state);
   const actions: ReconnectingAction[] = [];
   const topics = new Map(state.topics);
@@ -216,12 +232,35 @@ function due(state: ReconnectingState, nowMs: number): ReconnectingStep {
 /** Cuts the wait short. */
 function check(state: ReconnectingState, nowMs: number): ReconnectingStep {
   const { phase } = state;
-  if (phase.kind === "waiting") return open(state);
+  if (phase.kind === "waiting") return open(state, nowMs);
   if (phase.kind !== "open") return stay(state);
   return {
     state: { ...state, phase: { ...phase, checkedMs: nowMs } },
     actions: [{ kind: "check" }],
   };
+}
+
+/**
+ * While messages wait there is an attempt every few seconds, and none that takes long is waited for: the system sends a SYN
+ * that was lost in an outage again later and later, up to eight seconds after the outage is over.
+ */
+function wanted(state: ReconnectingState, patienceMs: number, nowMs: number): ReconnectingStep {
+  const { phase } = state;
+  const waitMs = Math.max(WANTED_MS, patienceMs);
+  if (phase.kind === "waiting" && phase.untilMs > nowMs + waitMs) {
+    return stay({ ...state, phase: { kind: "waiting", untilMs: nowMs + waitMs } });
+  }
+  if (phase.kind !== "opening" || phase.untilMs !== undefined) return stay(state);
+  return hurry({ ...state, phase: { ...phase, untilMs: phase.sinceMs + waitMs } }, nowMs);
+}
+
+/** Gives up an attempt whose time is over. */
+function hurry(state: ReconnectingState, nowMs: number): ReconnectingStep {
+  const { phase } = state;
+  if (phase.kind !== "opening" || phase.isHurried) return stay(state);
+  if (phase.untilMs === undefined || phase.untilMs > nowMs) return stay(state);
+  const hurried = { ...state, phase: { ...phase, isHurried: true } };
+  return { state: hurried, actions: [{ kind: "hurry" }] };
 }
 
 function subscribe(state: ReconnectingState, topic: string): ReconnectingStep {
@@ -266,8 +305,9 @@ function subscriptionFailed(
   };
 }
 
-function open(state: ReconnectingState): ReconnectingStep {
-  return { state: { ...state, phase: { kind: "opening" } }, actions: [{ kind: "open" }] };
+function open(state: ReconnectingState, nowMs: number): ReconnectingStep {
+  const phase = { kind: "opening", sinceMs: nowMs } as const;
+  return { state: { ...state, phase }, actions: [{ kind: "open" }] };
 }
 
 function stay(state: ReconnectingState): ReconnectingStep {
@@ -307,6 +347,9 @@ const BACKOFF: Backoff = { firstMs: 500, maximumMs: 60_000 };
 
 /** How long the answer to a check may take. Chosen by us: a little longer than any client waits for it. */
 const CHECK_MS = 3000;
+
+/** From one attempt to the next while messages wait. Chosen by us: the system has sent a second SYN by then. */
+const WANTED_MS = 2000;
 
 /** How long a connection has to last for the next one to be opened as soon as after a first failure. Chosen by us. */
 const STEADY_MS = 30_000;

@@ -42,6 +42,7 @@ export function evidence(changes: Partial<NetworkEvidence> = {}): NetworkEvidenc
     dials: [{ port: 3478, isAsked: true, outcome: "silent" }],
     web: null,
     hasWrongAnswer: false,
+    otherWay: null,
     vpn: null,
     proxy: null,
     routes: [],

@@ -179,6 +179,13 @@ const CASES: readonly NetworkCase[] = [
     peer: "blocked",
   },
   {
+    what: "a VPN has taken the route, its tunnel is dead, and another interface works",
+    home:
+      "ip link add tun0 type veth peer name far; ip link set tun0 arp off up; ip link set far up; ip addr add 10.8.0.2/24 dev tun0; ip route replace default dev tun0; ip rule add from 203.0.113.2 table 100; ip route add default via 203.0.113.1 table 100",
+    natTest: ["vpn", "blocked"],
+    peer: "vpn",
+  },
+  {
     what: "a captive portal has every name to itself",
     world: input("udp dport 53 accept\n tcp dport 80 accept\n drop"),
     hasPortal: true,

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { delay } from "@std/async/delay";
+import { NetworkError } from "../../lib/base/errors.ts";
 import { TaskGroup } from "../../lib/base/tasks.ts";
 import { writeAll } from "../../lib/base/reader.ts";
 import { gatherEvidence, readAnswer } from "../../lib/nat/examination.ts";
@@ -9,7 +10,9 @@ import {
   type NetworkEvidence,
   type WebAnswer,
 } from "../../lib/nat/findings.ts";
+import { networkWith } from "../../lib/net/local_address.ts";
 import type { Network } from "../../lib/net/network.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
 import { PRIMARY, SERVER_IPS, withScene } from "../scenes/nat_scene.ts";
 
 /** Answers every connection to the port with the text. */
@@ -94,6 +97,41 @@ Deno.test("testNat() says that a router rejects everything", async () => {
   });
 });
 
+for (
+  const [what, works, plainWorks, expected] of [
+    ["one interface is answered where the default route is not", ["192.168.1.5"], false, "eth0"],
+    ["no interface is answered", [], false, null],
+    ["the default route is answered as well", ["192.168.1.5"], true, null],
+  ] as const
+) {
+  Deno.test(`gatherEvidence() tries each interface by its own address: ${what}`, async () => {
+    const tried: string[] = [];
+    const network = networkWith(systemNetwork, {
+      bindUdp: () =>
+        Promise.resolve({ send: () => Promise.resolve(), [Symbol.dispose]: () => {} } as never),
+      localAddresses: () =>
+        Promise.resolve([
+          { interfaceName: "lo", ip: "127.0.0.1" },
+          { interfaceName: "tun0", ip: "10.8.0.2" },
+          { interfaceName: "eth0", ip: "192.168.1.5" },
+          { interfaceName: "eth0", ip: "192.168.1.6" },
+          { interfaceName: "eth0", ip: "2001:db8::5" },
+        ]),
+      defaultGateways: () => Promise.resolve([]),
+      connectTcp: (remote, { local } = {}) => {
+        if (local !== undefined) tried.push(`${local.ip} to ${remote.port}`);
+        const isAnswered = local === undefined ? plainWorks : works.some((ip) => ip === local.ip);
+        if (!isAnswered) return Promise.reject(new NetworkError("silence", "timed-out"));
+        return Promise.reject(new NetworkError("refused", "refused"));
+      },
+    });
+    const hosts = [{ host: "198.51.100.9", port: 3478 }];
+    const { otherWay } = await gatherEvidence({ network, hosts, families: [4] });
+    assertEquals(otherWay, expected);
+    assertEquals(tried, ["10.8.0.2 to 3478", "192.168.1.5 to 3478"]);
+  });
+}
+
 Deno.test("testNat() contacts no web port where servers answer", async () => {
   await withScene({ seed: 2 }, async ({ internet, server, test }) => {
     const { serveStun } = await import("../../lib/stun/server/server.ts");
@@ -114,7 +152,7 @@ Deno.test("testNat() contacts no web port where servers answer", async () => {
 const NAMES: NameEvidence = { asked: 2, found: 2, faults: [], sharedIp: null, redirected: null };
 const NOTHING: NetworkEvidence = {
   ...{ sending: "sends", onlyFamily: null, names: NAMES, web: null, hasWrongAnswer: false },
-  ...{ vpn: null, proxy: null, routes: ["192.168.1.1"] },
+  ...{ otherWay: null, vpn: null, proxy: null, routes: ["192.168.1.1"] },
   dials: [
     { port: 3478, isAsked: true, outcome: "silent" },
     { port: 443, isAsked: false, outcome: "silent" },
@@ -140,6 +178,11 @@ for (
     ["no name is found", { names: NO_NAMES, dials: [] }, ["dns"]],
     ["no name is found, and an address answers nothing", { names: NO_NAMES }, ["blocked", "dns"]],
     ["there is a VPN", { vpn: "wg0" }, ["blocked", "vpn"]],
+    ["another interface is answered", { otherWay: "eth0" }, ["vpn", "blocked"]],
+    ["another interface is answered, and there is a VPN", { otherWay: "eth0", vpn: "wg0" }, [
+      "vpn",
+      "blocked",
+    ]],
     ["no name is found, and there is a VPN", { names: NO_NAMES, dials: [], vpn: "tun0" }, [
       "dns",
       "vpn",

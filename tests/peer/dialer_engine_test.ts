@@ -158,6 +158,34 @@ Deno.test("the waits between attempts to reconnect double up to ten times the fi
   assertEquals(waits, [1000, 2000, 4000, 8000, 10_000, 10_000, 10_000]);
 });
 
+Deno.test("a search that waited for an answer in vain is followed by another at once", () => {
+  const dialer = connected();
+  dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
+  for (let search = 2; search < 5; search++) {
+    const { answerByMs } = dialer.state.search!;
+    const actions: string[] = [];
+    while (!actions.includes("end search")) {
+      actions.push(...dialer.at(answerByMs, { kind: "time" }));
+    }
+    const endedAtMs = answerByMs + 100;
+    assertEquals(dialer.at(endedAtMs, { kind: "search ended", search, random: 0.5 }), [
+      `start search ${search + 1}: any`,
+    ]);
+  }
+});
+
+Deno.test("a search that was answered late, and then found nothing, is followed by another at once", () => {
+  for (const [answeredAtMs, retryAtMs] of [[2999, 11_000], [3000, null]] as const) {
+    const dialer = connected();
+    dialer.at(0, { kind: "path lost", wasUsed: true, random: 0.5 });
+    dialer.at(answeredAtMs, { kind: "answered", search: 2 });
+    dialer.at(10_000, { kind: "failed", search: 2, error: "no path" });
+    const actions = dialer.at(10_000, { kind: "search ended", search: 2, random: 0.5 });
+    if (retryAtMs === null) assertEquals(actions, ["start search 3: any"]);
+    else assertEquals([actions, dialer.state.retry.atMs], [[], retryAtMs]);
+  }
+});
+
 Deno.test("chance halves the wait, or makes it half as long again", () => {
   for (const [random, waitMs] of [[0, 500], [0.999, 1499]] as const) {
     const dialer = connected();

@@ -7,7 +7,10 @@ import { encodeRecall } from "../../lib/peer/recall_message.ts";
 import { viewOf } from "../../lib/peer/roaming.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
-import { inPeerScene } from "../scenes/peer_scene.ts";
+import type { PeerOptions } from "../../lib/peer/options.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
+import { linkOfRoundTrip } from "../scenes/homes.ts";
+import { inPeerScene, type PeerScene } from "../scenes/peer_scene.ts";
 
 /** A NAT that gives a lost mapping another port when it comes back. */
 const random = natBehavior({ allocation: { kind: "random" } }, NAT_BEHAVIORS.portRestricted);
@@ -151,6 +154,36 @@ Deno.test("a path that stalls is left for another within seconds of the first by
     assertEquals(ends.conn.path.relayed, false);
   }));
 
+for (const side of ["a", "b"] as const) {
+  for (const strategies of [["punch-tcp"], ["punch-udp"]] as const) {
+    const what = `the NAT of side ${side} with its signaling, ${strategies}`;
+
+    Deno.test(`if ${what}, forgets everything, and the other side writes: it goes on after the next ping`, () =>
+      withRendezvous(strategies, async ({ ends, nats, time }) => {
+        nats[side].flush();
+        const writtenAtMs = time.nowMs;
+        await ends[side === "a" ? "b" : "a"].write(toBytes("hello"));
+        assertEquals(await readText(ends[side], 5), "hello");
+        assert(time.nowMs - writtenAtMs <= 5600, `${time.nowMs - writtenAtMs} ms`);
+      }));
+
+    for (const outageMs of [9000, 30_000, 90_000]) {
+      Deno.test(`if ${what}, is off for ${outageMs} ms, it goes on soon after that`, () =>
+        withRendezvous(strategies, async ({ ends, nats, routers, time }) => {
+          const { swallows } = routers[side];
+          routers[side].swallows = () => true;
+          await delay(outageMs);
+          routers[side].swallows = swallows;
+          nats[side].flush();
+          const backAtMs = time.nowMs;
+          await ends[side === "a" ? "b" : "a"].write(toBytes("hello"));
+          assertEquals(await readText(ends[side], 5), "hello");
+          assert(time.nowMs - backAtMs <= 3000, `${time.nowMs - backAtMs} ms`);
+        }));
+    }
+  }
+}
+
 Deno.test("the side that listens notices that its network has changed, and the other side searches", () =>
   inPeerScene(NATS, async ({ a, b, nats, open, time }) => {
     const bobs = changingNetwork(b.network);
@@ -269,4 +302,31 @@ async function untilPath(connection: PeerConnection): Promise<string[]> {
     if (event === "path") break;
   }
   return events;
+}
+
+/** A connection whose signaling goes through the same NATs as the connection itself. */
+async function withRendezvous(
+  strategies: NonNullable<PeerOptions["strategies"]>,
+  test: (
+    place: PeerScene & { readonly ends: Readonly<Record<"a" | "b", PeerConnection>> },
+  ) => Promise<void>,
+): Promise<void> {
+  await inPeerScene({ ...NATS, rttMs: 50 }, async (place) => {
+    const { internet, a, b, open } = place;
+    const host = internet.host("server", { link: linkOfRoundTrip(50) });
+    const local = { ip: host.addresses[0]!, port: 3480 };
+    await using server = await serveRendezvous({ network: host.network, local });
+    const options = { signaling: [server.url], strategies };
+    await using alice = await open(a, { ...options, listen: false });
+    await using bob = await open(b, options);
+    const accepted = bob.nextIncoming().then((incoming) => incoming.accept());
+    await using conn = await alice.connect(bob.ticket);
+    await using other = await accepted;
+    for (const [from, to] of [[conn, other], [other, conn]] as const) {
+      await from.write(toBytes("first"));
+      assertEquals(await readText(to, 5), "first");
+    }
+    await delay(807); // the path is checked; and just after a ping, the next one is as far away as can be
+    await test({ ...place, ends: { a: conn, b: other } });
+  });
 }

@@ -160,6 +160,48 @@ Deno.test("a path that owes an answer for a second has stalled, long before it i
   });
 });
 
+for (
+  const [what, delayMs, stalledAfterMs] of [
+    ["half a second", 20, 500],
+    ["four round trips, if those take longer", 100, 800],
+    ["a second at most, as for data", 200, 1000],
+  ] as const
+) {
+  Deno.test(`an idle path whose ping is not answered has stalled after ${what}`, async () => {
+    await inVirtualTime(async (time) => {
+      await using pair = sessionPair({ timeoutMs: 60_000 });
+      const [first, second] = await connect(pair, { delayMs });
+      await wait(12_000);
+      let written = first.writtenBytes + second.writtenBytes;
+      while (first.writtenBytes + second.writtenBytes === written) await wait(1);
+      await wait(3 * delayMs); // the answer is there
+      first.cut("silent");
+      written = first.writtenBytes + second.writtenBytes;
+      while (first.writtenBytes + second.writtenBytes === written) await wait(1);
+      const pingedAtMs = time.nowMs;
+      while (![...pair.aEvents, ...pair.bEvents].some(({ event }) => event === "stalled")) {
+        await wait(1);
+      }
+      const afterMs = time.nowMs - pingedAtMs;
+      assert(Math.abs(afterMs - stalledAfterMs) <= 5, `${afterMs} ms`);
+      pair.a.reset();
+      pair.b.reset();
+    });
+  });
+}
+
+Deno.test("a path whose answers take more than half a second does not stall", async () => {
+  await inVirtualTime(async () => {
+    await using pair = sessionPair({ timeoutMs: 60_000 });
+    await connect(pair, { delayMs: 300 });
+    await wait(60_000);
+    const events = [...pair.aEvents, ...pair.bEvents].map(({ event }) => event);
+    assertEquals(events, ["attached", "attached"]);
+    pair.a.reset();
+    await wait(1000);
+  });
+});
+
 Deno.test("probe() after a change has the path stalled until it answers", async () => {
   await inVirtualTime(async () => {
     await using pair = sessionPair();

@@ -18,7 +18,9 @@ const CHECKED: ReconnectingState = {
   ...OPEN,
   phase: { kind: "open", sinceMs: 0, checkedMs: 500 },
 };
-const OPENING: ReconnectingState = { ...OPEN, phase: { kind: "opening" } };
+const OPENING: ReconnectingState = { ...OPEN, phase: { kind: "opening", sinceMs: 0 } };
+const LATE = { kind: "opening", sinceMs: 0, untilMs: 1000 } as const;
+const HURRIED: ReconnectingState = { ...OPEN, phase: { ...LATE, isHurried: true } };
 const WAITING: ReconnectingState = { ...OPEN, phase: { kind: "waiting", untilMs: 1000 } };
 const CLOSED: ReconnectingState = { ...OPEN, phase: { kind: "closed" } };
 
@@ -35,6 +37,10 @@ const REFUSED = {
 const logged = (level: "debug" | "warn", message: string) =>
   ({ kind: "log", level, message }) as const;
 
+function wantedAfter(patienceMs: number): ReconnectingEvent {
+  return { kind: "wanted", patienceMs };
+}
+
 /** At 1000 ms. */
 const PHASES: readonly [
   string,
@@ -47,19 +53,21 @@ const PHASES: readonly [
   ["opening, and failed", OPENING, FAILED, { kind: "waiting", untilMs: 1500 }, [
     logged("debug", "cannot reconnect: refused"),
   ]],
-  ["opening, and checked", OPENING, { kind: "check" }, { kind: "opening" }, []],
+  ["opening, and checked", OPENING, { kind: "check" }, OPENING.phase, []],
   ["open, and lost", OPEN, LOST, { kind: "waiting", untilMs: 1500 }, [
     logged("warn", "connection lost: reset"),
   ]],
   ["open, and checked", OPEN, { kind: "check" }, { kind: "open", sinceMs: 0, checkedMs: 1000 }, [
     { kind: "check" },
   ]],
-  ["open, checked, and lost", CHECKED, LOST, { kind: "opening" }, [
+  ["open, checked, and lost", CHECKED, LOST, { kind: "opening", sinceMs: 1000 }, [
     { kind: "log", level: "warn", message: "connection lost: reset" },
     { kind: "open" },
   ]],
   ["open, and a timer", OPEN, { kind: "time" }, OPEN.phase, []],
-  ["waiting, and due", WAITING, { kind: "time" }, { kind: "opening" }, [{ kind: "open" }]],
+  ["waiting, and due", WAITING, { kind: "time" }, { kind: "opening", sinceMs: 1000 }, [{
+    kind: "open",
+  }]],
   [
     "waiting, and not due yet",
     { ...WAITING, phase: { kind: "waiting", untilMs: 1001 } },
@@ -67,7 +75,71 @@ const PHASES: readonly [
     { kind: "waiting", untilMs: 1001 },
     [],
   ],
-  ["waiting, and checked", WAITING, { kind: "check" }, { kind: "opening" }, [{ kind: "open" }]],
+  ["waiting, and checked", WAITING, { kind: "check" }, { kind: "opening", sinceMs: 1000 }, [{
+    kind: "open",
+  }]],
+  ["opening for a moment, and wanted", OPENING, wantedAfter(0), {
+    kind: "opening",
+    sinceMs: 0,
+    untilMs: 2000,
+  }, []],
+  ["opening for a moment on a slow line, and wanted", OPENING, wantedAfter(2500), {
+    kind: "opening",
+    sinceMs: 0,
+    untilMs: 2500,
+  }, []],
+  [
+    "opening for long, and wanted",
+    {
+      ...OPEN,
+      phase: { kind: "opening", sinceMs: -1000 },
+    },
+    wantedAfter(0),
+    { kind: "opening", sinceMs: -1000, untilMs: 1000, isHurried: true },
+    [
+      { kind: "hurry" },
+    ],
+  ],
+  ["opening, wanted, and late", { ...OPEN, phase: LATE }, { kind: "time" }, {
+    ...LATE,
+    isHurried: true,
+  }, [{ kind: "hurry" }]],
+  [
+    "opening, wanted, and not late yet",
+    { ...OPEN, phase: { ...LATE, untilMs: 1001 } },
+    {
+      kind: "time",
+    },
+    { ...LATE, untilMs: 1001 },
+    [],
+  ],
+  ["hurried, and wanted", HURRIED, wantedAfter(0), HURRIED.phase, []],
+  ["hurried, and failed", HURRIED, FAILED, { kind: "opening", sinceMs: 1000 }, [{ kind: "open" }]],
+  ["hurried, and opened all the same", HURRIED, { kind: "opened" }, {
+    kind: "open",
+    sinceMs: 1000,
+  }, []],
+  [
+    "waiting for long, and wanted",
+    {
+      ...OPEN,
+      phase: { kind: "waiting", untilMs: 60_000 },
+    },
+    wantedAfter(0),
+    { kind: "waiting", untilMs: 3000 },
+    [],
+  ],
+  [
+    "waiting for a moment, and wanted",
+    {
+      ...OPEN,
+      phase: { kind: "waiting", untilMs: 1500 },
+    },
+    wantedAfter(0),
+    { kind: "waiting", untilMs: 1500 },
+    [],
+  ],
+  ["open, and wanted", OPEN, wantedAfter(0), OPEN.phase, []],
   ["open, and disposed", OPEN, { kind: "disposed" }, { kind: "closed" }, []],
   ["waiting, and disposed", WAITING, { kind: "disposed" }, { kind: "closed" }, []],
   ["opening, and disposed", OPENING, { kind: "disposed" }, { kind: "closed" }, []],
@@ -90,7 +162,8 @@ Deno.test("reconnecting: waits double from half a second up to a minute", () => 
   let state = OPENING;
   const waits: number[] = [];
   for (let i = 0; i < 9; i++) {
-    state = stepReconnecting({ ...state, phase: { kind: "opening" } }, FAILED, 0).state;
+    state =
+      stepReconnecting({ ...state, phase: { kind: "opening", sinceMs: 1000 } }, FAILED, 0).state;
     waits.push(reconnectingWakeAtMs(state));
   }
   assertEquals(waits, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
@@ -245,6 +318,7 @@ Deno.test("reconnecting: whatever happens, one attempt at a time, and each topic
   const events = fc.array(
     fc.oneof(
       fc.record({ kind: fc.constantFrom("time" as const, "check" as const) }),
+      fc.record({ kind: fc.constant("wanted" as const), patienceMs: fc.nat(5000) }),
       fc.record({ kind: fc.constantFrom("subscribe" as const, "unsubscribe" as const), topic }),
       fc.record({ kind: fc.constant("ends" as const), random, isRefusal: fc.boolean(), topic }),
     ),
@@ -255,16 +329,22 @@ Deno.test("reconnecting: whatever happens, one attempt at a time, and each topic
     let nowMs = 0;
     let attempts = 1;
     const subscribed = new Set<string>();
+    const afterwards: ReconnectingEvent[] = [];
     const apply = (event: ReconnectingEvent) => {
       const next = stepReconnecting(state, event, nowMs);
       state = next.state;
       for (const action of next.actions) {
         if (action.kind === "open") assertEquals(++attempts, 1);
+        if (action.kind === "hurry") {
+          attempts = 0;
+          afterwards.push(FAILED);
+        }
         if (action.kind === "subscribe") subscribed.add(action.topic);
         if (action.kind === "unsubscribe") subscribed.delete(action.topic);
       }
     };
     for (const event of events) {
+      for (const event of afterwards.splice(0)) apply(event);
       if (event.kind === "time") {
         nowMs = Number.isFinite(reconnectingWakeAtMs(state))
           ? reconnectingWakeAtMs(state)

@@ -5,6 +5,7 @@ import { openSignaling, parseSignalUrl } from "../../lib/signal/open.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { toBytes, toText } from "../simnet/fixtures.ts";
 import type { Host } from "../simnet/host.ts";
+import { never, ScriptedTransport } from "./scripted_transport.ts";
 import { simulate } from "../simnet/simulate.ts";
 
 const TOPIC = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -91,6 +92,32 @@ Deno.test("publish() waits two seconds for a lost connection, and fails then", (
     await signaling.publish(TOPIC, toBytes("hello")).catch(() => {});
     await delay(10_000);
     await signaling.publish(TOPIC, toBytes("hello"));
+  }));
+
+Deno.test("while messages wait, an attempt that takes long makes way for another", () =>
+  simulate(async ({ internet }) => {
+    const { network } = internet.host("a", { link });
+    const transport = new ScriptedTransport();
+    const states: string[] = [];
+    await using signaling = await openSignaling(transport, {
+      network,
+      onState: (state) => states.push(state),
+    });
+    transport.opening = never;
+    transport.signaling.lose();
+    await delay(10_000);
+    assertEquals(transport.attempts, 2, "no message waits: the attempt has its time");
+    for (let second = 0; second < 9; second++) {
+      signaling.publish(TOPIC, toBytes("hello")).catch(() => {});
+      await delay(1000);
+    }
+    assertEquals(transport.attempts, 2 + 5);
+    transport.opening = () => Promise.resolve();
+    await delay(3000);
+    const published = transport.signaling.published.length;
+    await signaling.publish(TOPIC, toBytes("hello"));
+    assertEquals(transport.signaling.published.length, published + 1);
+    assertEquals([...new Set(states)], ["opening", "open", "lost"], "no attempt has failed");
   }));
 
 Deno.test("subscribe() while the connection is lost takes effect when it is back", () =>

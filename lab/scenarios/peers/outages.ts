@@ -153,7 +153,7 @@ export async function setAddress(
   const { code, stderr } = await host.output("sh", [
     "-ec",
     `
-      ip addr flush dev tun0
+      ip -4 addr flush dev tun0
       ip addr add ${lan}.${last}/24 dev tun0
       ip route add default via ${lan}.1
     `,

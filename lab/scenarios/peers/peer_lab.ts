@@ -12,6 +12,7 @@
 
 import type { PeerOptions } from "../../../lib/peer/options.ts";
 import { Lab } from "../../kernel/lab.ts";
+import { denoArgs } from "../../kernel/lab_host.ts";
 import { type InternetSpec, type LinkSpec, nat, type Topology } from "../../kernel/topology.ts";
 import { type NatKind, natKind, type NatKindName, POOLS, reportOf } from "../punches/nat_kinds.ts";
 import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
@@ -43,7 +44,10 @@ export interface PeerPair extends AsyncDisposable {
 /** What the lab consists of. */
 export interface PeerLabOptions {
   readonly internet: InternetSpec;
-  /** Whether all hosts have IPv6 as well; the STUN servers and the relay have IPv4 alone. */
+  /**
+   * Whether all hosts have IPv6 as well. The STUN servers and the relay have IPv4 alone; there is a second rendezvous server,
+   * {@linkcode RENDEZVOUS_URL_IPV6}.
+   */
   readonly ipv6?: boolean;
   /** The servers' link, in addition to the internet's delay. */
   readonly serverLink?: LinkSpec;
@@ -69,7 +73,10 @@ export class PeerLab implements AsyncDisposable {
       nat("portRestricted", { link: natLink, addresses: POOLS[end] });
     const lab = await Lab.start({
       hosts: {
-        servers: { addresses: [...SERVER_IPS], link: serverLink },
+        servers: {
+          addresses: [...SERVER_IPS, ...ipv6 ? [SERVER_IPV6] : []],
+          link: serverLink,
+        },
         relay: { addresses: [RELAY_IP], link: serverLink },
         ...options.hosts ?? {
           a: { behind: home("a") },
@@ -84,6 +91,10 @@ export class PeerLab implements AsyncDisposable {
       ipv6,
     });
     await STUN_SERVERS.punchline(lab.host("servers"));
+    if (ipv6) {
+      const args = denoArgs(CLI, ["serve", "--address", SERVER_IPV6, "--json"]);
+      await lab.host("servers").serve(Deno.execPath(), args, { ready: /listening/ });
+    }
     await startBroker(lab);
     await lab.host("relay").serve("turnserver", [
       ...["-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file", "stdout", "-L", RELAY_IP],
@@ -184,7 +195,10 @@ async function startBroker(lab: Lab): Promise<void> {
   }
 }
 
+const CLI = new URL("../../../cli.ts", import.meta.url);
+
 const SERVER_IPS = ["203.0.113.10", "203.0.113.11"];
+const SERVER_IPV6 = "2001:db8:ffff::10";
 const RELAY_IP = "203.0.113.20";
 
 /** A port that firewalls usually allow. */
@@ -192,6 +206,9 @@ const RELAY_PORT = 443;
 
 /** The lab's rendezvous server. */
 export const RENDEZVOUS_URL = `ws://${SERVER_IPS[0]}:3480`;
+
+/** The one with IPv6 alone, in labs that have IPv6. */
+export const RENDEZVOUS_URL_IPV6 = `ws://[${SERVER_IPV6}]:3480`;
 
 const BROKER_PORT = 1883;
 

@@ -11,7 +11,7 @@ import { Deadline } from "../../../lib/base/timers.ts";
 import { nat } from "../../kernel/topology.ts";
 import { type CommandEvent, HostCommand } from "./host_command.ts";
 import { setAddress } from "./outages.ts";
-import { PeerLab, RENDEZVOUS_URL, STUN_ADDRESSES } from "./peer_lab.ts";
+import { PeerLab, RENDEZVOUS_URL, RENDEZVOUS_URL_IPV6, STUN_ADDRESSES } from "./peer_lab.ts";
 
 /** A change of a network, and what is expected then. */
 export interface Change {
@@ -25,10 +25,23 @@ export interface Change {
   readonly isHarmless?: boolean;
   /** Whether b's NAT lets everything in, so that a path over UDP goes on by itself. */
   readonly isOpen?: boolean;
+  /** Whether signaling goes by IPv6, which the change leaves alone. */
+  readonly isSignaledByIpv6?: boolean;
+  /** Whether the change is an outage, so that times count from its end. */
+  readonly isOutage?: boolean;
+  /** Who writes in each run. Default: all of them. */
+  readonly traffic?: readonly Traffic[];
 }
 
-/** Who writes while the network changes: nobody, the side that connects, or the side that listens. */
-export type Traffic = "idle" | "connect" | "listen";
+/**
+ * Who writes while the network changes: the side that connects or the side that listens, all the time; or, over an idle
+ * connection, the side whose network has changed, or the other one. A host behind a NAT that has rebooted is not reached
+ * before it sends something itself, so that the last one has to wait for the next keep-alive.
+ */
+export type Traffic = "connect" | "listen" | "idle" | "idle, other side";
+
+/** In this order. */
+export const TRAFFIC: readonly Traffic[] = ["idle", "connect", "listen", "idle, other side"];
 
 /** How one run went. Times are in milliseconds since the change, or since the first byte that went unanswered. */
 export interface RoamingResult {
@@ -80,6 +93,32 @@ export const CHANGES: Readonly<Record<string, Change>> = {
     happens: ({ lab }) => lab.nat("b/nat").renumber(),
     side: "listen",
   },
+  "connect-reboot-ipv6": {
+    setting: "the NAT of the connecting side reboots, and signaling goes by IPv6 beside it",
+    happens: ({ lab }) => lab.nat("a/nat").flush(4),
+    isSignaledByIpv6: true,
+    traffic: ["idle, other side"],
+  },
+  "listen-reboot-ipv6": {
+    setting: "the NAT of the listening side reboots, and signaling goes by IPv6 beside it",
+    happens: ({ lab }) => lab.nat("b/nat").flush(4),
+    side: "listen",
+    isSignaledByIpv6: true,
+    traffic: ["idle, other side"],
+  },
+  "connect-restart": {
+    setting: "the NAT of the connecting side is off for 30 s, and comes back with nothing",
+    happens: (peers) => restart(peers, "a"),
+    isOutage: true,
+    traffic: ["idle", "idle, other side"],
+  },
+  "listen-restart": {
+    setting: "the NAT of the listening side is off for 30 s, and comes back with nothing",
+    happens: (peers) => restart(peers, "b"),
+    side: "listen",
+    isOutage: true,
+    traffic: ["idle", "idle, other side"],
+  },
   "bloat": {
     setting: "each packet of the connecting side waits for 3 s in a buffer",
     happens: async ({ lab }) => {
@@ -97,11 +136,12 @@ export async function runRoaming(
   transport: "tcp" | "udp",
   traffic: Traffic,
 ): Promise<RoamingResult> {
-  await using peers = await startLab(change.isOpen ?? false);
+  await using peers = await startLab(change);
+  const rendezvous = change.isSignaledByIpv6 ? RENDEZVOUS_URL_IPV6 : RENDEZVOUS_URL;
   const servers = STUN_ADDRESSES.flatMap((server) => ["--server", server]);
   const options = [...servers, "--strategy", `punch-${transport},direct`];
   await using listener = new HostCommand(peers.lab.host("b"), [
-    ...["listen", "--rendezvous", RENDEZVOUS_URL],
+    ...["listen", "--rendezvous", rendezvous],
     ...options,
   ]);
   const { ticket } = await listener.until("ticket");
@@ -112,18 +152,22 @@ export async function runRoaming(
   ]);
   await Promise.all([connector.until("connected"), listener.until("connected")]);
   const [a, b] = [new Side(connector), new Side(listener)];
-  // A host behind a NAT that has rebooted is not reached before it sends something itself.
-  const isListener = traffic === "listen" || traffic === "idle" && change.side === "listen";
+  const isIdle = traffic === "idle" || traffic === "idle, other side";
+  const isListener = isIdle
+    ? (change.side === "listen") === (traffic === "idle")
+    : traffic === "listen";
   const [writer, reader] = isListener ? [b, a] : [a, b];
   await writer.write("first");
   await reader.has(writer);
-  await delay(SETTLED_MS);
+  await delay(traffic === "idle, other side" ? PINGED_MS : SETTLED_MS);
 
   const busy = new AbortController();
-  const writing = traffic === "idle" ? undefined : writer.writeUntil(busy.signal);
-  await delay(traffic === "idle" ? 0 : BUSY_MS);
+  const writing = isIdle ? undefined : writer.writeUntil(busy.signal);
+  await delay(isIdle ? 0 : BUSY_MS);
+  if (change.isOutage) await change.happens(peers);
   const changedAtMs = performance.now();
-  if (change.isLocal && traffic === "idle") {
+  if (change.isOutage) await writer.write("after the outage");
+  else if (change.isLocal && isIdle) {
     await change.happens(peers);
     using deadline = new Deadline(LONGEST_MS);
     const moved = Promise.race([a.next("path", "resumed"), b.next("path", "resumed")]);
@@ -145,10 +189,12 @@ export async function runRoaming(
   const isWhole = a.isWhole && b.isWhole;
   const events = noticed.map(({ event, atMs }) => `${event} ${(atMs - changedAtMs).toFixed(0)}`);
   const hasMoved = noticed.some(({ event }) => event === "path" || event === "lost");
+  const isUnreachable = traffic === "idle, other side" && !change.isSignaledByIpv6 &&
+    !change.isLocal && !change.isOutage;
+  const mostMs = GOES_ON_MS + (isUnreachable ? KEEP_ALIVE_MS : 0);
+  const isNoticed = change.isOutage || noticedMs !== null && noticedMs <= NOTICED_MS;
   const passed = isWhole &&
-    (change.isHarmless
-      ? !hasMoved
-      : noticedMs !== null && noticedMs <= NOTICED_MS && goesOnMs <= GOES_ON_MS);
+    (change.isHarmless ? !hasMoved : isNoticed && goesOnMs <= mostMs);
   return { noticedMs, goesOnMs, isWhole, events, passed };
 }
 
@@ -212,8 +258,16 @@ class Side {
   }
 }
 
+async function restart({ lab }: PeerLab, end: "a" | "b"): Promise<void> {
+  await lab.outage(`${end}/nat`, { forMs: OUTAGE_MS });
+  await delay(OUTAGE_MS);
+  await lab.nat(`${end}/nat`).flush();
+}
+
 /** The NATs choose ports at random, so that no connection survives a reboot by itself. */
-async function startLab(isOpen: boolean): Promise<PeerLab> {
+async function startLab(
+  { isOpen = false, isSignaledByIpv6 }: Pick<Change, "isOpen" | "isSignaledByIpv6">,
+): Promise<PeerLab> {
   const open = isOpen ? { filtering: "endpoint-independent" } as const : {};
   const home = (end: "a" | "b", behavior: Parameters<typeof nat>[0]) => ({
     addresses: [2, 3].map((last) => `${LANS[end]}.${last}`),
@@ -221,6 +275,7 @@ async function startLab(isOpen: boolean): Promise<PeerLab> {
   });
   const peers = await PeerLab.start({
     internet: { rttMs: 50 },
+    ipv6: isSignaledByIpv6,
     hosts: { a: home("a", RANDOM), b: home("b", { ...RANDOM, ...open }) },
   });
   await setAddress(peers.lab.host("a"), 2, LANS.a);
@@ -244,6 +299,15 @@ const BLOAT_MS = 3000;
 
 /** Until nothing is under way any more. */
 const SETTLED_MS = 2000;
+
+/** The same, just after a ping: the next one is as far away as it can be. */
+const PINGED_MS = 800;
+
+/** A connection over which nothing is sent is pinged so often. */
+const KEEP_ALIVE_MS = 5000;
+
+/** How long a NAT takes to restart. */
+const OUTAGE_MS = 30_000;
 
 /** How long a busy connection has been busy, and how often it writes. */
 const [BUSY_MS, LINE_MS] = [1000, 20];

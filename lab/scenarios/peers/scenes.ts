@@ -7,7 +7,7 @@
 import type { PeerOptions } from "../../../lib/peer/options.ts";
 import type { Lab } from "../../kernel/lab.ts";
 import { nat, type Topology } from "../../kernel/topology.ts";
-import { BROKER_URL, type PeerLabOptions, TURN_URL } from "./peer_lab.ts";
+import { BROKER_URL, type PeerLabOptions, RENDEZVOUS_URL_IPV6, TURN_URL } from "./peer_lab.ts";
 
 /** Where two peers are, and the goals for their connections. */
 export interface PeerScene extends PeerLabOptions {
@@ -172,6 +172,28 @@ export const SCENES: readonly PeerScene[] = [
         ip route add $route table 100
         ip rule add from ${host.ip} table 100
         ip route add default dev vpn0`;
+      const { code, stderr } = await host.output("sh", ["-ec", script]);
+      if (code !== 0) throw new Error(`Cannot add a VPN: ${stderr}`);
+    },
+  },
+  {
+    setting:
+      "IPv6 alone leads on; on the connecting side, its default route leads into a VPN that swallows it, beside an interface that works",
+    internet: { rttMs: 50 },
+    ipv6: true,
+    hosts: { a: { behind: nat("symmetric") }, b: { behind: nat("symmetric") } },
+    options: { signaling: [RENDEZVOUS_URL_IPV6] },
+    strategy: "ipv6",
+    firstByteMs: 2500,
+    prepare: async (lab) => {
+      const host = lab.host("a");
+      const script = `
+        ip tuntap add vpn0 mode tun; ip link set vpn0 up; ip -6 addr add fd00:99::2/64 dev vpn0 nodad
+        ip -6 route del default
+        ip -6 route add default dev tun0 metric 2048
+        ip -6 route add default dev tun0 table 100
+        ip -6 rule add from ${host.ips.find((ip) => ip.includes(":"))} table 100
+        ip -6 route add default dev vpn0 metric 1024`;
       const { code, stderr } = await host.output("sh", ["-ec", script]);
       if (code !== 0) throw new Error(`Cannot add a VPN: ${stderr}`);
     },

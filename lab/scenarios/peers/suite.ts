@@ -12,7 +12,7 @@ import { runPeerMatrix } from "./matrix.ts";
 import { PeerLab } from "./peer_lab.ts";
 import type { PeerResult } from "./peer_runner.ts";
 import { judge, lineOf, type PeerRow, ROW_HEADING } from "./rows.ts";
-import { CHANGES, runRoaming } from "./roaming.ts";
+import { CHANGES, runRoaming, TRAFFIC } from "./roaming.ts";
 import { REACH, runReach } from "./reach.ts";
 import { type PeerScene, SCENES } from "./scenes.ts";
 import { runAgain } from "./again.ts";
@@ -167,7 +167,7 @@ async function roamingSuite({ runs = 1, rows = [], print }: SuiteOptions): Promi
   for (const [name, change] of Object.entries(CHANGES)) {
     if (rows.length > 0 && !rows.includes(name)) continue;
     for (const transport of ["tcp", "udp"] as const) {
-      for (const traffic of ["idle", "connect", "listen"] as const) {
+      for (const traffic of change.traffic ?? TRAFFIC) {
         for (let run = 0; run < runs; run++) {
           const result = await runRoaming(change, transport, traffic);
           const line = `| ${
