@@ -127,10 +127,14 @@ export async function recv(args: readonly string[], io: CliIo): Promise<number> 
     const route = () => last && routeInWords(last.path);
     let hasKept = false;
     const onKept = () => hasKept = true;
-    const command = { folder, existing, asJson, id: ticket, isOver, route, consent, onKept };
+    let hasFinished = false;
+    const onFinished = () => hasFinished = true;
+    const command = {
+      ...{ folder, existing, asJson, id: ticket, isOver, route, consent, onKept, onFinished },
+    };
     const code = await runReceive(next, command, io);
     const isDeclined = consent.refusal !== undefined;
-    if (code === EXIT.ok || isDeclined || isOver() && !hasKept) await found.discard();
+    if (hasFinished || isDeclined || isOver() && !hasKept) await found.discard();
     await last?.[Symbol.asyncDispose]();
     return io.signal.aborted ? EXIT.interrupted : code;
   } catch (error) {
@@ -197,6 +201,8 @@ export interface ReceiveCommand {
   readonly consent: Consent;
   /** Called if there is something that a later run continues. */
   readonly onKept?: () => void;
+  /** Called if the transfer has come to its end, even if something was left out. */
+  readonly onFinished?: () => void;
 }
 
 /**
@@ -234,6 +240,7 @@ export async function runReceive(
         return decision;
       },
     });
+    command.onFinished?.();
     return reporter.finished("Received", result, existing);
   } catch (error) {
     const isDeclined = error instanceof TransferError && error.reason === "declined";

@@ -90,6 +90,18 @@ Deno.test("recv with a code that was killed resumes with it; for anyone else the
     assertEquals((await sender.end()).code, 0);
   }));
 
+Deno.test("recv keeps no ticket of a code once the transfer is over, although something was left out", () =>
+  inFolder(async ({ folder, files, servers }) => {
+    await Deno.writeTextFile(`${folder}/from/a`, "hello");
+    await Deno.writeTextFile(`${folder}/to/a`, "another");
+    const sender = start(["send", `${folder}/from/a`, ...servers.all], files);
+    const code = await codeOf(sender);
+    const receiver = start(["recv", code, ...recvArgs(folder, servers)], files);
+    const [a, b] = await Promise.all([sender.end(), receiver.end()]);
+    assertEquals([a.code, b.code], [1, 1], a.stderr + b.stderr);
+    assertEquals(namesIn(`${folder}/to`), ["a"]);
+  }));
+
 Deno.test("connect takes the code of listen, and both print it as events with --json", () =>
   withServers(async (servers) => {
     const listener = start(["listen", "--json", ...servers.all], { input: "hello" });
