@@ -7,7 +7,7 @@
 import { type ConnectionAttempt, messageOf, UnreachableError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { PunchMethodName } from "../base/path_kind.ts";
-import { Deadline } from "../base/timers.ts";
+import { Deadline, ResettableTimer } from "../base/timers.ts";
 import type { FamilyReport } from "../nat/behavior.ts";
 import { chooseServers, parseServer } from "../nat/servers.ts";
 import { ipFamily, ipScope, type TransportAddress } from "../net/address.ts";
@@ -324,7 +324,10 @@ function punchedConn(
   return Object.assign(toDenoConn(nominated.connection), { punch });
 }
 
-/** The addresses of the hosts that resolve in time: peers in one LAN need none of them. */
+/**
+ * The addresses of the hosts that resolve in time: peers in one LAN need none of them. Two tell how a NAT maps; where
+ * they are known, a query that was lost, or a name server that is silent about others, is not waited for long.
+ */
 async function resolveAll(
   network: Network,
   hosts: readonly { host: string; port: number }[],
@@ -332,9 +335,16 @@ async function resolveAll(
 ): Promise<TransportAddress[]> {
   using deadline = new Deadline(RESOLVE_TIMEOUT_MS, signal);
   hurried?.then(() => deadline.expire(new DOMException("The peer is near", "AbortError")));
+  let known = 0;
+  const isEnough = () =>
+    deadline.expire(new DOMException("Enough names are resolved", "AbortError"));
+  const enoughTimer = new ResettableTimer(isEnough);
   const found = await Promise.allSettled(hosts.map(async ({ host, port }) => {
-    return { ip: await resolveHost(network, host, { family: 4, signal: deadline.signal }), port };
+    const ip = await resolveHost(network, host, { family: 4, signal: deadline.signal });
+    if (++known === ENOUGH_HOSTS) enoughTimer.set(ENOUGH_MS);
+    return { ip, port };
   }));
+  enoughTimer.clear();
   signal?.throwIfAborted();
   return found.flatMap((each) => each.status === "fulfilled" ? [each.value] : []);
 }
@@ -349,6 +359,9 @@ const ALL_PATH_KINDS: ReadonlySet<DirectPathKind> = new Set(DIRECT_PATH_KINDS);
 
 /** As in a NAT test. Chosen by us: systems take 10 s and more to give up a name server that is silent. */
 const RESOLVE_TIMEOUT_MS = 2000;
+
+/** Chosen by us: a name that is not resolved this long after two others is hardly worth the wait. */
+const [ENOUGH_HOSTS, ENOUGH_MS] = [2, 250];
 
 /** Chosen by us: three rounds, and time for a peer that comes a little later. */
 const DEFAULT_TIMEOUT_MS = 30_000;

@@ -244,6 +244,19 @@ Deno.test("a base socket does not wait for a name server that is silent", () =>
     assert(time.nowMs < 10_000, `it took ${time.nowMs} ms of virtual time`);
   }, { resolveMs: 60_000 }));
 
+Deno.test("a base socket waits a moment for the names that are left once two are resolved", () =>
+  simulate(async ({ internet, time }) => {
+    const { network } = internet.host("a");
+    const prepareMs = async (servers: readonly string[]) => {
+      const startMs = time.nowMs;
+      await using _base = await preparePunch({ network, servers });
+      return time.nowMs - startMs;
+    };
+    const silentMs = await prepareMs(["192.0.2.1", "stun.example"]);
+    const enoughMs = await prepareMs(["192.0.2.1", "192.0.2.2", "stun.example"]);
+    assertEquals(silentMs - enoughMs, 2000 - 250);
+  }, { resolveMs: 60_000 }));
+
 /** Plays a scene and closes its connections. */
 async function playTo(scene: Scene, seed = 1): Promise<SceneResult> {
   return await simulate(async ({ internet }) => {
