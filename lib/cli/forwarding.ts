@@ -280,9 +280,17 @@ function report(
       events.print("Closed: the client at the other side broke the connection off");
     }
   } else if (error instanceof RefusedError) {
-    const hint = error.code === FORWARD_CODES.unreachable ? "; check that it runs" : "";
-    events.print(`Closed: ${error.message.replace("Cannot forward: ", "")}${hint}`);
+    events.print(`Closed: ${refusalText(error, target)}`);
   } else if (isVerbose) events.print(`Closed: ${messageOf(error)}`);
+}
+
+/** Why the peer refused, with what was asked for: one command may forward several ports. */
+function refusalText({ message, code }: RefusedError, target: string): string {
+  const why = message.replace("Cannot forward: ", "");
+  if (code === FORWARD_CODES.unreachable) return `${why}; check that it runs`;
+  if (code !== FORWARD_CODES.notOffered) return why;
+  const asked = target === "" ? "a port" : target === "UDP" ? "a UDP port" : target;
+  return `the peer does not offer ${asked}`;
 }
 
 function withRemedy(error: unknown): unknown {

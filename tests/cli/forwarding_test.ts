@@ -32,7 +32,7 @@ Deno.test("connect --tcp reaches the port that it names, or the first, over one 
     });
     assertEquals(await Promise.all([get(first), get(second), get(first)]), ["one", "two", "one"]);
     await assertRejects(() => get(third));
-    await connector.prints("Closed: the peer does not offer that");
+    await connector.prints("Closed: the peer does not offer 1");
     const { stderr } = await endBoth(listener, connector);
     assertEquals(stderr.match(/^Connected/gm)?.length, 1, stderr);
   }));
@@ -180,7 +180,7 @@ Deno.test("listen --unix offers a Unix socket, and connect --unix is one that on
       assertEquals((await Deno.lstat(front)).mode! & 0o777, 0o600);
       assertEquals((await program("ask", front, "hello").end()).stdout, "hello served\n");
       assertEquals((await program("ask", other, "hello").end()).stdout, "\n");
-      await connector.prints("Closed: the peer does not offer that");
+      await connector.prints("Closed: the peer does not offer absent");
       const piped = start(["connect", ticket, ...servers.connecting], { input: "by stdin" });
       assertEquals((await piped.end()).stdout, "by stdin served");
       await endBoth(listener, connector);
@@ -259,7 +259,7 @@ Deno.test("connect --udp carries datagrams to the port that it names, or the fir
     assertEquals(await askUdp(client, second, "hello"), "hello two");
     assertEquals(await askUdp(client, first, "x".repeat(2000)), `${"x".repeat(2000)} one`);
     await client.send(new Uint8Array(1), { ip: "127.0.0.1", port: third });
-    await connector.prints("Closed: the peer does not offer that");
+    await connector.prints("Closed: the peer does not offer UDP 1");
     await connector.prints(/^Opened the first UDP port$/m);
     const { stderr } = await endBoth(listener, connector);
     assert(!stderr.includes("Cannot use the session"), stderr);
