@@ -33,12 +33,7 @@ class AesGcmCipherState extends CipherState {
     this.#key = key;
   }
 
-  override encryptInto(
-    target: Uint8Array,
-    at: number,
-    _ad: Uint8Array,
-    plaintext: Uint8Array,
-  ): void {
+  override encryptInto(target: Uint8Array, at: number, _ad: Uint8Array, plaintext: Uint8Array) {
     const cipher = createSealer(this.#key, this.#nonce);
     this.#advance();
     const ciphertext = cipher.update(plaintext);
@@ -49,7 +44,9 @@ class AesGcmCipherState extends CipherState {
   }
 
   override decryptWithAd(_ad: Uint8Array, ciphertext: Uint8Array): Uint8Array<ArrayBuffer> {
-    const decipher = createOpener(this.#key, this.#nonce);
+    const decipher = createDecipheriv("aes-256-gcm", this.#key, this.#nonce, {
+      authTagLength: TAG_LENGTH,
+    });
     this.#advance();
     const length = ciphertext.length - TAG_LENGTH;
     decipher.setAuthTag(ciphertext.subarray(length));
@@ -76,10 +73,6 @@ class AesGcmCipherState extends CipherState {
 
 function createSealer(key: Uint8Array, nonce: Uint8Array) {
   return createCipheriv("aes-256-gcm", key, nonce);
-}
-
-function createOpener(key: Uint8Array, nonce: Uint8Array) {
-  return createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: TAG_LENGTH });
 }
 
 const REKEY_NONCE = Uint8Array.from({ length: 12 }, (_, index) => index < 4 ? 0 : 0xff);
