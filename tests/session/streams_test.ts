@@ -387,13 +387,16 @@ Deno.test("streams that are not read hold no more than there is for their peer: 
     await new Promise((resolve) => setTimeout(resolve, 1000));
     const reset = pairs.filter(([one]) => one.resetCode === 0xff07);
     assertEquals([reset.length, budget.unreadBytes], [39, 61 * 16_384]); // 61 fit into a million
+    const [, atOther] = pairs.at(-1)!;
+    const why = "too much data of this peer is unread";
+    await assertRejects(() => atOther.read(new Uint8Array(1)), NetworkError, why);
     const [one, other] = pairs[0]!;
     assertEquals(await readSome(other, 16_384), pattern(16_384));
     await one.write(pattern(100));
     assertEquals(await readSome(other, 100), pattern(100));
-    const [late, atOther] = await openBetween(a, b);
+    const [late, lateAtOther] = await openBetween(a, b);
     await late.write(pattern(100));
-    assertEquals(await readSome(atOther, 100), pattern(100));
+    assertEquals(await readSome(lateAtOther, 100), pattern(100));
     a.reset();
     await b.finished.catch(() => {});
     await new Promise((resolve) => setTimeout(resolve, 10));
