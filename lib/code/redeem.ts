@@ -54,7 +54,7 @@ export interface RedeemOptions {
  * @throws {NoResponseError} if no peer offers a ticket for this number, or the peer that does falls silent
  * @throws {RefusedError} if the words are wrong, or the code was used before or has ended; `code` is one of
  * {@linkcode CODE_REFUSALS}
- * @throws {NetworkError} `unreachable` if no signaling server can be reached
+ * @throws {NetworkError} `unreachable` if no signaling server can be reached, or none was in time
  * @throws the signal's reason on abort
  */
 export async function redeemCode(code: Code, options: RedeemOptions): Promise<string> {
@@ -212,6 +212,13 @@ class Redeeming implements AsyncDisposable {
           { remedy: "Ask the other side for a new code" },
         );
       case "absent":
+        if (this.#ways.size === 0) {
+          return new NetworkError(
+            "Cannot look for the other side: no signaling server could be reached in time",
+            "unreachable",
+            { remedy: "Check this machine's connection to the network" },
+          );
+        }
         return new NoResponseError(
           `Cannot use code ${number}-…: no one answers: the code may have expired, or its sender stopped`,
           { remedy: "Check the number, or ask the other side for a new code" },

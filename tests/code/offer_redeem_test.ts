@@ -3,9 +3,9 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { NetworkError, NoResponseError, RefusedError } from "../../lib/base/errors.ts";
-import { formatCode } from "../../lib/code/code.ts";
-import { CODE_REFUSALS } from "../../lib/code/redeem.ts";
-import { meetingTopic } from "../../lib/signal/transport.ts";
+import { formatCode, newCode } from "../../lib/code/code.ts";
+import { CODE_REFUSALS, redeemCode } from "../../lib/code/redeem.ts";
+import { meetingTopic, type SignalingConnection } from "../../lib/signal/transport.ts";
 import { TestHub } from "../scenes/peer_scene.ts";
 import { inCodeScene, withWrongWords } from "./code_scene.ts";
 
@@ -222,3 +222,14 @@ function drawing(...numbers: number[]): Disposable {
   };
   return { [Symbol.dispose]: () => void (crypto.getRandomValues = getRandomValues) };
 }
+
+Deno.test("a code for which no server is reached in time says so, and not that no one answers", async () => {
+  const silent = new Promise<SignalingConnection>(() => {});
+  const code = newCode(7, crypto.getRandomValues(new Uint8Array(6)));
+  const error = await assertRejects(
+    () => redeemCode(code, { ways: [silent], timeoutMs: 20 }),
+    NetworkError,
+    "no signaling server could be reached in time",
+  );
+  assertEquals(error.reason, "unreachable");
+});
