@@ -60,6 +60,8 @@ export class IncomingConnection {
   readonly remoteKey: Uint8Array;
   /** The protocol that the other side asks for; `""` if it names none. */
   readonly protocol: string;
+  /** @ignore when the other side was heard last: it repeats its request, unless people carry it */
+  heardAtMs = performance.now();
   /** Dropped with the decision, since it holds a handshake and a search, and the application may hold this. */
   #decisions: IncomingDecisions | undefined;
   #decision: "accepted" | "refused" | "ignored" | undefined;
@@ -203,6 +205,9 @@ export class IncomingRequest {
   /** Answers over this signaling connection, too. */
   use(signaling: SignalingConnection): void {
     this.session.heardBy(signaling.url);
+    if (this.#shown !== undefined && !this.session.isManual) {
+      this.#shown.heardAtMs = performance.now();
+    }
     if (this.#signaling.size < MAX_SIGNALING_CONNECTIONS) this.#signaling.add(signaling);
   }
 
@@ -304,6 +309,7 @@ export class IncomingRequest {
       refuse: (reason) => this.#dispatch({ kind: "refused", reason }),
       ignore: () => this.#dispatch({ kind: "ignored" }),
     });
+    if (this.session.isManual) incoming.heardAtMs = Infinity;
     if (!show(incoming)) this.#stop();
   }
 
