@@ -28,6 +28,7 @@ export class ReceiveStream {
   #failure: { readonly reason: unknown } | undefined;
   #isDiscarding = false;
   #hasDiscarded = false;
+  #isWatched = false;
 
   /**
    * Opens a stream.
@@ -245,8 +246,17 @@ export class ReceiveStream {
   #updateWindow(): void {
     const mayFill = this.#isOver ? this.#unread.length : this.#sent.limit - this.#read;
     this.#window.hold(mayFill - this.#leastBytes);
+    if (!this.#isOver || this.#unread.length === 0 || this.#isWatched) return;
+    this.#isWatched = true;
+    DROPPED.register(this, this.#window);
   }
 }
+
+/** Streams end by themselves, so that a reader may drop one with something in it. What it held is counted until then. */
+const DROPPED = new FinalizationRegistry<Window>((window) => {
+  window.hold(0);
+  window.keep(0);
+});
 
 /** How a {@linkcode ReceiveStream} differs from that of a session. */
 export interface ReceiveStreamOptions {

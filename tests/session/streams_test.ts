@@ -401,6 +401,30 @@ Deno.test("streams that are not read hold no more than there is for their peer: 
   assertEquals([budget.heldBytes, budget.unreadBytes], [0, 0]);
 });
 
+Deno.test("a stream that is over and was dropped unread gives its memory back", async () => {
+  const budget = new WindowBudget({ totalBytes: 8_000_000, perOwnerBytes: 4_000_000 });
+  await using pair = streamSessionPair({ windows: budget.of("peer") });
+  const { a, b } = pair;
+  await connect(pair);
+  const answering = (async () => {
+    for await (const stream of b.streams) await stream.closeWrite();
+  })();
+  for (let i = 0; i < 100; i++) {
+    const stream = await a.openStream();
+    await stream.write(pattern(16_384));
+    await stream.closeWrite();
+    await stream.finished;
+  }
+  assert(budget.unreadBytes > 0, "nothing was left unread");
+  for (let i = 0; i < 500 && budget.unreadBytes > 16_384; i++) {
+    new Uint8Array(50_000_000); // brings garbage collection on
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  assert(budget.unreadBytes <= 16_384, `${budget.unreadBytes} bytes`); // the last one may be referred to
+  a.reset();
+  await answering;
+});
+
 /** The streams that each session has accepted. */
 const streamsOf = new WeakMap<StreamSession, SessionStream[]>();
 
