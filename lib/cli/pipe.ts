@@ -32,7 +32,7 @@ export async function pipeThrough(
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });
   const up = sendAll(stdin, conn, signal).catch(ignoreNetworkError);
-  const down = printAll(conn, io.stdout);
+  const down = printAll(conn, io);
   try {
     await Promise.race([
       Promise.all([up, down]),
@@ -80,19 +80,25 @@ async function sendAll(
 
 /**
  * Prints what arrives, in large pieces: another thread writes to stdout, and waking it takes as long as decrypting a
- * record. Meanwhile the next piece is read.
+ * record. Meanwhile the next piece is read. If that fails, what has arrived is printed first, unless there was an interrupt.
  */
-async function printAll(conn: ByteSource, stdout: WritableStream<Uint8Array>): Promise<void> {
+async function printAll(
+  conn: ByteSource,
+  { stdout, signal }: Pick<CliIo, "stdout" | "signal">,
+): Promise<void> {
   const writer = stdout.getWriter();
+  let printing: Promise<void> | undefined;
   try {
     let [buffer, printed] = [new Uint8Array(PRINT_BYTES), new Uint8Array(PRINT_BYTES)];
     let length = await conn.read(buffer);
     while (length !== null) {
       const data = buffer.subarray(0, length);
       [buffer, printed] = [printed, buffer];
-      [length] = await Promise.all([conn.read(buffer), writer.write(data)]);
+      printing = writer.write(data);
+      [length] = await Promise.all([conn.read(buffer), printing]);
     }
   } finally {
+    if (!signal.aborted) await Promise.allSettled([printing]);
     writer.releaseLock();
   }
 }
