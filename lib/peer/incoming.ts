@@ -11,12 +11,7 @@ import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { isShortage } from "../net/shortage.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
-import {
-  type AcceptedConnections,
-  type ConnectionSearches,
-  isShortOfFiles,
-  type MadeFor,
-} from "./accepted_connections.ts";
+import type { AcceptedConnections, ConnectionSearches, MadeFor } from "./accepted_connections.ts";
 import { type PeerConnection, TICKET_GONE } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
 import {
@@ -325,7 +320,7 @@ export class IncomingRequest {
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const { connections, ticket, context } = this.#options;
-      const isShort = connections.hasMany && await isShortOfFiles(context.network);
+      const isShort = connections.hasMany && await connections.isShortOfFiles(context.network);
       if (isShort || signal?.aborted) {
         this.#dispatch({ kind: "refused", reason: "busy" });
         signal?.throwIfAborted();
