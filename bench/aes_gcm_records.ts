@@ -23,37 +23,30 @@ export function aesGcmConnection(stream: TcpConnection, keys: ConnectionKeys): S
   });
 }
 
-/** As its base class: a cipher is prepared before the message is known, and the key is replaced now and then. */
+/** As its base class: the key is replaced now and then. */
 class AesGcmCipherState extends CipherState {
   readonly #key: Uint8Array<ArrayBuffer>;
   readonly #nonce = new Uint8Array(12);
-  #sealer: ReturnType<typeof createSealer> | undefined;
-  #opener: ReturnType<typeof createOpener> | undefined;
 
   constructor(key: Uint8Array<ArrayBuffer>) {
     super(key);
     this.#key = key;
   }
 
-  override encryptWithAd(
-    _ad: Uint8Array,
-    plaintext: Uint8Array,
-    target: Uint8Array = new Uint8Array(plaintext.length + TAG_LENGTH),
-  ): Uint8Array {
-    const cipher = this.#sealer ?? createSealer(this.#key, this.#nonce);
-    this.#sealer = undefined;
+  override encryptInto(target: Uint8Array, at: number, _ad: Uint8Array, plaintext: Uint8Array) {
+    const cipher = createSealer(this.#key, this.#nonce);
     this.#advance();
     const ciphertext = cipher.update(plaintext);
     cipher.final();
-    target.set(ciphertext);
-    target.set(cipher.getAuthTag(), plaintext.length);
+    target.set(ciphertext, at);
+    target.set(cipher.getAuthTag(), at + plaintext.length);
     release(ciphertext);
-    return target.subarray(0, plaintext.length + TAG_LENGTH);
   }
 
   override decryptWithAd(_ad: Uint8Array, ciphertext: Uint8Array): Uint8Array<ArrayBuffer> {
-    const decipher = this.#opener ?? createOpener(this.#key, this.#nonce);
-    this.#opener = undefined;
+    const decipher = createDecipheriv("aes-256-gcm", this.#key, this.#nonce, {
+      authTagLength: TAG_LENGTH,
+    });
     this.#advance();
     const length = ciphertext.length - TAG_LENGTH;
     decipher.setAuthTag(ciphertext.subarray(length));
@@ -63,24 +56,10 @@ class AesGcmCipherState extends CipherState {
     return new Uint8Array(plaintext.buffer as ArrayBuffer); // Node shares no memory here
   }
 
-  override prepareToEncrypt(): void {
-    this.#sealer ??= createSealer(this.#key, this.#nonce);
-  }
-
-  override prepareToDecrypt(): void {
-    this.#opener ??= createOpener(this.#key, this.#nonce);
-  }
-
   override rekey(): void {
-    this.#discardPrepared();
     const cipher = createSealer(this.#key, REKEY_NONCE);
     this.#key.set(cipher.update(new Uint8Array(this.#key.length)));
     cipher.final();
-  }
-
-  override destroy(): void {
-    super.destroy();
-    this.#discardPrepared();
   }
 
   /** The nonce of AESGCM is big-endian (§12.4). */
@@ -90,26 +69,10 @@ class AesGcmCipherState extends CipherState {
       if (this.#nonce[i] !== 0) return;
     }
   }
-
-  /** Deno leaks ciphers that are never finished. */
-  #discardPrepared(): void {
-    this.#sealer?.final();
-    this.#opener?.setAuthTag(new Uint8Array(TAG_LENGTH));
-    try {
-      this.#opener?.final();
-    } catch {
-      // as expected: the tag is wrong
-    }
-    this.#sealer = this.#opener = undefined;
-  }
 }
 
 function createSealer(key: Uint8Array, nonce: Uint8Array) {
   return createCipheriv("aes-256-gcm", key, nonce);
-}
-
-function createOpener(key: Uint8Array, nonce: Uint8Array) {
-  return createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: TAG_LENGTH });
 }
 
 const REKEY_NONCE = Uint8Array.from({ length: 12 }, (_, index) => index < 4 ? 0 : 0xff);

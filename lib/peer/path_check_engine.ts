@@ -69,8 +69,11 @@ export function stepPathCheck(
       const isStalled = nowMs >= state.progressAtMs + state.patienceMs / 2;
       return { ...state, verdict: isStalled ? "hole" : "lost" };
     }
-    case "time":
-      return nowMs >= pathCheckEndsAtMs(state) ? { ...state, verdict: "hole" } : state;
+    case "time": {
+      const lateMs = nowMs - pathCheckEndsAtMs(state);
+      if (lateMs > LATE_MS) return { ...state, progressAtMs: nowMs - state.patienceMs + GRACE_MS };
+      return lateMs >= 0 ? { ...state, verdict: "hole" } : state;
+    }
   }
 }
 
@@ -92,6 +95,12 @@ const STALL_MS = 1000;
 
 /** Chosen by us: how far the two sides' starts may be apart on a usual path. */
 const MIN_TRIP_MS = 250;
+
+/** Chosen by us: a program that looks so late was held up, and has not read yet what has arrived meanwhile. */
+const LATE_MS = 100;
+
+/** Chosen by us: for reading that. */
+const GRACE_MS = 250;
 
 /** Chosen by us: less than the session waits for the other side. */
 const MAX_PATIENCE_MS = 8000;

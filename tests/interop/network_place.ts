@@ -135,4 +135,4 @@ const HOLD = `
 
 const DELAY_FRAMES = new URL("programs/delay_frames.ts", import.meta.url);
 
-const NO_LINK = { delayMs: 0, jitterMs: 0, loss: { up: 0, down: 0 } };
+const NO_LINK = { delayMs: { up: 0, down: 0 }, jitterMs: 0, loss: { up: 0, down: 0 } };

@@ -148,6 +148,7 @@ function burstThrough(
       allocation,
       internalPort,
       range,
+      keepsParity: false,
       isFree: (port) => !taken.has(port),
     })!;
     taken.add(port);

@@ -152,6 +152,7 @@ function modelNat(seed: number, allocation: { kind: "sequential"; delta: number 
       allocation,
       internalPort: 5000,
       range: [1024, 65_535],
+      keepsParity: false,
       isFree: (port) => !taken.has(port),
     })!;
     taken.add(port);

@@ -7,6 +7,8 @@ import {
   type PathCheckEvent,
   stepPathCheck,
 } from "../../lib/peer/path_check_engine.ts";
+import { PathCheck } from "../../lib/peer/path_check.ts";
+import { systemNetwork } from "../../lib/net/system.ts";
 import type { PeerProgress } from "../../lib/peer/options.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
@@ -33,6 +35,13 @@ for (
     ],
     ["nothing for a while", [[1000, TIME]], "open"],
     ["nothing in time", [[1250, TIME]], "hole"],
+    ["nothing, but was held up when it should have looked", [[3000, TIME]], "open"],
+    ["nothing after it was held up either", [[3000, TIME], [3249, TIME], [3250, TIME]], "hole"],
+    [
+      "the padding after it was held up",
+      [[3000, TIME], [3010, received(PADDING_BYTES)], [3011, ANSWERED]],
+      "carries",
+    ],
     ["only this side's padding", [[80, ANSWERED], [1329, TIME]], "open"],
     ["only this side's padding in time", [[80, ANSWERED], [1330, TIME]], "hole"],
     ["only the other side's padding", [[80, received(PADDING_BYTES)], [1330, TIME]], "hole"],
@@ -111,6 +120,21 @@ for (const mtu of [1280, 1420]) {
       }));
   }
 }
+
+Deno.test("within a host, the patience of a path check is the longest", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  const [raw, other] = await Promise.all([
+    systemNetwork.connectTcp({ ip: "127.0.0.1", port }),
+    listener.accept(),
+  ]);
+  using _other = other;
+  const check = new PathCheck(raw, 1, { rttMs: undefined });
+  const passed = check.passed(new Promise(() => {}), "controlling", { rttMs: undefined });
+  assertEquals(await Promise.race([passed.catch(() => "judged"), delay(1500)]), undefined);
+  check.connection.reset();
+  assertEquals(await passed.catch(({ message }) => /MTU hole/.test(message)), false);
+});
 
 Deno.test("an MTU hole where UDP is blocked: the relay carries the connection", () =>
   inPeerScene(
