@@ -56,7 +56,7 @@ export class IncomingConnection {
   /** The protocol that the other side asks for; `""` if it names none. */
   readonly protocol: string;
   /** @ignore when the other side was heard last: it repeats its request, unless people carry it */
-  heardAtMs = performance.now();
+  heardAtMs: number = performance.now();
   /** Dropped with the decision, since it holds a handshake and a search, and the application may hold this. */
   #decisions: IncomingDecisions | undefined;
   #decision: "accepted" | "refused" | "ignored" | undefined;
