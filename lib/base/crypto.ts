@@ -184,6 +184,7 @@ export class ShortMessageCipher {
    * Writes the ciphertext and its tag of 16 bytes to `target`, from the offset `at` on.
    *
    * @param nonce 12 bytes; never use one twice with the same key
+   * @throws {TypeError} after {@linkcode ShortMessageCipher.destroy}
    */
   sealInto(target: Uint8Array, at: number, nonce: Uint8Array, plaintext: Uint8Array): void {
     this.#start(nonce);
@@ -194,7 +195,11 @@ export class ShortMessageCipher {
     for (let i = 0; i < TAG_LENGTH; i++) target[tagAt + i] = tag[i >> 2]! >>> 8 * (i & 3);
   }
 
-  /** The plaintext, in an array of its own, or `undefined` if the message is not authentic. */
+  /**
+   * The plaintext, in an array of its own, or `undefined` if the message is not authentic.
+   *
+   * @throws {TypeError} after {@linkcode ShortMessageCipher.destroy}
+   */
   open(nonce: Uint8Array, sealed: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
     const length = sealed.length - TAG_LENGTH;
     if (length < 0) return undefined;
@@ -218,6 +223,8 @@ export class ShortMessageCipher {
 
   /** Takes the authenticator's key from block 0 (RFC 8439 §2.6). */
   #start(nonce: Uint8Array): void {
+    // The key stream of an erased state is zeros: it would encrypt nothing, and take anything for authentic.
+    if (this.#state[0] === 0) throw new TypeError("Cannot use the key: it was destroyed");
     this.#state[12] = 0;
     for (let i = 0; i < 3; i++) this.#state[13 + i] = wordAt(nonce, 4 * i);
     chachaBlock(this.#state, this.#block);

@@ -8,6 +8,7 @@ import { NetworkError } from "../base/errors.ts";
 import { type ByteSource, copyStream, writeAll } from "../base/reader.ts";
 import type { DenoConn } from "../net/deno_conn.ts";
 import type { CliIo } from "./io.ts";
+import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 
 /**
@@ -32,7 +33,7 @@ export async function pipeThrough(
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });
   const up = sendAll(stdin, conn, signal).catch(ignoreNetworkError);
-  const down = printAll(conn, io);
+  const down = printAll(conn, io.stdout, io.signal);
   try {
     await Promise.race([
       Promise.all([up, down]),
@@ -80,25 +81,28 @@ async function sendAll(
 
 /**
  * Prints what arrives, in large pieces: another thread writes to stdout, and waking it takes as long as decrypting a
- * record. Meanwhile the next piece is read. If that fails, what has arrived is printed first, unless there was an interrupt.
+ * record. Meanwhile the next piece is read. If that fails, what has arrived before is printed nevertheless.
+ *
+ * @param signal ends the wait for a stdout that takes nothing
  */
 async function printAll(
   conn: ByteSource,
-  { stdout, signal }: Pick<CliIo, "stdout" | "signal">,
+  stdout: WritableStream<Uint8Array>,
+  signal: AbortSignal,
 ): Promise<void> {
   const writer = stdout.getWriter();
-  let printing: Promise<void> | undefined;
+  let printing: Promise<unknown> = Promise.resolve();
   try {
     let [buffer, printed] = [new Uint8Array(PRINT_BYTES), new Uint8Array(PRINT_BYTES)];
     let length = await conn.read(buffer);
     while (length !== null) {
       const data = buffer.subarray(0, length);
       [buffer, printed] = [printed, buffer];
-      printing = writer.write(data);
-      [length] = await Promise.all([conn.read(buffer), printing]);
+      const writing = printing = writer.write(data);
+      [length] = await Promise.all([conn.read(buffer), writing]);
     }
   } finally {
-    if (!signal.aborted) await Promise.allSettled([printing]);
+    await Promise.allSettled([abortable(printing, signal)]);
     writer.releaseLock();
   }
 }

@@ -408,7 +408,7 @@ export function mayHaveConnection(
   { ofKey, ofAll, isKnown }: { ofKey: number; ofAll: number; isKnown: boolean },
   max: number = MAX_CONNECTIONS,
 ): boolean {
-  const maxOfAll = isKnown ? max : Math.ceil(max * (1 - RESERVED_SHARE));
+  const maxOfAll = isKnown ? max : Math.ceil(max * (1 - RESERVED_SHARE)); // also for `Infinity`
   return ofKey < MAX_CONNECTIONS_PER_KEY && ofAll < maxOfAll;
 }
 

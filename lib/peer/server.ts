@@ -163,7 +163,6 @@ export class ConnectionServer implements AsyncDisposable {
 class Visit {
   readonly incoming: IncomingConnection;
   #claim: PromiseWithResolvers<PeerConnection> & { readonly signal?: AbortSignal } | undefined;
-
   #isOver = false;
 
   constructor(incoming: IncomingConnection) {

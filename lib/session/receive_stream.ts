@@ -28,7 +28,6 @@ export class ReceiveStream {
   #failure: { readonly reason: unknown } | undefined;
   #isDiscarding = false;
   #hasDiscarded = false;
-  #isWatched = false;
 
   /**
    * Opens a stream.
@@ -246,17 +245,8 @@ export class ReceiveStream {
   #updateWindow(): void {
     const mayFill = this.#isOver ? this.#unread.length : this.#sent.limit - this.#read;
     this.#window.hold(mayFill - this.#leastBytes);
-    if (!this.#isOver || this.#unread.length === 0 || this.#isWatched) return;
-    this.#isWatched = true;
-    DROPPED.register(this, this.#window);
   }
 }
-
-/** Streams end by themselves, so that a reader may drop one with something in it. What it held is counted until then. */
-const DROPPED = new FinalizationRegistry<Window>((window) => {
-  window.hold(0);
-  window.keep(0);
-});
 
 /** How a {@linkcode ReceiveStream} differs from that of a session. */
 export interface ReceiveStreamOptions {
@@ -336,6 +326,8 @@ export interface WindowLimits {
  */
 export class WindowBudget {
   readonly #pools: WindowPools;
+  /** Windows of streams that were dropped without being read or closed. What arrived for them is gone with them. */
+  readonly #dropped = new FinalizationRegistry<Holding>((holding) => holding.release());
 
   constructor(limits: WindowLimits = WINDOW_LIMITS) {
     const pool = () => new MemoryPool(limits);
@@ -354,7 +346,14 @@ export class WindowBudget {
 
   /** The part of one owner, such as a public key. */
   of(owner: string): WindowSource {
-    return { open: () => new BudgetWindow(owner, this.#pools) };
+    return {
+      open: () => {
+        const holding = new Holding(owner, this.#pools);
+        const window = new BudgetWindow(holding);
+        this.#dropped.register(window, holding);
+        return window;
+      },
+    };
   }
 }
 
@@ -396,45 +395,63 @@ class MemoryPool {
   }
 }
 
-class BudgetWindow implements Window {
-  readonly #owner: string;
-  readonly #pools: WindowPools;
-  #isGrown = false;
-  #heldFirst = 0;
-  #heldGrown = 0;
-  #unread = 0;
+/** What one window holds: apart from the window, so that it can be given back without it. */
+class Holding {
+  readonly bytes = { first: 0, grown: 0, unread: 0 };
+  readonly owner: string;
+  readonly pools: WindowPools;
 
   constructor(owner: string, pools: WindowPools) {
-    this.#owner = owner;
-    this.#pools = pools;
+    this.owner = owner;
+    this.pools = pools;
+  }
+
+  /** Notes how much it holds of one pool. */
+  note(name: keyof WindowPools, bytes: number): void {
+    const before = this.bytes[name];
+    if (bytes !== before) this.pools[name].grow(this.owner, bytes - before);
+    this.bytes[name] = bytes;
+  }
+
+  release(): void {
+    for (const name of ["first", "grown", "unread"] as const) this.note(name, 0);
+  }
+}
+
+class BudgetWindow implements Window {
+  readonly #holding: Holding;
+  #isGrown = false;
+
+  constructor(holding: Holding) {
+    this.#holding = holding;
   }
 
   mayHold(isGrown = false): number {
+    const { owner, pools, bytes } = this.#holding;
     this.#isGrown ||= isGrown;
     if (!this.#isGrown) return this.#firstBytes;
-    const free = Math.min(...this.#pools.grown.free(this.#owner)) + this.#heldGrown;
+    const free = Math.min(...pools.grown.free(owner)) + bytes.grown;
     return Math.min(this.#firstBytes, FIRST_WINDOW_BYTES) + Math.floor(free * SHARE_OF_GROWN);
   }
 
   hold(bytes: number): void {
+    const holding = this.#holding;
     const all = Math.max(0, bytes);
-    if (all === this.#heldFirst + this.#heldGrown) return;
+    if (all === holding.bytes.first + holding.bytes.grown) return;
     const first = this.#isGrown ? Math.min(all, FIRST_WINDOW_BYTES, this.#firstBytes) : all;
-    this.#pools.first.grow(this.#owner, first - this.#heldFirst);
-    this.#pools.grown.grow(this.#owner, all - first - this.#heldGrown);
-    this.#heldFirst = first;
-    this.#heldGrown = all - first;
+    holding.note("first", first);
+    holding.note("grown", all - first);
   }
 
   keep(bytes: number): boolean {
-    const { unread } = this.#pools;
-    if (bytes !== this.#unread) unread.grow(this.#owner, bytes - this.#unread);
-    this.#unread = bytes;
-    return bytes === 0 || !unread.isOver(this.#owner);
+    const { owner, pools } = this.#holding;
+    this.#holding.note("unread", bytes);
+    return bytes === 0 || !pools.unread.isOver(owner);
   }
 
   get #firstBytes(): number {
-    const [free, freeToOwner] = this.#pools.first.free(this.#owner);
+    const { owner, pools } = this.#holding;
+    const [free, freeToOwner] = pools.first.free(owner);
     return Math.floor(Math.min(free / SHARE_OF_ALL, freeToOwner / SHARE_OF_OWNER));
   }
 }

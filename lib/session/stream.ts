@@ -310,7 +310,7 @@ export class SessionStream implements DenoConn {
     switch (action.kind) {
       case "deliver":
         this.#receiving.accept(this.#receiving.received, data!);
-        if (!this.#receiving.noteUnread()) return this.reset(TOO_MUCH_UNREAD);
+        if (!this.#receiving.noteUnread()) return this.abort(tooMuchUnread(), TOO_MUCH_UNREAD);
         return this.#updateWindow();
       case "end-reading":
         return this.#receiving.finish(this.#receiving.received);
@@ -384,6 +384,12 @@ interface PendingWrite {
   rest: Uint8Array;
   /** Absent until somebody waits. */
   done: { resolve(): void; reject(reason: unknown): void } | undefined;
+}
+
+function tooMuchUnread(): NetworkError {
+  return new NetworkError("Cannot use the stream: too much data of this peer is unread", "other", {
+    remedy: "Close streams that are not read, or read them",
+  });
 }
 
 function closed(): NetworkError {

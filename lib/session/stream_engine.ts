@@ -82,7 +82,7 @@ export function stepStream(state: StreamState, event: StreamEvent): StreamStep {
     case "closed":
       return onClosed(state, event.hasUnread);
     case "reset":
-      if (isOver(state)) return { state, actions: [] };
+      if (isOver(state)) return { state, actions: [{ kind: "discard" }] };
       return { state: OVER, actions: [{ kind: "discard" }, ...resetWith(event.code)] };
     case "time-up":
       return isOver(state) || !state.isClosed

@@ -227,22 +227,33 @@ class ReconnectingConnection implements SignalingConnection {
   }
 
   async #open(signal: AbortSignal): Promise<void> {
+    // Its time was over before the last connection was released.
+    if (this.#isHurried) return this.#fail("it began too late");
     let connection: SignalingConnection;
     this.#options.onState?.("opening");
     const deadline = this.#opening = new Deadline(OPEN_MS, signal);
     try {
       connection = await openInTime(this.#transport, { ...this.#options, signal }, deadline);
     } catch (error) {
-      const { phase } = this.#state;
-      const isHurried = phase.kind === "opening" && phase.isHurried; // no failure yet: the next one follows at once
-      if (!signal.aborted && !isHurried) this.#options.onState?.("failed", error);
-      return this.#apply({ kind: "failed", reason: `${error}`, random: Math.random() });
+      // No failure yet if it is hurried: the next one follows at once.
+      if (!signal.aborted && !this.#isHurried) this.#options.onState?.("failed", error);
+      return this.#fail(`${error}`);
     } finally {
       deadline[Symbol.dispose]();
       this.#opening = undefined;
     }
     if (signal.aborted) await connection[Symbol.asyncDispose]();
     else await this.#use(connection);
+  }
+
+  /** Whether the attempt is given up for a new one. */
+  get #isHurried(): boolean {
+    const { phase } = this.#state;
+    return phase.kind === "opening" && phase.isHurried === true;
+  }
+
+  #fail(reason: string): void {
+    this.#apply({ kind: "failed", reason, random: Math.random() });
   }
 
   /** Until it ends. */

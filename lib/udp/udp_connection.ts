@@ -231,7 +231,7 @@ export class UdpConnection implements TcpConnection {
 
   /** Sends again what is under way: the other end can receive it from now on, and may have dropped it before. */
   resend(): void {
-    this.#sender.resend(performance.now());
+    if (this.#phase === "open" || this.#phase === "closing") this.#sender.resend(performance.now());
   }
 
   #onDatagram(bytes: Uint8Array, from: TransportAddress): void {

@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { toHex } from "../../lib/base/bytes.ts";
 import { ChaChaPolySealer, Poly1305, ShortMessageCipher } from "../../lib/base/crypto.ts";
@@ -45,12 +45,18 @@ Deno.test("ShortMessageCipher refuses a message with any bit changed, and one th
   assertEquals(cipher.open(nonce, sealed), new Uint8Array(20));
 });
 
-Deno.test("ShortMessageCipher.destroy() erases the key: it decrypts nothing any more", () => {
+Deno.test("ShortMessageCipher.destroy() erases the key: nothing is encrypted or decrypted any more", () => {
   const [key, nonce] = [new Uint8Array(32).fill(7), new Uint8Array(12)];
   const cipher = new ShortMessageCipher(key);
   cipher.destroy();
   cipher.destroy();
-  assertEquals(cipher.open(nonce, sealedByPlatform(key, nonce, new Uint8Array(20))), undefined);
+  const destroyed = "Cannot use the key: it was destroyed";
+  for (const sealed of [sealedByPlatform(key, nonce, new Uint8Array(20)), new Uint8Array(36)]) {
+    assertThrows(() => cipher.open(nonce, sealed), TypeError, destroyed);
+  }
+  const target = new Uint8Array(36);
+  assertThrows(() => cipher.sealInto(target, 0, nonce, key.subarray(0, 20)), TypeError, destroyed);
+  assertEquals(target, new Uint8Array(36), "nothing leaves in the clear");
   assertEquals([...key], Array(32).fill(7), "the caller's key is left alone");
 });
 

@@ -56,25 +56,36 @@ Deno.test("pipeThrough() fails as soon as stdout does, even if nothing more arri
   assertEquals([one.closed, await other.read(new Uint8Array(1))], ["closed", null]);
 });
 
-Deno.test("pipeThrough() prints what has arrived before it fails", async () => {
-  const [one, other] = memoryPair();
-  const printed: Uint8Array[] = [];
-  const arrived = Promise.withResolvers<void>();
-  const slow = new WritableStream<Uint8Array>({
-    write: async (chunk) => {
-      arrived.resolve();
-      for (let i = 0; i < 100; i++) await undefined;
-      printed.push(chunk.slice());
-    },
-  });
-  const finished = Promise.withResolvers<void>();
-  const conn = Object.assign(toDenoConn(one), { finished: finished.promise });
-  const piping = pipeThrough(conn, { ...io(pending(), []), stdout: slow });
-  await other.write(text("hello"));
-  await arrived.promise;
-  finished.reject(new NetworkError("Cannot continue: the path is lost", "timed-out"));
-  await assertRejects(() => piping, NetworkError);
-  assertEquals(printed, [text("hello")]);
+Deno.test("pipeThrough() prints what has arrived before it fails, unless it is interrupted", async () => {
+  for (const isInterrupted of [false, true]) {
+    const [one, other] = memoryPair();
+    const taking = Promise.withResolvers<void>();
+    const started = Promise.withResolvers<void>();
+    const slow = new WritableStream({
+      write: () => {
+        started.resolve();
+        return taking.promise;
+      },
+    });
+    const stop = new AbortController();
+    const finished = Promise.withResolvers<void>();
+    const conn = Object.assign(toDenoConn(one), { finished: finished.promise });
+    const piping = pipeThrough(conn, {
+      ...io(pending(), []),
+      stdout: slow,
+      signal: stop.signal,
+    });
+    const over = piping.then(() => "over", () => "over");
+    await other.write(text("the last words"));
+    await started.promise;
+    if (isInterrupted) stop.abort();
+    else finished.reject(new NetworkError("Cannot continue: the path is lost", "timed-out"));
+    const printing = new Promise((resolve) => setTimeout(resolve, 20, "printing"));
+    assertEquals(await Promise.race([over, printing]), isInterrupted ? "over" : "printing");
+    taking.resolve();
+    assertEquals(await over, "over");
+    await printing;
+  }
 });
 
 Deno.test("pipeThrough() resets the connection if stdin cannot be read", async () => {

@@ -68,10 +68,13 @@ Deno.test("a peer that only dials connects in advance to the rendezvous servers 
   await using server = await serve();
   const dialsOf = async (options: PeerOptions) => {
     const { network, ports } = countingNetwork();
+    const dials = () => ports.filter((port) => port === server.local.port).length;
     await using _peer = await Peer.open({ servers: [], network, listen: false, ...options });
     assertEquals(ports, []); // it may get a ticket at once
     await delay(300);
-    return ports.filter((port) => port === server.local.port).length;
+    const isExpected = options.signaling!.length > 0 && !options.relayOnly;
+    while (isExpected && dials() === 0) await delay(10); // on a busy machine it takes longer
+    return dials();
   };
   const signaling = [server.url];
   assertEquals(await dialsOf({ signaling, mapPorts: false }), 1);

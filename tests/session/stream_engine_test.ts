@@ -44,7 +44,15 @@ for (
     ["has no deadline before close()", [WRITE_CLOSED, END_WRITTEN, TIME_UP], ["write-end"]],
     ["fails if the other side resets it", [WRITE_CLOSED, RESET], ["write-end", "fail 7", "over"]],
     ["resets with a code", [OWN_RESET, OWN_RESET, CLOSED], [
-      ...["discard", "write-reset 9", "over", "discard"],
+      ...["discard", "write-reset 9", "over", "discard", "discard"],
+    ]],
+    ["that is over forgets what was not read if it is reset", [
+      END,
+      WRITE_CLOSED,
+      END_WRITTEN,
+      OWN_RESET,
+    ], [
+      ...["end-reading", "write-end", "over", "discard"],
     ]],
   ] satisfies [string, StreamEvent[], string[]][]
 ) {

@@ -1,5 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { WindowBudget } from "../../lib/session/receive_stream.ts";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 const MIB = 1024 * 1024;
 const LIMITS = { totalBytes: 64 * MIB, perOwnerBytes: 32 * MIB };
@@ -43,6 +45,28 @@ Deno.test("what waits in the least of each window is limited for each owner", ()
   assertEquals(further.keep(1), true);
   for (const each of [...windows, further]) each.keep(0);
   assertEquals(budget.unreadBytes, 16_384);
+});
+
+Deno.test("what a window holds that is dropped is given back", async () => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage: () => void = runInNewContext("gc");
+  const budget = new WindowBudget(LIMITS);
+  const kept = budget.of("one").open();
+  kept.hold(1);
+  (() => { // nothing refers to these windows once it has returned
+    for (let i = 0; i < 100; i++) {
+      const window = budget.of("one").open();
+      window.hold(1000);
+      window.keep(1000);
+    }
+  })();
+  assertEquals([budget.heldBytes, budget.unreadBytes], [100_001, 100_000]);
+  for (let i = 0; i < 100 && budget.unreadBytes > 0; i++) {
+    collectGarbage();
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assertEquals([budget.heldBytes, budget.unreadBytes], [1, 0]);
+  kept.hold(0);
 });
 
 Deno.test("if too much waits in all, an owner with little is not affected", () => {

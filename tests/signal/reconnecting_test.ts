@@ -120,6 +120,23 @@ Deno.test("while messages wait, an attempt that takes long makes way for another
     assertEquals([...new Set(states)], ["opening", "open", "lost"], "no attempt has failed");
   }));
 
+Deno.test("an attempt that has to wait for the release of the last connection does not lose the next ones", () =>
+  simulate(async ({ internet }) => {
+    const transport = new ScriptedTransport();
+    await using signaling = await openSignaling(transport, {
+      network: internet.host("a", { link }).network,
+    });
+    transport.opening = never;
+    transport.signaling.releasing = delay(3000);
+    signaling.check?.();
+    transport.signaling.lose();
+    for (let second = 0; second < 8; second++) {
+      signaling.publish(TOPIC, toBytes("hello")).catch(() => {});
+      await delay(1000);
+    }
+    assertEquals(transport.attempts, 1 + 3, "from the release on, one every two seconds");
+  }));
+
 Deno.test("subscribe() while the connection is lost takes effect when it is back", () =>
   simulate(async ({ internet }) => {
     const host = internet.host("server", { link });

@@ -283,6 +283,22 @@ Deno.test("replayed datagrams change nothing, from any address", async () => {
   });
 });
 
+Deno.test("resend() sends what is under way again, and nothing once the connection was reset", async () => {
+  await withPair({ delayMs: 5 }, async ({ a }, { record }) => {
+    const datagrams = record("a");
+    const isData = (data: Uint8Array) => decodeUdpPacket(data).kind === "data";
+    await a.write(Uint8Array.of(1));
+    await wait(1);
+    a.resend();
+    await wait(1);
+    assertEquals(datagrams.filter(isData).length, 2);
+    a.reset();
+    a.resend();
+    await wait(1);
+    assertEquals(datagrams.filter(isData).length, 2);
+  });
+});
+
 Deno.test("stream data beyond the window is not kept, nor acknowledged", async () => {
   await withHalf(async ({ b, send, received }) => {
     const beyond = { ...DATA, number: 0, offset: 10 * 1024 * 1024 };

@@ -340,7 +340,8 @@ export class WebSocketConnection {
     await undefined; // what is sent at once goes out at once
     try {
       while (this.#queue.length > 0) {
-        this.#queuedBytes -= await writeTogether(this.#connection, this.#queue);
+        const written = await writeTogether(this.#connection, this.#queue);
+        this.#queuedBytes -= written; // in a step of its own: more may have been queued meanwhile
         if (this.#queuedBytes <= (this.#drain?.maxBytes ?? -1)) this.#endDrain();
       }
     } catch (error) {
