@@ -43,6 +43,8 @@ export class AcceptedConnections {
   /** Who may search for the first path of a connection. */
   readonly admission: Admission;
   readonly #max: number;
+  /** The look for files under way. */
+  #looking: Promise<boolean> | undefined;
 
   /** @param max how many there may be at a time */
   constructor(max: number) {
@@ -61,6 +63,16 @@ export class AcceptedConnections {
   /** Whether there are so many that this process may be short of files. */
   get hasMany(): boolean {
     return this.#count >= MANY;
+  }
+
+  /**
+   * Whether this process may not open the files that a search takes. The other side would wait for half a minute for an answer
+   * that says nothing. Those who ask at the same time share one look, since it takes files itself.
+   */
+  async isShortOfFiles(network: Network): Promise<boolean> {
+    this.#looking ??= mayOpenSockets(network, SOCKETS_PER_SEARCH)
+      .finally(() => this.#looking = undefined);
+    return !await this.#looking;
   }
 
   /** Makes a connection. It keeps nothing of the request, which has a handshake and a search with all that they needed. */
@@ -186,14 +198,6 @@ export interface AcceptedConnectionOptions {
 export interface MadeFor {
   /** Tells it what happens to the connection; `undefined` once the request is over. */
   tell: ((event: Extract<RequestEvent, { kind: "path" | "ended" }>) => void) | undefined;
-}
-
-/**
- * Whether this process may not open the files that a search takes. The other side would wait for half a minute for an answer
- * that says nothing.
- */
-export async function isShortOfFiles(network: Network): Promise<boolean> {
-  return !await mayOpenSockets(network, SOCKETS_PER_SEARCH);
 }
 
 /** A ticket that is taken back takes the connections with it that were made with it. */

@@ -1,7 +1,8 @@
 /**
  * Two peers that request a connection to each other at once get one: that of the peer with the lower key. Its request is
  * accepted for the other's, which is cancelled. Carries out what {@linkcode stepCrossing} decides. A peer that dials after
- * the other's request has arrived, and before the application has got anything from it, sends none: it accepts that one.
+ * the other's request has arrived, and before the application has got anything from it, sends none: it accepts that one, unless the other side has been silent for a
+ * while.
  *
  * @module
  */
@@ -79,7 +80,9 @@ export class CrossingRequests {
     const isOfPeer = (incoming: IncomingConnection) =>
       incoming.protocol === this.#protocol && equalBytes(incoming.remoteKey, remoteKey);
     const isOwnKey = equalBytes(remoteKey, this.#ownKey);
-    const accepting = isOwnKey ? undefined : this.#acceptEarlier(isOfPeer, signal);
+    const isThere = (incoming: IncomingConnection) =>
+      isOfPeer(incoming) && performance.now() - incoming.heardAtMs < HEARD_MS;
+    const accepting = isOwnKey ? undefined : this.#acceptEarlier(isThere, signal);
     try {
       if (accepting !== undefined) return await accepting;
     } catch (error) {
@@ -202,3 +205,9 @@ function isLess(one: Uint8Array, other: Uint8Array): boolean {
   const index = one.findIndex((byte, index) => byte !== other[index]);
   return index >= 0 && one[index]! < other[index]!;
 }
+
+/**
+ * A peer that was not heard for so long may have been killed, and have started again: it would not answer. Chosen by us: a
+ * request is repeated twice in this time.
+ */
+const HEARD_MS = 2500;

@@ -11,12 +11,7 @@ import { optionalResolvers, TaskGroup } from "../base/tasks.ts";
 import { MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
 import { isShortage } from "../net/shortage.ts";
 import type { SignalingConnection } from "../signal/transport.ts";
-import {
-  type AcceptedConnections,
-  type ConnectionSearches,
-  isShortOfFiles,
-  type MadeFor,
-} from "./accepted_connections.ts";
+import type { AcceptedConnections, ConnectionSearches, MadeFor } from "./accepted_connections.ts";
 import { type PeerConnection, TICKET_GONE } from "./connection.ts";
 import type { AllowList, PeerContext } from "./context.ts";
 import {
@@ -60,6 +55,8 @@ export class IncomingConnection {
   readonly remoteKey: Uint8Array;
   /** The protocol that the other side asks for; `""` if it names none. */
   readonly protocol: string;
+  /** @ignore when the other side was heard last: it repeats its request, unless people carry it */
+  heardAtMs: number = performance.now();
   /** Dropped with the decision, since it holds a handshake and a search, and the application may hold this. */
   #decisions: IncomingDecisions | undefined;
   #decision: "accepted" | "refused" | "ignored" | undefined;
@@ -203,6 +200,9 @@ export class IncomingRequest {
   /** Answers over this signaling connection, too. */
   use(signaling: SignalingConnection): void {
     this.session.heardBy(signaling.url);
+    if (this.#shown !== undefined && !this.session.isManual) {
+      this.#shown.heardAtMs = performance.now();
+    }
     if (this.#signaling.size < MAX_SIGNALING_CONNECTIONS) this.#signaling.add(signaling);
   }
 
@@ -304,6 +304,7 @@ export class IncomingRequest {
       refuse: (reason) => this.#dispatch({ kind: "refused", reason }),
       ignore: () => this.#dispatch({ kind: "ignored" }),
     });
+    if (this.session.isManual) incoming.heardAtMs = Infinity;
     if (!show(incoming)) this.#stop();
   }
 
@@ -319,7 +320,7 @@ export class IncomingRequest {
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const { connections, ticket, context } = this.#options;
-      const isShort = connections.hasMany && await isShortOfFiles(context.network);
+      const isShort = connections.hasMany && await connections.isShortOfFiles(context.network);
       if (isShort || signal?.aborted) {
         this.#dispatch({ kind: "refused", reason: "busy" });
         signal?.throwIfAborted();

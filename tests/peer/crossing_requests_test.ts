@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async/delay";
 import { RefusedError } from "../../lib/base/errors.ts";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
@@ -147,6 +147,30 @@ Deno.test("if the other side's earlier request leads to nothing, this side's doe
     assertEquals(connection.isControlling, true);
     assertEquals(errors, []); // they are those of the caller of connect()
   }));
+
+for (const isServed of [true, false]) {
+  const where = isServed ? "serve() accepts" : "waits to be read";
+  Deno.test(`a peer that has vanished is dialled at once, although its request ${where}`, () =>
+    inPeerScene({}, async (scene) => {
+      await using both = await openLower(scene);
+      const { low, high } = both;
+      high.serve((connection) => connection.finished);
+      const server = isServed ? low.serve(() => {}, { onError: () => {} }) : null;
+      const leaving = new AbortController();
+      const first = high.connect(low.ticket, { signal: leaving.signal });
+      await delay(220);
+      using _ = both.dropRequestsTo(low);
+      leaving.abort(new Error("killed")); // which the other side does not hear of
+      await assertRejects(() => first, Error, "killed");
+      await delay(4000);
+      const startedMs = scene.time.nowMs;
+      await using connection = await low.connect(high.ticket);
+      assertEquals(connection.isControlling, true);
+      assert(scene.time.nowMs - startedMs < 3000, `${scene.time.nowMs - startedMs} ms`);
+      connection.reset();
+      void server?.shutdown();
+    }));
+}
 
 Deno.test("once a connection is handed over, a peer that dials gets a second one", () =>
   inPeerScene({}, async ({ a, b, open }) => {
