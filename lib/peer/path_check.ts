@@ -168,9 +168,8 @@ function paddedConnection(
   },
 ): TcpConnection {
   let skipped = 0;
-  let isSent = false;
   const padding = writeAll(raw, crypto.getRandomValues(new Uint8Array(PADDING_BYTES)));
-  padding.then(() => isSent = true, () => onEnded());
+  padding.catch(() => onEnded());
   const skip = async (): Promise<boolean> => {
     const buffer = new Uint8Array(SKIP_BYTES);
     while (skipped < PADDING_BYTES) {
@@ -191,12 +190,18 @@ function paddedConnection(
       throw error;
     }
   };
+  // What follows at once goes out with it: a new connection may send ten packets before the first answer, and the padding
+  // takes six.
+  const write = async (data: Uint8Array): Promise<number> => {
+    await padding;
+    return await raw.write(data);
+  };
   return {
     local: raw.local,
     remote: raw.remote,
     // Every message passes here: once nothing is checked any more, that costs it nothing.
     read: (buffer) => isOver() && skipped >= PADDING_BYTES ? raw.read(buffer) : read(buffer),
-    write: (data) => isSent ? raw.write(data) : padding.then(() => raw.write(data)),
+    write: (data) => isOver() ? raw.write(data) : write(data),
     closeWrite: async () => {
       await padding;
       await raw.closeWrite();
