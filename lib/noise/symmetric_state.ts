@@ -6,15 +6,9 @@
  */
 
 import { concat, equalBytes } from "../base/bytes.ts";
-import {
-  ChaChaPolyOpener,
-  ChaChaPolySealer,
-  hash,
-  hkdf,
-  hmac,
-  ShortMessageCipher,
-} from "../base/crypto.ts";
+import { ChaChaPolyOpener, ChaChaPolySealer, hash, hkdf, hmac } from "../base/crypto.ts";
 import { MalformedMessageError } from "../base/errors.ts";
+import { ShortMessageCipher } from "../base/short_message_cipher.ts";
 
 /** The length of the authentication tag after each ciphertext. */
 export const TAG_LENGTH = 16;

@@ -1,7 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { toHex } from "../../lib/base/bytes.ts";
-import { ChaChaPolySealer, Poly1305, ShortMessageCipher } from "../../lib/base/crypto.ts";
+import { ChaChaPolySealer } from "../../lib/base/crypto.ts";
+import { Poly1305, ShortMessageCipher } from "../../lib/base/short_message_cipher.ts";
 
 /** The values at which carries and reductions go wrong, and others. */
 const byte = fc.oneof(
