@@ -232,7 +232,10 @@ class RelayPath {
       const { relayed, mapped } = relay;
       own.relayed = formatTransportAddress(relayed[0]);
       this.#dispatch({ kind: "relay opened", relay: { id, relayed, mappedIp: mapped.ip } });
-      for (;;) {
+      for (let accepted = 0;; accepted++) {
+        if (accepted >= MAX_ACCEPTED_AT_ONCE) {
+          await delay(ACCEPT_PAUSE_MS, { signal: this.#signal });
+        }
         const connection = await relay.accept({ signal: this.#signal });
         const attempt = this.#startAttempt(formatTransportAddress(connection.remote));
         this.#tasks.run(() => this.#prove(connection, attempt));
@@ -447,6 +450,9 @@ function closingRelay(connection: TcpConnection, relay: StreamRelay): TcpConnect
 
 /** What a server answers that has too much to do now; HTTP. */
 const BUSY: ReadonlySet<number> = new Set([429, 503]);
+
+/** Chosen by us: the other side connects a few times. A server that tells of more costs this side a connection each. */
+const [MAX_ACCEPTED_AT_ONCE, ACCEPT_PAUSE_MS] = [16, 250];
 
 /** How long the other end of a connection may take to prove itself. */
 const PROOF_TIMEOUT_MS = 6000;
