@@ -8,13 +8,10 @@
  * @module
  */
 
-import type { TcpConnection } from "../lib/net/network.ts";
 import { systemNetwork } from "../lib/net/system.ts";
-import { generateKeyPair, KeyPair } from "../lib/noise/handshake.ts";
-import { secureConnection } from "../lib/noise/secure_connection.ts";
-import { StreamSession } from "../lib/session/streams.ts";
 import { serveRendezvous } from "../lib/signal/rendezvous/server.ts";
 import { median } from "./median.ts";
+import { overNoise } from "./noise_session.ts";
 
 async function measure(): Promise<void> {
   await using rendezvous = await serveRendezvous({
@@ -93,23 +90,6 @@ async function receive(): Promise<void> {
   await session.finished;
 }
 
-async function overNoise(
-  connection: TcpConnection,
-  role: "controlling" | "controlled",
-): Promise<StreamSession> {
-  const isInitiator = role === "controlling";
-  const path = await secureConnection(connection, {
-    pattern: "IK",
-    role: isInitiator ? "initiator" : "responder",
-    signal: AbortSignal.timeout(10_000),
-    staticKey: isInitiator ? generateKeyPair() : RECEIVER_KEY,
-    remoteStaticKey: isInitiator ? RECEIVER_KEY.publicKey : undefined,
-  });
-  const session = new StreamSession({ role });
-  await session.attach(path);
-  return session;
-}
-
 /** What a process prints. */
 class Printed {
   #text = "";
@@ -138,7 +118,6 @@ class Printed {
 
 const CLI = new URL("../cli.ts", import.meta.url).pathname;
 const CONFIG = new URL("../deno.json", import.meta.url).pathname;
-const RECEIVER_KEY = new KeyPair(new Uint8Array(32).fill(0x42));
 const BYTES = 2 ** 30;
 const ROUNDS = 3;
 

@@ -11,12 +11,9 @@
 
 import { systemNetwork } from "../lib/net/system.ts";
 import type { TcpConnection } from "../lib/net/network.ts";
-import { generateKeyPair, KeyPair } from "../lib/noise/handshake.ts";
-import { secureConnection } from "../lib/noise/secure_connection.ts";
-import type { SessionRole } from "../lib/session/migration_engine.ts";
-import { StreamSession } from "../lib/session/streams.ts";
 import { cpuSeconds } from "./cpu_seconds.ts";
 import { median } from "./median.ts";
+import { overNoise } from "./noise_session.ts";
 
 async function measure(rounds: number): Promise<void> {
   const receiver = new Deno.Command(Deno.execPath(), {
@@ -77,21 +74,6 @@ async function discard(connection: TcpConnection): Promise<void> {
   await session.closeWrite();
 }
 
-async function overNoise(connection: TcpConnection, role: SessionRole): Promise<StreamSession> {
-  const isInitiator = role === "controlling";
-  const path = await secureConnection(connection, {
-    pattern: "IK",
-    role: isInitiator ? "initiator" : "responder",
-    signal: AbortSignal.timeout(10_000),
-    staticKey: isInitiator ? generateKeyPair() : RECEIVER_KEY,
-    remoteStaticKey: isInitiator ? RECEIVER_KEY.publicKey : undefined,
-  });
-  const session = new StreamSession({ role });
-  await session.attach(path);
-  return session;
-}
-
-const RECEIVER_KEY = new KeyPair(new Uint8Array(32).fill(0x42));
 const WRITE_BYTES = [65_536, 2 ** 20, 2 ** 24];
 const BYTES = 2 ** 28;
 

@@ -314,7 +314,7 @@ function assertConnected(
   return result;
 }
 
-/** The kind of a datagram; `undefined` if it is none of a path. */
+/** The kind of a datagram; `undefined` for STUN, which does not belong to a path. */
 function kindOf(data: Uint8Array): string | undefined {
   return data[0]! < 192 ? undefined : decodeUdpPacket(data).kind;
 }

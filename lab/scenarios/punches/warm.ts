@@ -6,10 +6,8 @@
  */
 
 import { median } from "../../../bench/median.ts";
-import { Lab } from "../../kernel/lab.ts";
-import { nat } from "../../kernel/topology.ts";
 import type { SuiteOptions, SuiteResult } from "../verdicts/suites.ts";
-import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
+import { startFarLab } from "./far_lab.ts";
 import { NAT_KINDS, reportOf } from "./nat_kinds.ts";
 import { SERVER_IPS, SERVERS } from "./punch_lab.ts";
 import { type PairResult, punchPair } from "./punch_pair.ts";
@@ -51,18 +49,7 @@ export async function runWarmPunches(
   runs: number,
   onRow: (row: WarmRow) => void = () => {},
 ): Promise<readonly WarmRow[]> {
-  const home = () => nat("portRestricted", { link: { delayMs: BETWEEN_NATS_MS / 4 } });
-  await using lab = await Lab.start({
-    hosts: {
-      servers: {
-        addresses: SERVER_IPS,
-        link: { delayMs: (TO_SERVER_MS - BETWEEN_NATS_MS / 2) / 2 },
-      },
-      a: { behind: home() },
-      b: { behind: home() },
-    },
-  });
-  await STUN_SERVERS.punchline(lab.host("servers"));
+  await using lab = await startFarLab();
   const programs = ["a", "b"].map((name) => new PunchProgram(lab.host(name)));
   const report = reportOf(NAT_KINDS.portRestricted);
   const [a, b] = programs.map((program) => ({ program, report }));
@@ -125,8 +112,6 @@ function toRow({ setting }: WarmScene, results: readonly PairResult[]): WarmRow 
 }
 
 const RUNS = 15;
-const TO_SERVER_MS = 51;
-const BETWEEN_NATS_MS = 82;
 const RENDEZVOUS = `ws://${SERVER_IPS[0]}:3480`;
 
 /** Enough to join a room, to measure the way to the other side, and to prepare a base socket. */

@@ -5,9 +5,7 @@
  * @module
  */
 
-import { Lab } from "../../kernel/lab.ts";
-import { nat } from "../../kernel/topology.ts";
-import { STUN_SERVERS } from "../verdicts/stun_servers.ts";
+import { BETWEEN_NATS_MS, startFarLab, TO_SERVER_MS } from "./far_lab.ts";
 import { type FigureRow, toRow } from "./figure_runs.ts";
 import { NAT_KINDS, reportOf } from "./nat_kinds.ts";
 import { SERVER_IPS, SERVERS } from "./punch_lab.ts";
@@ -20,16 +18,7 @@ export async function runWholePunches(
   onRow: (row: FigureRow) => void = () => {},
   runs = RUNS,
 ): Promise<FigureRow[]> {
-  const home = () => nat("portRestricted", { link: { delayMs: BETWEEN_NATS_MS / 4 } });
-  const serverDelayMs = (TO_SERVER_MS - BETWEEN_NATS_MS / 2) / 2;
-  await using lab = await Lab.start({
-    hosts: {
-      servers: { addresses: SERVER_IPS, link: { delayMs: serverDelayMs } },
-      a: { behind: home() },
-      b: { behind: home() },
-    },
-  });
-  await STUN_SERVERS.punchline(lab.host("servers"));
+  await using lab = await startFarLab();
   const programs = ["a", "b"].map((name) => new PunchProgram(lab.host(name)));
   const report = reportOf(NAT_KINDS.portRestricted);
   const [a, b] = programs.map((program) => ({ program, report }));
@@ -60,8 +49,6 @@ export async function runWholePunches(
 }
 
 const RUNS = 30;
-const TO_SERVER_MS = 51;
-const BETWEEN_NATS_MS = 82;
 const RENDEZVOUS = `ws://${SERVER_IPS[0]}:3480`;
 
 /** Enough to join a room and to prepare a base socket. */
