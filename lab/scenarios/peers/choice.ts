@@ -150,4 +150,4 @@ const WARM_MS = 1500;
 const WATCH_MS = 28_000;
 
 /** How long there is no direct path, and when it is searched for. */
-const [RELAYED_MS, IMPROVE_MS] = [6000, 8000];
+const [RELAYED_MS, IMPROVE_MS] = [6000, 12_000];
