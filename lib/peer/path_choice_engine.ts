@@ -6,8 +6,8 @@
  *
  * What a path delivers is measured in windows of two seconds. That is what the path can do only if the application has
  * enough to send. So a path is not blamed until several windows in a row say so, and only for what another path did within
- * the last minute of its use, not more than a minute ago. A direct path that stalls soon after it took the place of a relay,
- * before it was half as good, is left for the relay at once.
+ * the last minute of its use, not more than a minute ago. A new direct path that was never half as good as the relay before
+ * it is left sooner: when it stalls, or after one window in which little arrived and much was waiting.
  *
  * @module
  */
@@ -123,10 +123,11 @@ export function stepPathChoice(
   if (fault === undefined) return { state: { ...next, worse: BETTER }, actions: [] };
   if (fault === "unknown") return { state: next, actions: [] };
   const windows = next.worse.than === fault.for ? next.worse.windows + 1 : 1;
-  if (windows < WORSE_WINDOWS) {
+  if (windows < (fault.isPlain ? 1 : WORSE_WINDOWS)) {
     return { state: { ...next, worse: { than: fault.for, windows } }, actions: [] };
   }
-  return { state: left(next, fault.for, nowMs), actions: [{ kind: "leave", ...fault }] };
+  const { for: other, why } = fault;
+  return { state: left(next, other, nowMs), actions: [{ kind: "leave", for: other, why }] };
 }
 
 function moved(
@@ -189,14 +190,29 @@ function freshOf(
 
 /** The remedy for a path that stalls is another path. Here it is known which one: another direct one may be as slow. */
 function onStalled(state: PathChoiceState, nowMs: number): PathChoiceStep {
-  const { route, sinceMs, isMeasured, known } = state;
   const relay = freshOf(state, "relay", nowMs);
-  const isNew = (route === "tcp" || route === "udp") && nowMs - sinceMs <= NEW_MS;
-  if (!isNew || relay === undefined || relay.rate < MIN_RATE) return { state, actions: [] };
-  const rate = isMeasured ? known[route]?.rate ?? 0 : 0;
-  if (rate >= RELAY_SHARE * relay.rate) return { state, actions: [] };
+  const isDirect = state.route === "tcp" || state.route === "udp";
+  if (!isDirect || relay === undefined || !isUnproved(state, relay, nowMs)) {
+    return { state, actions: [] };
+  }
   const why = `it has stalled, and the relay delivered ${relay.rate.toFixed(0)} KB/s`;
   return { state: left(state, "relay", nowMs), actions: [{ kind: "leave", for: "relay", why }] };
+}
+
+/** Whether the path is new, and has not been half as good as the relay yet. */
+function isUnproved(
+  { route, sinceMs, isMeasured, known }: PathChoiceState,
+  relay: RouteRecord,
+  nowMs: number,
+): boolean {
+  const rate = isMeasured && route !== "none" ? known[route]?.rate ?? 0 : 0;
+  return nowMs - sinceMs <= NEW_MS && rate < RELAY_SHARE * relay.rate;
+}
+
+/** What a path is worse than. */
+interface Fault extends Omit<PathChoiceAction, "kind"> {
+  /** Whether one window is enough. */
+  readonly isPlain?: boolean;
 }
 
 /** What the path is worse than, and why; `unknown` if this window says nothing. */
@@ -204,12 +220,16 @@ function faultOf(
   state: PathChoiceState,
   { rate, rttMs }: { readonly rate: number; readonly rttMs: number },
   nowMs: number,
-): Omit<PathChoiceAction, "kind"> | "unknown" | undefined {
+): Fault | "unknown" | undefined {
   const { leastRttMs, route, calm, trial, hasUdp } = state;
   const relay = freshOf(state, "relay", nowMs);
   // Without a byte it is idle, or has stalled, for which there is another remedy.
   if (relay !== undefined && rate > 0 && rate < RELAY_SHARE * relay.rate) {
-    return { for: "relay", why: inRates(rate, relay.rate) };
+    const shortMs = Math.min(leastRttMs, relay.rttMs);
+    const isWaiting = leastRttMs === Infinity || rttMs > QUEUE_SHARE * shortMs + QUEUE_MS;
+    const isPlain = isWaiting && rate < PLAIN_SHARE * relay.rate &&
+      isUnproved(state, relay, nowMs);
+    return { for: "relay", why: inRates(rate, relay.rate), isPlain };
   }
   // Otherwise the application has no more to send.
   const isQueued = rttMs > QUEUE_SHARE * leastRttMs + QUEUE_MS;
@@ -263,7 +283,7 @@ const WINDOW_MS = 2000;
 /** How long a path may take until it delivers what it can. Chosen by us: slow start over a long path. */
 const SETTLE_MS = 1500;
 
-/** Until when a stall says that a path is no better than the relay before it. Chosen by us: later, windows have shown that. */
+/** How long a direct path is new. Chosen by us: several windows; a stall after that says nothing about rates. */
 const NEW_MS = 10_000;
 
 /** Chosen by us: a second window shows that the first was no accident. */
@@ -271,6 +291,9 @@ const WORSE_WINDOWS = 2;
 
 /** Chosen by us: a relay costs its owner something, so that it has to be worth it. */
 const RELAY_SHARE = 0.5;
+
+/** Chosen by us: no accident makes a good path that slow for a window. */
+const PLAIN_SHARE = 0.25;
 
 /** Chosen by us: the other direct path costs nothing more, but what an application sends varies by itself. */
 const DIRECT_SHARE = 0.7;

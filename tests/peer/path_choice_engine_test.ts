@@ -75,13 +75,13 @@ const STORIES: readonly (readonly [string, Story, leavesFor: readonly Route[]])[
     ["relay", 500],
     ["tcp", 500, 200, 200],
     ["relay"],
-    ["udp", 30, 30, 30],
+    ["udp", 30, 30],
   ], ["relay", "relay"]],
   ["so it does if the direct path is lost, and another follows", [
     ["relay", 500],
     ["tcp", 50, 0],
     ["none"],
-    ["udp", 50, 50, 50],
+    ["udp", 50, 50],
   ], ["relay"]],
   ["but no longer once the application has sent less over it again", [
     ["relay", 500],
@@ -94,6 +94,26 @@ const STORIES: readonly (readonly [string, Story, leavesFor: readonly Route[]])[
     [FULL_UDP, 300, 300, 300],
   ], []],
 
+  [
+    "a new direct path that delivers next to nothing, while much waits, takes one window to be left",
+    [
+      ["relay", 500],
+      [FULL_TCP, 100, 60],
+    ],
+    ["relay"],
+  ],
+  ["so does one over which no ping is answered", [["relay", 500], ["udp", 100, 60]], ["relay"]],
+  ["and one whose queue was never empty, by the round trip of the relay", [
+    [{ route: "relay", leastRttMs: 60 }, 500],
+    [{ route: "tcp", leastRttMs: 2000, rttMs: 2000 }, 100, 60],
+  ], ["relay"]],
+  ["one that has nothing more to deliver takes two", [
+    ["relay", 500],
+    [{ ...FULL_TCP, rttMs: 52 }, 100, 60],
+  ], []],
+  ["so does one that is not that slow", [["relay", 500], [FULL_TCP, 200, 200]], []],
+  ["and one that was as good before", [["relay", 500], [FULL_TCP, 500, 60]], []],
+  ["and one that is not new", [["relay", 500], [FULL_TCP, ...many(5, 0), 60]], []],
   ["a direct path that stalls soon after a relay is left for it at once", [
     ["relay", 500],
     ["tcp", { stallAfterMs: 1000 }],
