@@ -155,9 +155,11 @@ function startSearch(state: DialerState, wants: SearchState["wants"], nowMs: num
     failure: null,
     hopeless: null,
   };
-  const actions: DialerAction[] = state.search === null
-    ? []
-    : [{ kind: "end search", reason: new DOMException("Another search is better", "AbortError") }];
+  const actions: DialerAction[] = [];
+  if (state.search !== null && state.search.stage !== "ending") {
+    const reason = new DOMException("Another search takes its place", "AbortError");
+    actions.push({ kind: "end search", reason });
+  }
   actions.push({ kind: "start search", search: id, wants });
   if (isDue) actions.push({ kind: "send request" });
   return { state: { ...state, search, searches: id }, actions };

@@ -34,7 +34,7 @@ export type PathCheckEvent =
   | { readonly kind: "answered" }
   /** The other side has closed or reset it, or it was cut. */
   | { readonly kind: "ended" }
-  /** This side has closed or reset it, for a reason of its own. */
+  /** This side has closed or reset it: another path took its place, or it was silent for long. */
   | { readonly kind: "closed" }
   | { readonly kind: "time" };
 
@@ -80,8 +80,10 @@ export function stepPathCheck(
       const isStalled = nowMs >= state.progressAtMs + state.patienceMs / 2;
       return { ...state, verdict: isStalled ? "hole" : "lost" };
     }
-    case "closed":
-      return { ...state, verdict: "lost" };
+    case "closed": {
+      const isSilent = nowMs >= state.silentSinceMs + SILENT_MS;
+      return { ...state, verdict: isSilent ? "hole" : "lost" };
+    }
     case "time": {
       const lateMs = nowMs - pathCheckEndsAtMs(state);
       if (lateMs > LATE_MS) return { ...state, silentSinceMs: nowMs - state.patienceMs + GRACE_MS };
@@ -108,6 +110,9 @@ const STALL_MS = 1000;
 
 /** Chosen by us: how far the two sides' starts may be apart on a usual path. */
 const MIN_TRIP_MS = 250;
+
+/** Chosen by us: the session gives up a path that is silent for a little longer. */
+const SILENT_MS = 4000;
 
 /** Chosen by us: a program that looks so late was held up, and has not read yet what has arrived meanwhile. */
 const LATE_MS = 100;

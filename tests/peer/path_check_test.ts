@@ -77,6 +77,14 @@ for (
   });
 }
 
+Deno.test("a path check that ends because the path was silent for long says: hole", () => {
+  const state = initialPathCheckState(60_000, 0); // the longest patience
+  assertEquals(stepPathCheck(state, CLOSED, 3999).verdict, "lost");
+  assertEquals(stepPathCheck(state, CLOSED, 5000).verdict, "hole");
+  const heard = stepPathCheck(state, HEARD, 3000);
+  assertEquals(stepPathCheck(heard, CLOSED, 5000).verdict, "lost");
+});
+
 Deno.test("the patience of a path check grows with the path, and is less than the session's", () => {
   const of = (punchMs: number) => pathCheckEndsAtMs(initialPathCheckState(punchMs, 0));
   assertEquals([of(0), of(80), of(1500), of(60_000)], [1250, 1250, 4000, 8000]);
