@@ -24,6 +24,8 @@ export interface Choice {
   readonly isRelayedFirst?: boolean;
   /** The links of both NATs. */
   readonly natLink?: LinkSpec;
+  /** How soon it has to be back at the best path for good, once it has left that; in seconds. */
+  readonly backWithinS?: number;
 }
 
 /** How a run went. */
@@ -32,6 +34,8 @@ export interface ChoiceResult {
   readonly routes: readonly PathSample["route"][];
   /** When it moved to the last of them for good, in seconds. */
   readonly settledS: number;
+  /** How long before that it had left it; `NaN` if it had not, in seconds. */
+  readonly awayS: number;
   /** What came back before and after that, in KB/s; `NaN` for none. */
   readonly before: number;
   readonly after: number;
@@ -66,6 +70,7 @@ export const CHOICES: Readonly<Record<string, Choice>> = {
     isBusy: true,
     isRelayedFirst: true,
     natLink: { megabitsPerSecond: 16 },
+    backWithinS: 6,
   },
 };
 
@@ -94,7 +99,7 @@ export async function runChoice(choice: Choice): Promise<ChoiceResult> {
 
 /** A result as a line of a table. */
 export function lineOfChoice(choice: Choice, result: ChoiceResult): string {
-  const { passed, routes, settledS, before, after, isWhole } = result;
+  const { passed, routes, settledS, awayS, before, after, isWhole } = result;
   const rate = (value: number) => Number.isNaN(value) ? "" : value.toFixed(0);
   return `| ${
     [
@@ -102,6 +107,7 @@ export function lineOfChoice(choice: Choice, result: ChoiceResult): string {
       choice.setting,
       routes.at(-1),
       settledS.toFixed(1),
+      Number.isNaN(awayS) ? "" : awayS.toFixed(1),
       choice.isBusy ? rate(before) : "",
       choice.isBusy ? rate(after) : "",
       isWhole ? "yes" : "NO",
@@ -118,7 +124,7 @@ async function useReno(host: LabHost): Promise<void> {
 }
 
 function judge(
-  { best }: Choice,
+  { best, backWithinS }: Choice,
   samples: readonly PathSample[],
   isWhole: boolean,
 ): ChoiceResult {
@@ -127,13 +133,18 @@ function judge(
   const changes = routes.filter((route, index) => route !== routes[index - 1]);
   const settledAt = routes.findLastIndex((route) => route !== last) + 1;
   const before = samples.slice(0, settledAt);
+  const firstAt = routes.indexOf(last);
+  const leftAt = routes.findIndex((route, index) => index > firstAt && route !== last);
+  const settledS = samples[settledAt]!.atMs / 1000;
+  const awayS = leftAt === -1 ? NaN : settledS - samples[leftAt]!.atMs / 1000;
   return {
     routes: changes,
-    settledS: samples[settledAt]!.atMs / 1000,
+    settledS,
+    awayS,
     before: rateOf(before.filter(({ route }) => route === before.at(-1)!.route)),
     after: rateOf(samples.slice(settledAt)),
     isWhole,
-    passed: isWhole && last === best,
+    passed: isWhole && last === best && (backWithinS === undefined || awayS <= backWithinS),
   };
 }
 
