@@ -4,12 +4,13 @@
  * @module
  */
 
+import type { ByteSink, ByteSource } from "./lib/base/reader.ts";
 import type { CliIo, Failure, StatusLine } from "./lib/cli/io.ts";
 import { main } from "./lib/cli/main.ts";
 import { runProgram } from "./lib/cli/program.ts";
 import type { StartedAs } from "./lib/cli/started_as.ts";
 
 export { main };
-export type { CliIo, Failure, StartedAs, StatusLine };
+export type { ByteSink, ByteSource, CliIo, Failure, StartedAs, StatusLine };
 
 if (import.meta.main) await runProgram(import.meta.url);

@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
  * A forwarded port against `ssh -L` and against two bare pipes of Deno in a row, in the same run: how long a new connection
- * waits for its first byte, 100 HTTP requests at once, and one byte and its echo, the first 500 times and all 2,000 times.
+ * waits for its first byte, 100 HTTP requests at once, and one byte and its echo, the first 500 times and all 20,000 times.
  * Needs OpenSSH's `ssh`, `sshd` and `ssh-keygen`.
  *
  *     deno run -A bench/forward_bench.ts            by the commands, over loopback
@@ -287,7 +287,7 @@ class Running {
   }
 }
 
-const ECHOES = 2000;
+const ECHOES = 20_000;
 
 /** While V8 has not optimized much yet. */
 const FIRST_ECHOES = 500;

@@ -1,13 +1,18 @@
 // deno-lint-ignore-file no-console -- what it prints is its result
 /**
  * How fast `connect` and `listen` pass on a gigabyte from stdin to stdout, against a session over Noise between two
- * processes in the same run. Loopback, without a file or a terminal.
+ * processes in the same run, and against a bare pipe of Deno: from stdin over TCP to stdout, and nothing else. Loopback,
+ * without a file or a terminal.
+ *
+ * A pipe costs what the other two cost together, less the TCP that both have. Each of them keeps two processors busy: where
+ * there are no more, and both are as fast, a pipe has some 0.6 of either at best.
  *
  *     deno run -A bench/pipe_bench.ts
  *
  * @module
  */
 
+import { writeAll } from "../lib/base/reader.ts";
 import { systemNetwork } from "../lib/net/system.ts";
 import { serveRendezvous } from "../lib/signal/rendezvous/server.ts";
 import { median } from "./median.ts";
@@ -18,14 +23,16 @@ async function measure(): Promise<void> {
     network: systemNetwork,
     local: { ip: "127.0.0.1", port: 0 },
   });
-  const [sessions, pipes]: [number[], number[]] = [[], []];
+  const [sessions, bare, pipes]: [number[], number[], number[]] = [[], [], []];
   for (let i = 0; i < ROUNDS; i++) {
     sessions.push(await measureSession());
+    bare.push(await measureBarePipe());
     pipes.push(await measurePipe(rendezvous.url));
   }
   const ratio = median(pipes.map((rate, index) => rate / sessions[index]!));
   console.log(JSON.stringify({
     sessionMegabytesPerSecond: Math.round(median(sessions)),
+    barePipeMegabytesPerSecond: Math.round(median(bare)),
     pipeMegabytesPerSecond: Math.round(median(pipes)),
     ratio: Math.round(ratio * 100) / 100,
   }));
@@ -80,6 +87,47 @@ async function measurePipe(rendezvous: string): Promise<number> {
   return rate;
 }
 
+async function measureBarePipe(): Promise<number> {
+  const run = `${Deno.execPath()} run --quiet -A --config ${CONFIG} ${import.meta.filename!}`;
+  const printing = new Deno.Command("sh", {
+    args: ["-c", `exec ${run} print </dev/null >/dev/null`],
+    stderr: "piped",
+  }).spawn();
+  const printed = new Printed(printing.stderr);
+  const port = await printed.until(/port (\d+)/);
+  const sending = new Deno.Command("sh", {
+    args: ["-c", `head -c ${BYTES} /dev/zero | ${run} send ${port}`],
+  }).spawn();
+  await printed.until(/(connected)/);
+  const startMs = performance.now();
+  await Promise.all([printing.status, sending.status]);
+  return BYTES / 1000 / (performance.now() - startMs);
+}
+
+/** Stdin goes to a port. While a chunk is sent, the next one is read. */
+async function sendStdin(port: number): Promise<void> {
+  using conn = await Deno.connect({ hostname: "127.0.0.1", port });
+  let [chunk, other] = [new Uint8Array(65_536), new Uint8Array(65_536)];
+  let length = await Deno.stdin.read(chunk);
+  while (length !== null) {
+    const sent = writeAll(conn, chunk.subarray(0, length));
+    [chunk, other] = [other, chunk];
+    [length] = await Promise.all([Deno.stdin.read(chunk), sent]);
+  }
+}
+
+/** What arrives at a port goes to stdout. */
+async function printReceived(): Promise<void> {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  console.error(`port ${listener.addr.port}`);
+  using conn = await listener.accept();
+  console.error("connected");
+  const buffer = new Uint8Array(262_144);
+  for (let length; (length = await conn.read(buffer)) !== null;) {
+    await writeAll(Deno.stdout, buffer.subarray(0, length));
+  }
+}
+
 async function receive(): Promise<void> {
   using listener = await systemNetwork.listenTcp({ ip: "127.0.0.1", port: 0 });
   Deno.stdout.writeSync(new TextEncoder().encode(`${listener.local.port}`.padStart(5)));
@@ -121,7 +169,10 @@ const CONFIG = new URL("../deno.json", import.meta.url).pathname;
 const BYTES = 2 ** 30;
 const ROUNDS = 3;
 
-if (Deno.args[0] === "receive") await receive();
+const [mode, port] = Deno.args;
+if (mode === "receive") await receive();
+else if (mode === "send") await sendStdin(Number(port));
+else if (mode === "print") await printReceived();
 else {
   await measure();
   Deno.exit(); // some connections are still closing

@@ -189,8 +189,8 @@ export function parseJsonObject(bytes: Uint8Array, what: string): Record<string,
 /** Bytes, first in, first out; uses about as much memory as there are bytes. */
 export class ByteQueue {
   readonly #chunks: Chunk[] = [];
-  /** The memory of a chunk that was read, for reuse. */
-  #spare: Uint8Array | undefined;
+  /** The memory of chunks that were read, for reuse. */
+  #spare: Uint8Array[] = [];
   #length = 0;
 
   /** How many bytes are queued. */
@@ -223,7 +223,7 @@ export class ByteQueue {
       first.start += part.length;
       if (first.start < first.end) break;
       this.#chunks.shift();
-      this.#spare = first.bytes;
+      if (this.#spare.length < MAX_SPARE) this.#spare.push(first.bytes);
     }
     this.#length -= filled;
     return filled;
@@ -231,13 +231,12 @@ export class ByteQueue {
 
   /** Gives back the memory that is kept for what arrives next. */
   rest(): void {
-    this.#spare = undefined;
+    this.#spare.length = 0;
   }
 
   /** Discards everything. */
   clear(): void {
-    this.#chunks.length = this.#length = 0;
-    this.#spare = undefined;
+    this.#chunks.length = this.#spare.length = this.#length = 0;
   }
 
   #lastChunk(length: number): Chunk {
@@ -247,8 +246,8 @@ export class ByteQueue {
     const least = doubled <= SMALL_CHUNK_LENGTH
       ? SMALL_CHUNK_LENGTH
       : Math.min(CHUNK_LENGTH, 2 ** Math.ceil(Math.log2(doubled)));
-    const bytes = (this.#spare?.length ?? 0) >= least ? this.#spare! : new Uint8Array(least);
-    this.#spare = undefined;
+    const spare = this.#spare.pop();
+    const bytes = spare !== undefined && spare.length >= least ? spare : new Uint8Array(least);
     const chunk = { bytes, start: 0, end: 0 };
     this.#chunks.push(chunk);
     return chunk;
@@ -266,3 +265,6 @@ const SMALL_CHUNK_LENGTH = 2048;
 
 /** Chosen by us: as much as one read returns. */
 const CHUNK_LENGTH = 65_536;
+
+/** Chosen by us: what is read from a fast path at once is four records. */
+const MAX_SPARE = 4;

@@ -7,6 +7,7 @@
 
 import { messageOf, remedyOf } from "../base/errors.ts";
 import { withoutLogin } from "../base/login.ts";
+import type { ByteSink, ByteSource } from "../base/reader.ts";
 import { copyable } from "./layout.ts";
 import type { StartedAs } from "./started_as.ts";
 
@@ -25,7 +26,7 @@ export interface CliIo {
   /** Whether stdin is a terminal. */
   readonly isInputTerminal: boolean;
   /** Stdin, for commands that carry bytes. */
-  readonly stdin: ReadableStream<Uint8Array>;
+  readonly stdin: ByteSource;
   /**
    * Whether stdin hands over each key at once, without showing it, rather than lines. Default: it cannot do so, as when it
    * is not a terminal.
@@ -37,7 +38,7 @@ export interface CliIo {
    */
   readonly keepsTyped?: boolean;
   /** Stdout, for commands that carry bytes. */
-  readonly stdout: WritableStream<Uint8Array>;
+  readonly stdout: ByteSink;
   /** How this program was started, for the commands that it tells people to type. Default: as `punchline`. */
   readonly startedAs?: StartedAs;
   /** Aborted by Ctrl-C, TERM and HUP; the reason is an {@linkcode Interruption} that says which. */

@@ -5,9 +5,10 @@
  */
 
 import { NetworkError } from "../base/errors.ts";
-import { type ByteSource, copyStream, writeAll } from "../base/reader.ts";
+import { type ByteSink, type ByteSource, copyStream, writeAll } from "../base/reader.ts";
 import type { DenoConn } from "../net/deno_conn.ts";
 import type { CliIo } from "./io.ts";
+import type { Chunks } from "./stdin_chunks.ts";
 import { abortable } from "@std/async/abortable";
 import { delay } from "@std/async/delay";
 
@@ -25,7 +26,7 @@ import { delay } from "@std/async/delay";
 export async function pipeThrough(
   conn: DenoConn & { readonly finished?: Promise<void> },
   io: CliIo,
-  stdin = io.stdin,
+  stdin: Chunks,
 ): Promise<void> {
   io.signal.throwIfAborted();
   const stop = new AbortController(); // ends the direction that is left when the other decides
@@ -55,28 +56,20 @@ export async function pipeThrough(
 }
 
 /**
- * Sends stdin until it ends. While a piece is encrypted, another thread reads the next one: `pipeTo()` would wait.
+ * Sends stdin until it ends. While a chunk is encrypted, another thread reads the next one.
  *
  * @param signal stops reading; what has not been read stays in stdin
  */
 async function sendAll(
-  stdin: ReadableStream<Uint8Array>,
+  stdin: Chunks,
   conn: Pick<DenoConn, "write" | "closeWrite">,
   signal: AbortSignal,
 ): Promise<void> {
-  const reader = stdin.getReader();
-  const release = () => reader.releaseLock();
-  signal.addEventListener("abort", release, { once: true });
-  try {
-    let { value } = await reader.read();
-    while (value !== undefined) {
-      [{ value }] = await Promise.all([reader.read(), writeAll(conn, value)]);
-    }
-    await conn.closeWrite();
-  } finally {
-    signal.removeEventListener("abort", release);
-    release();
+  let chunk = await stdin.next(signal);
+  while (chunk !== null) {
+    [chunk] = await Promise.all([stdin.next(signal), writeAll(conn, chunk)]);
   }
+  await conn.closeWrite();
 }
 
 /**
@@ -87,10 +80,9 @@ async function sendAll(
  */
 async function printAll(
   conn: ByteSource,
-  stdout: WritableStream<Uint8Array>,
+  stdout: ByteSink,
   signal: AbortSignal,
 ): Promise<void> {
-  const writer = stdout.getWriter();
   let printing: Promise<unknown> = Promise.resolve();
   try {
     let [buffer, printed] = [new Uint8Array(PRINT_BYTES), new Uint8Array(PRINT_BYTES)];
@@ -98,12 +90,11 @@ async function printAll(
     while (length !== null) {
       const data = buffer.subarray(0, length);
       [buffer, printed] = [printed, buffer];
-      const writing = printing = writer.write(data);
+      const writing = printing = writeAll(stdout, data);
       [length] = await Promise.all([conn.read(buffer), writing]);
     }
   } finally {
     await Promise.allSettled([abortable(printing, signal)]);
-    writer.releaseLock();
   }
 }
 

@@ -35,14 +35,10 @@ export async function runProgram(startedAs: StartedAs | string): Promise<never> 
       return consoleSize().columns;
     },
     isInputTerminal: Deno.stdin.isTerminal(),
-    get stdin() {
-      return Deno.stdin.readable;
-    },
+    stdin: Deno.stdin,
     keepsTyped: Deno.build.os === "windows",
     setRaw: canBeRaw ? (isRaw) => Deno.stdin.setRaw(isRaw, { cbreak: isRaw }) : undefined,
-    get stdout() {
-      return Deno.stdout.writable;
-    },
+    stdout: Deno.stdout,
     startedAs: await howStarted(startedAs),
     signal: interrupt.signal,
   });

@@ -33,7 +33,7 @@ export function withScreen(io: CliIo, { asJson }: { asJson: boolean }): CliIo & 
       if (screen === undefined) to(text);
       else screen.above(() => to(text));
     });
-  return Object.create(io, { // a copy would open stdin and stdout, which are opened on first use
+  return Object.create(io, { // a copy would keep the width that stdout has now
     out: {
       value: print(
         (line) => io.out(line),

@@ -8,6 +8,7 @@ import { concat } from "../base/bytes.ts";
 import { Deadline } from "../base/timers.ts";
 import type { CliIo } from "./io.ts";
 import { type Screen, screenOf } from "./screen.ts";
+import { type Chunks, StdinChunks } from "./stdin_chunks.ts";
 import { abortable } from "@std/async/abortable";
 
 /**
@@ -15,8 +16,8 @@ import { abortable } from "@std/async/abortable";
  * not touched before the first use.
  */
 export class StdinLines implements AsyncIterable<string> {
-  readonly #io: Pick<CliIo, "stdin" | "setRaw">;
-  #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  readonly #io: Pick<CliIo, "setRaw">;
+  readonly #chunks: StdinChunks;
   #buffer: Uint8Array = NOTHING;
   /** A read from a terminal cannot be cancelled: its result goes to whoever reads next. */
   #filling: Promise<void> | undefined;
@@ -28,6 +29,7 @@ export class StdinLines implements AsyncIterable<string> {
 
   constructor(io: Pick<CliIo, "stdin" | "setRaw">) {
     this.#io = io;
+    this.#chunks = new StdinChunks(io.stdin);
   }
 
   /** Whether stdin has ended. */
@@ -102,18 +104,16 @@ export class StdinLines implements AsyncIterable<string> {
   }
 
   /** All bytes from now on; there are no more lines. */
-  rest(): ReadableStream<Uint8Array> {
+  rest(): Chunks {
     this.#isLines = false;
-    if (this.#reader === undefined) return this.#io.stdin;
-    const reader = this.#reader;
-    return new ReadableStream({
-      pull: async (controller) => {
-        if (this.#buffer.length === 0 && !this.#hasEnded) await this.#fill();
-        if (this.#buffer.length > 0) controller.enqueue(this.#take(this.#buffer.length));
-        else controller.close();
-      },
-      cancel: (reason) => reader.cancel(reason),
-    }, { highWaterMark: 0 });
+    return { next: (signal) => this.#nextChunk(signal) };
+  }
+
+  /** What was read for lines comes first. */
+  async #nextChunk(signal?: AbortSignal): Promise<Uint8Array | null> {
+    if (this.#filling !== undefined) await abortable(this.#filling, signal ?? NEVER);
+    if (this.#buffer.length > 0) return this.#take(this.#buffer.length);
+    return await this.#chunks.next(signal);
   }
 
   /** Whether there is input before a while has passed. If not, the read goes on. */
@@ -148,12 +148,11 @@ export class StdinLines implements AsyncIterable<string> {
   }
 
   async #read(): Promise<void> {
-    this.#reader ??= this.#io.stdin.getReader();
-    const { done, value } = await this.#reader.read();
-    if (done) this.#hasEnded = true;
+    const chunk = await this.#chunks.next();
+    if (chunk === null) this.#hasEnded = true;
     else {
-      this.#buffer = this.#buffer.length === 0 ? value : concat(this.#buffer, value);
-      this.#onTyped?.(new TextDecoder().decode(value));
+      this.#buffer = concat(this.#buffer, chunk);
+      this.#onTyped?.(new TextDecoder().decode(chunk));
     }
   }
 
@@ -205,6 +204,7 @@ function byteLength(text: string): number {
 }
 
 const NOTHING = new Uint8Array(0);
+const NEVER = new AbortController().signal;
 const NEWLINE = 0x0a;
 
 /** Chosen by us: the rest of a paste comes sooner, and a person does not notice the delay. */

@@ -292,11 +292,11 @@ async function resolveHosts(
 ): Promise<
   { resolved: Map<IpFamily, TransportAddress[]>; denied?: NetworkError; mistake?: NetworkError }
 > {
-  const errors: NetworkError[] = [];
+  const failures = new Map<IpFamily, NetworkError[]>(families.map((family) => [family, []]));
   const resolve = async (host: Host, family: IpFamily): Promise<TransportAddress[]> => {
     const ips = await resolveInTime(network, host.host, family, signal).catch((error) => {
       if (!(error instanceof NetworkError)) throw error;
-      errors.push(error);
+      failures.get(family)!.push(error);
       return [];
     });
     return ips.slice(0, hosts.length === 1 ? 2 : 1).map((ip) => ({ ip, port: host.port }));
@@ -308,6 +308,7 @@ async function resolveHosts(
   // A name that does not exist is the caller's mistake. A resolver that does not answer is a problem of the network.
   const resolved = new Map(found);
   if (found.some(([, addresses]) => addresses.length > 0)) return { resolved };
+  const errors = [...failures.values()].flat();
   const isMistake = errors.every(({ reason }) => reason === "name-not-found");
   return {
     resolved,

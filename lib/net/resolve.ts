@@ -31,8 +31,10 @@ export async function resolveHost(
   try {
     return (await network.resolve(host, 4, { signal }))[0]!;
   } catch (error) {
-    if (!(error instanceof NetworkError && error.reason === "name-not-found")) throw error;
-    return (await network.resolve(host, 6, { signal }))[0]!;
+    if (!isNotFound(error)) throw error;
+    return (await network.resolve(host, 6, { signal }).catch((other) => {
+      throw isNotFound(other) ? error : other;
+    }))[0]!;
   }
 }
 
@@ -91,4 +93,8 @@ export async function withHostAddress<T>(
     }
     return await job(other);
   }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof NetworkError && error.reason === "name-not-found";
 }

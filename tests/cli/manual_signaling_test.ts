@@ -6,6 +6,7 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { StdinLines } from "../../lib/cli/stdin_lines.ts";
+import { stdinOf, textOf } from "./byte_streams.ts";
 import { type Command, start, withScratch, withServers } from "./command.ts";
 
 Deno.test("listen --hand and connect make a connection, which gets the rest of stdin", () =>
@@ -131,21 +132,21 @@ Deno.test("StdinLines loses nothing between the lines and the rest, wherever the
       { length: Math.ceil(bytes.length / size) },
       (_, i) => bytes.slice(i * size, (i + 1) * size),
     );
-    const stdin = new StdinLines({ stdin: ReadableStream.from(chunks) });
+    const stdin = new StdinLines({ stdin: stdinOf(ReadableStream.from(chunks)) });
     const lines: string[] = [];
     for await (const line of stdin) if (lines.push(line) === 2) break;
     assertEquals(lines, ["first", "second"]);
-    assertEquals(await new Response(stdin.rest()).text(), "the rest: \u{1f600}\nand more");
+    assertEquals(await textOf(stdin.rest()), "the rest: \u{1f600}\nand more");
   }
 });
 
 Deno.test("StdinLines hands a pending read over to the rest", async () => {
   const keyboard = new Keyboard();
-  const stdin = new StdinLines({ stdin: keyboard.input });
+  const stdin = new StdinLines({ stdin: stdinOf(keyboard.input) });
   const lines = Array.fromAsync(stdin);
   await keyboard.type("line\n");
   await new Promise((resolve) => setTimeout(resolve));
-  const rest = new Response(stdin.rest()).text();
+  const rest = textOf(stdin.rest());
   await keyboard.type("data\n");
   await keyboard.end();
   assertEquals([await lines, await rest], [["line"], "data\n"]);

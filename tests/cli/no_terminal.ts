@@ -5,7 +5,7 @@ export function noTerminal(): Pick<CliIo, "isTerminal" | "isInputTerminal" | "st
   return {
     isTerminal: false,
     isInputTerminal: false,
-    stdin: new ReadableStream({ start: (controller) => controller.close() }),
-    stdout: new WritableStream(),
+    stdin: { read: () => Promise.resolve(null) },
+    stdout: { write: ({ length }) => Promise.resolve(length) },
   };
 }

@@ -4,10 +4,12 @@ import { hash } from "../../lib/base/crypto.ts";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { CliIo } from "../../lib/cli/io.ts";
 import { pipeThrough } from "../../lib/cli/pipe.ts";
+import { StdinChunks } from "../../lib/cli/stdin_chunks.ts";
 import { toDenoConn } from "../../lib/net/deno_conn.ts";
 import { memoryPair } from "../noise/pair.ts";
 import { labelledRandom, randomInteger } from "../simnet/random.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
+import { stdinOf } from "./byte_streams.ts";
 import { noTerminal } from "./no_terminal.ts";
 
 Deno.test("pipeThrough() passes everything on in both directions, in pieces of any size", async () => {
@@ -16,8 +18,8 @@ Deno.test("pipeThrough() passes everything on in both directions, in pieces of a
   const printed: Uint8Array[] = [];
   const answered: Uint8Array[] = [];
   await Promise.all([
-    pipeThrough(toDenoConn(one), io(ReadableStream.from(data), printed)),
-    pipeThrough(toDenoConn(other), io(ReadableStream.from(answer), answered)),
+    pipeThrough(toDenoConn(one), io(printed), chunksOf(ReadableStream.from(data))),
+    pipeThrough(toDenoConn(other), io(answered), chunksOf(ReadableStream.from(answer))),
   ]);
   assertEquals(printed.map(({ length }) => length > 65_536).includes(true), true);
   assertEquals(hash("sha256", concat(...printed)), hash("sha256", concat(...answer)));
@@ -30,7 +32,8 @@ Deno.test("pipeThrough() leaves what stdin has not given yet to the next connect
   const [one, other] = memoryPair();
   const finished = Promise.withResolvers<void>();
   const conn = Object.assign(toDenoConn(one), { finished: finished.promise });
-  const broken = pipeThrough(conn, io(readable, []));
+  const stdin = chunksOf(readable);
+  const broken = pipeThrough(conn, io([]), stdin);
   await typed.write(text("first"));
   await other.read(new Uint8Array(5));
   finished.reject(new NetworkError("Cannot continue: the path is lost", "timed-out"));
@@ -38,8 +41,9 @@ Deno.test("pipeThrough() leaves what stdin has not given yet to the next connect
 
   const [next, receiver] = memoryPair();
   const received: Uint8Array[] = [];
-  const receiving = pipeThrough(toDenoConn(receiver), io(ReadableStream.from([]), received));
-  const sending = pipeThrough(toDenoConn(next), io(readable, []));
+  const nothing = chunksOf(ReadableStream.from([]));
+  const receiving = pipeThrough(toDenoConn(receiver), io(received), nothing);
+  const sending = pipeThrough(toDenoConn(next), io([]), stdin);
   await Promise.all([typed.write(text("second")), typed.close(), sending, receiving]);
   assertEquals(received, [text("second")]);
 });
@@ -47,10 +51,10 @@ Deno.test("pipeThrough() leaves what stdin has not given yet to the next connect
 Deno.test("pipeThrough() fails as soon as stdout does, even if nothing more arrives", async () => {
   using _time = new VirtualTime();
   const [one, other] = memoryPair();
-  const failing = new WritableStream({
+  const failing = {
     write: () => Promise.reject(new Deno.errors.BrokenPipe("the reader has gone")),
-  });
-  const piping = pipeThrough(toDenoConn(one), { ...io(pending(), []), stdout: failing });
+  };
+  const piping = pipeThrough(toDenoConn(one), { ...io([]), stdout: failing }, SILENCE);
   await other.write(text("hello"));
   await assertRejects(() => piping, Deno.errors.BrokenPipe);
   assertEquals([one.closed, await other.read(new Uint8Array(1))], ["closed", null]);
@@ -61,20 +65,17 @@ Deno.test("pipeThrough() prints what has arrived before it fails, unless it is i
     const [one, other] = memoryPair();
     const taking = Promise.withResolvers<void>();
     const started = Promise.withResolvers<void>();
-    const slow = new WritableStream({
-      write: () => {
+    const slow = {
+      write: async ({ length }: Uint8Array) => {
         started.resolve();
-        return taking.promise;
+        await taking.promise;
+        return length;
       },
-    });
+    };
     const stop = new AbortController();
     const finished = Promise.withResolvers<void>();
     const conn = Object.assign(toDenoConn(one), { finished: finished.promise });
-    const piping = pipeThrough(conn, {
-      ...io(pending(), []),
-      stdout: slow,
-      signal: stop.signal,
-    });
+    const piping = pipeThrough(conn, { ...io([]), stdout: slow, signal: stop.signal }, SILENCE);
     const over = piping.then(() => "over", () => "over");
     await other.write(text("the last words"));
     await started.promise;
@@ -90,8 +91,8 @@ Deno.test("pipeThrough() prints what has arrived before it fails, unless it is i
 
 Deno.test("pipeThrough() resets the connection if stdin cannot be read", async () => {
   const [one] = memoryPair();
-  const stdin = new ReadableStream({ start: (controller) => controller.error(new Error("no")) });
-  await assertRejects(() => pipeThrough(toDenoConn(one), io(stdin, [])), Error, "no");
+  const stdin = new StdinChunks({ read: () => Promise.reject(new Error("no")) });
+  await assertRejects(() => pipeThrough(toDenoConn(one), io([]), stdin), Error, "no");
   assertEquals(one.closed, "reset");
 });
 
@@ -101,27 +102,33 @@ Deno.test("pipeThrough() rejects with the signal's reason, before and while it w
     const stop = new AbortController();
     const reason = new Error("interrupted");
     if (isBefore) stop.abort(reason);
-    const piping = pipeThrough(toDenoConn(one), { ...io(pending(), []), signal: stop.signal });
+    const piping = pipeThrough(toDenoConn(one), { ...io([]), signal: stop.signal }, SILENCE);
     stop.abort(reason);
     assertEquals(await assertRejects(() => piping), reason);
   }
 });
 
-function io(stdin: ReadableStream<Uint8Array>, printed: Uint8Array[]): CliIo {
+function io(printed: Uint8Array[]): CliIo {
   return {
     out: () => {},
     err: () => {},
     ...noTerminal(),
     signal: new AbortController().signal,
-    stdin,
-    stdout: new WritableStream({ write: (chunk) => void printed.push(chunk.slice()) }),
+    stdout: {
+      write: (data) => {
+        printed.push(data.slice());
+        return Promise.resolve(data.length);
+      },
+    },
   };
 }
 
-/** Stdin of which nothing is heard. */
-function pending(): ReadableStream<Uint8Array> {
-  return new ReadableStream();
+function chunksOf(stream: ReadableStream<Uint8Array>): StdinChunks {
+  return new StdinChunks(stdinOf(stream));
 }
+
+/** Stdin of which nothing is heard. */
+const SILENCE = new StdinChunks({ read: () => new Promise(() => {}) });
 
 function randomPieces(label: string, count: number): Uint8Array[] {
   const random = labelledRandom(1, label);

@@ -2,6 +2,8 @@ import { assertEquals, assertRejects } from "@std/assert";
 import type { CliIo } from "../../lib/cli/io.ts";
 import { ask } from "../../lib/cli/question.ts";
 import { StdinLines } from "../../lib/cli/stdin_lines.ts";
+import { stdinOf, textOf } from "./byte_streams.ts";
+import { noTerminal } from "./no_terminal.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 
 const QUESTION = { facts: ["a fact"], text: "Go on?" };
@@ -28,7 +30,7 @@ Deno.test("ask() leaves what follows the answer to the command", async () => {
   const { io } = terminal(["y\ndata and ", "more"]);
   const stdin = new StdinLines(io);
   assertEquals(await ask(QUESTION, io, stdin), "yes");
-  assertEquals(await new Response(stdin.rest()).text(), "data and more");
+  assertEquals(await textOf(stdin.rest()), "data and more");
 });
 
 for (
@@ -43,7 +45,7 @@ for (
     const { io } = terminal(["\n", "data"], undefined, { early });
     const stdin = new StdinLines(io);
     assertEquals(await ask(QUESTION, io, stdin), "no");
-    assertEquals(await new Response(stdin.rest()).text(), "data");
+    assertEquals(await textOf(stdin.rest()), "data");
   });
 }
 
@@ -94,7 +96,7 @@ for (const missing of ["stdin", "stderr"] as const) {
     const { io } = terminal(["y\n"], missing);
     const stdin = new StdinLines(io);
     assertEquals(await ask(QUESTION, io, stdin), "unanswerable");
-    assertEquals(await new Response(stdin.rest()).text(), "y\n");
+    assertEquals(await textOf(stdin.rest()), "y\n");
   });
 }
 
@@ -142,8 +144,8 @@ function terminal(
     status: missing === "stderr" ? undefined : { columns: 80, write },
     isTerminal: true,
     isInputTerminal: missing !== "stdin",
-    stdin,
-    stdout: new WritableStream(),
+    stdin: stdinOf(stdin),
+    stdout: noTerminal().stdout,
     signal: interrupt.signal,
   };
   early.forEach(type);

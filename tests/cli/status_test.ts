@@ -11,6 +11,7 @@ import {
   wayName,
 } from "../../lib/cli/status_engine.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
+import { stdinOf } from "./byte_streams.ts";
 import { noTerminal } from "./no_terminal.ts";
 import { delay } from "@std/async/delay";
 
@@ -270,7 +271,11 @@ Deno.test("what was typed while a command started has no row below the status li
   using screen = withScreen(io, { asJson: false });
   const keyboard = new TransformStream<Uint8Array>();
   const writer = keyboard.writable.getWriter();
-  const typing = { status: screen.status, isInputTerminal: true, stdin: keyboard.readable };
+  const typing = {
+    status: screen.status,
+    isInputTerminal: true,
+    stdin: stdinOf(keyboard.readable),
+  };
   const stdin = new StdinLines(typing);
   readTypedAhead(typing, stdin);
   await writer.write(new TextEncoder().encode("early\n"));

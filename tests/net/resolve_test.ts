@@ -2,7 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import type { Network } from "../../lib/net/network.ts";
 import { networkWith } from "../../lib/net/local_address.ts";
-import { resolvingOnce } from "../../lib/net/resolve.ts";
+import { resolveHost, resolvingOnce } from "../../lib/net/resolve.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import { VirtualTime } from "../simnet/virtual_time.ts";
 
@@ -39,6 +39,18 @@ Deno.test("resolvingOnce() goes on for others if one of those who ask gives up",
   assertEquals(await given[1]!.catch((reason) => reason), "enough, too");
   answer.resolve(["192.0.2.1"]);
   assertEquals(await waiting, ["192.0.2.1"]);
+});
+
+Deno.test("a name without any address is told by its IPv4 lookup, and another failure as it is", async () => {
+  const failing = (reason: "name-not-found" | "timed-out") =>
+    networkWith(systemNetwork, {
+      resolve: (_, family) =>
+        Promise.reject(
+          new NetworkError(`no IPv${family}`, family === 4 ? "name-not-found" : reason),
+        ),
+    });
+  await assertRejects(() => resolveHost(failing("name-not-found"), "a", {}), Error, "no IPv4");
+  await assertRejects(() => resolveHost(failing("timed-out"), "a", {}), Error, "no IPv6");
 });
 
 Deno.test("networkWith() changes what it is told to, and nothing else", async () => {

@@ -294,8 +294,8 @@ using io = withScreen({
   },
   isTerminal: true,
   isInputTerminal: true,
-  stdin: Deno.stdin.readable,
-  stdout: Deno.stdout.writable,
+  stdin: Deno.stdin,
+  stdout: Deno.stdout,
   signal: new AbortController().signal,
 }, { asJson: false });
 const scene = SCENES[Deno.args[0]!];
