@@ -70,7 +70,7 @@ export const CHOICES: Readonly<Record<string, Choice>> = {
     isBusy: true,
     isRelayedFirst: true,
     natLink: { megabitsPerSecond: 16 },
-    backWithinS: 6,
+    backWithinS: 8,
   },
 };
 
