@@ -22,6 +22,8 @@ export interface Choice {
   readonly isBusy: boolean;
   /** Whether there is no direct path at first. */
   readonly isRelayedFirst?: boolean;
+  /** What stays blocked when there are direct paths. */
+  readonly blocked?: "tcp";
   /** The links of both NATs. */
   readonly natLink?: LinkSpec;
   /** How soon it has to be back at the best path for good, once it has left that; in seconds. */
@@ -72,11 +74,21 @@ export const CHOICES: Readonly<Record<string, Choice>> = {
     natLink: { megabitsPerSecond: 16 },
     backWithinS: 8,
   },
+  "relay-udp": {
+    setting: "a direct path by UDP of 1 Mbit/s, after a relay of 16; a transfer",
+    between: { megabitsPerSecond: 1 },
+    best: "relay",
+    isBusy: true,
+    isRelayedFirst: true,
+    blocked: "tcp",
+    natLink: { megabitsPerSecond: 16 },
+    backWithinS: 8,
+  },
 };
 
 /** Connects two peers, and watches the connection. */
 export async function runChoice(choice: Choice): Promise<ChoiceResult> {
-  const { between, isBusy, isRelayedFirst = false, natLink } = choice;
+  const { between, isBusy, isRelayedFirst = false, blocked, natLink } = choice;
   await using peers = await PeerLab.start({ internet: { rttMs: 50 }, natLink });
   const { lab } = peers;
   for (const name of ["a", "b"]) await useReno(lab.host(name));
@@ -89,7 +101,7 @@ export async function runChoice(choice: Choice): Promise<ChoiceResult> {
   await delay(WARM_MS);
   const watched = pair.watch({ forMs: WATCH_MS, isBusy });
   await delay(RELAYED_MS);
-  if (isRelayedFirst) await lab.block(HOMES);
+  if (isRelayedFirst) await lab.block(HOMES, ...blocked === undefined ? [] : [blocked]);
   await delay(WATCH_MS - RELAYED_MS);
   await lab.setLink(HOMES, {}); // what is under way may take minutes on a slow line
   const result = await watched;
