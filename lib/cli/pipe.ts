@@ -34,7 +34,7 @@ export async function pipeThrough(
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });
   const up = sendAll(stdin, conn, signal).catch(ignoreNetworkError);
-  const down = printAll(conn, io.stdout, io.signal);
+  const down = abortable(printAll(conn, io.stdout), io.signal); // stdout may take nothing
   try {
     await Promise.race([
       Promise.all([up, down]),
@@ -75,14 +75,8 @@ async function sendAll(
 /**
  * Prints what arrives, in large pieces: another thread writes to stdout, and waking it takes as long as decrypting a
  * record. Meanwhile the next piece is read. If that fails, what has arrived before is printed nevertheless.
- *
- * @param signal ends the wait for a stdout that takes nothing
  */
-async function printAll(
-  conn: ByteSource,
-  stdout: ByteSink,
-  signal: AbortSignal,
-): Promise<void> {
+async function printAll(conn: ByteSource, stdout: ByteSink): Promise<void> {
   let printing: Promise<unknown> = Promise.resolve();
   try {
     let [buffer, printed] = [new Uint8Array(PRINT_BYTES), new Uint8Array(PRINT_BYTES)];
@@ -94,7 +88,7 @@ async function printAll(
       [length] = await Promise.all([conn.read(buffer), writing]);
     }
   } finally {
-    await Promise.allSettled([abortable(printing, signal)]);
+    await Promise.allSettled([printing]);
   }
 }
 

@@ -61,7 +61,7 @@ Deno.test("pipeThrough() fails as soon as stdout does, even if nothing more arri
 });
 
 Deno.test("pipeThrough() prints what has arrived before it fails, unless it is interrupted", async () => {
-  for (const isInterrupted of [false, true]) {
+  for (const [isInterrupted, hasMore] of [[false, false], [true, false], [true, true]]) {
     const [one, other] = memoryPair();
     const taking = Promise.withResolvers<void>();
     const started = Promise.withResolvers<void>();
@@ -79,6 +79,8 @@ Deno.test("pipeThrough() prints what has arrived before it fails, unless it is i
     const over = piping.then(() => "over", () => "over");
     await other.write(text("the last words"));
     await started.promise;
+    if (hasMore) await other.write(text("and more"));
+    if (hasMore) await new Promise((resolve) => setTimeout(resolve)); // it is read
     if (isInterrupted) stop.abort();
     else finished.reject(new NetworkError("Cannot continue: the path is lost", "timed-out"));
     const printing = new Promise((resolve) => setTimeout(resolve, 20, "printing"));
