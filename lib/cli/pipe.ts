@@ -19,7 +19,8 @@ import { delay } from "@std/async/delay";
  * An interrupt, or stdin that cannot be read, resets the connection, so that the other side does not take partial data
  * for all of it. If it throws, stdin and stdout can be used for another connection.
  *
- * @throws {NetworkError} if the connection breaks before the other side has ended it
+ * @throws {NetworkError} if the connection breaks before the other side has ended it; or if it does not say how it has
+ * `finished`, and the other side did not take all of stdin
  * @throws {Deno.errors.BrokenPipe} if the reader of stdout has gone; the other side gets a regular end
  * @throws the reason of `io.signal` on abort
  */
@@ -33,7 +34,8 @@ export async function pipeThrough(
   const signal = AbortSignal.any([io.signal, stop.signal]);
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });
-  const up = sendAll(stdin, conn, signal).catch(ignoreNetworkError);
+  let unsent: NetworkError | undefined;
+  const up = sendAll(stdin, conn, signal).catch((error) => unsent = networkError(error));
   const down = abortable(printAll(conn, io.stdout), io.signal); // stdout may take nothing
   try {
     await Promise.race([
@@ -41,7 +43,8 @@ export async function pipeThrough(
       io.isInputTerminal ? down : new Promise(() => {}),
       failureOf(conn), // even if the other side has ended its direction, and stdin is idle
     ]);
-    if (io.isInputTerminal) await conn.closeWrite().catch(ignoreNetworkError); // stdin will not end by itself
+    if (io.isInputTerminal) await conn.closeWrite().catch(networkError); // stdin will not end by itself
+    else if (unsent !== undefined && conn.finished === undefined) throw unsent;
   } catch (error) {
     io.signal.throwIfAborted();
     stop.abort();
@@ -171,11 +174,12 @@ async function failureOf({ finished }: { readonly finished?: Promise<void> }): P
 }
 
 /**
- * It is no failure if the other side takes no more data, as with `| head -1` there. If the connection was reset, the
- * reading direction fails as well.
+ * The error of a direction that the other side takes no more data of, as with `| head -1` there: the other one may go on.
+ * Whether it is a failure, the connection says when it has ended; if it cannot, it is one.
  */
-function ignoreNetworkError(error: unknown): void {
-  if (!(error instanceof NetworkError)) throw error;
+function networkError(error: unknown): NetworkError {
+  if (error instanceof NetworkError) return error;
+  throw error;
 }
 
 /** Ends the connection regularly if the other side still reads, and closes it in any case. */

@@ -91,6 +91,25 @@ Deno.test("pipeThrough() prints what has arrived before it fails, unless it is i
   }
 });
 
+Deno.test("pipeThrough() fails if the other side has ended, and then takes no more of stdin", async () => {
+  const failure = new NetworkError("Cannot write: connection reset", "reset");
+  for (const hasFinished of [false, true]) {
+    const [one, other] = memoryPair();
+    const conn = Object.assign(toDenoConn(one), {
+      write: () => Promise.reject(failure),
+      ...hasFinished ? { finished: Promise.resolve() } : {},
+    });
+    const printed: Uint8Array[] = [];
+    await other.write(text("an answer"));
+    await other.closeWrite();
+    const stdin = chunksOf(ReadableStream.from([text("much")]));
+    const piping = pipeThrough(conn, io(printed), stdin);
+    if (hasFinished) await piping; // whoever has the connection sees how it has ended
+    else assertEquals(await assertRejects(() => piping), failure);
+    assertEquals(concat(...printed), text("an answer"));
+  }
+});
+
 Deno.test("pipeThrough() resets the connection if stdin cannot be read", async () => {
   const [one] = memoryPair();
   const stdin = new StdinChunks({ read: () => Promise.reject(new Error("no")) });
