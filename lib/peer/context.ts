@@ -35,6 +35,7 @@ import {
   type PeerOptions,
   type PeerTimings,
   type RelayServer,
+  requireConnections,
 } from "./options.ts";
 import { BaseSocketPool, RouterMemory, SignalingPool } from "./pools.ts";
 import type { RelayOpener, RendezvousOpener } from "./relay_path.ts";
@@ -93,7 +94,7 @@ export interface PeerContext {
  * Makes what the connections of a peer share.
  *
  * @throws {TypeError} if a URL, a relay or a strategy is invalid, or no strategy is left
- * @throws {RangeError} if `maxConnections` is less than 1
+ * @throws {RangeError} if `maxConnections` is less than 1, or not whole
  */
 export function makeContext(
   options: PeerOptions,
@@ -104,12 +105,10 @@ export function makeContext(
 ): PeerContext {
   const { logger, turn = [], mapPorts = true } = options;
   const { servers, report, relayOnly = false, onProgress } = options;
-  const { maxConnections = MAX_CONNECTIONS } = options;
-  if (!(maxConnections >= 1)) {
-    throw new RangeError(
-      `Cannot accept connections: maxConnections is 1 or more, not ${maxConnections}`,
-    );
-  }
+  const maxConnections = requireConnections(
+    "maxConnections",
+    options.maxConnections ?? MAX_CONNECTIONS,
+  );
   const isSealed = relayOnly && own.proxy !== undefined;
   const { network: given = systemNetwork } = options;
   const onInterface = (ip: string) => {

@@ -97,7 +97,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * others as they open.
    *
    * @throws {TypeError} if a key, a URL or a strategy is invalid
-   * @throws {RangeError} if `maxConnections` is less than 1
+   * @throws {RangeError} if `maxConnections` is less than 1, or not whole
    * @throws {NetworkError} if none of the signaling servers can be reached
    * @throws the signal's reason on abort
    */
@@ -271,6 +271,7 @@ export class Peer implements AsyncDisposable, AsyncIterable<IncomingConnection> 
    * vanishes ends anything else.
    *
    * @throws {TypeError} if the peer does not listen, is served already, or its incoming connections are read otherwise
+   * @throws {RangeError} if `maxConnections` or `maxPerKey` is less than 1, or not whole
    */
   serve(handler: ConnectionHandler, options: ServeOptions = {}): ConnectionServer {
     if (!this.#isListening) throw new TypeError("Cannot serve: the peer does not listen");

@@ -12,6 +12,7 @@ import { TaskGroup } from "../base/tasks.ts";
 import type { PeerConnection } from "./connection.ts";
 import type { AcceptEarlier } from "./crossing_requests.ts";
 import type { IncomingConnection } from "./incoming.ts";
+import { requireConnections } from "./options.ts";
 import { abortable } from "@std/async/abortable";
 
 /** Handles one connection, which is closed when this returns. */
@@ -70,7 +71,10 @@ export class ConnectionServer implements AsyncDisposable {
     const { maxConnections = MAX_CONNECTIONS, maxPerKey = MAX_PER_KEY } = options;
     this.#handler = handler;
     this.#onError = onError;
-    this.#limits = { connections: maxConnections, perKey: maxPerKey };
+    this.#limits = {
+      connections: requireConnections("maxConnections", maxConnections),
+      perKey: requireConnections("maxPerKey", maxPerKey),
+    };
     this.#taking = new TaskGroup(onError);
     this.#handling = new TaskGroup(onError);
     const { promise, resolve } = Promise.withResolvers<void>();

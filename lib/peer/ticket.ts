@@ -117,8 +117,13 @@ export function decodeTicket(text: string): Ticket {
   return { publicKey, secret, signaling };
 }
 
-/** Whether a text is meant as a code rather than as a ticket: a number, and a letter after it. */
+/**
+ * Whether a text is meant as a code rather than as a ticket: a number, and a letter after it.
+ *
+ * @throws {TypeError} if it is no text
+ */
 export function looksLikeCode(text: string): boolean {
+  if (typeof text !== "string") throw new TypeError(`Cannot read ticket: ${text} is not a text`);
   return text.length <= MAX_CODE_LENGTH && /^\s*\d+[\s._-]+[a-z]/i.test(text);
 }
 

@@ -65,9 +65,13 @@ Deno.test("a peer accepts as many connections as its option says", () =>
   }));
 
 Deno.test("a peer refuses to accept fewer than one connection", async () => {
-  for (const maxConnections of [0, -1, NaN]) {
+  for (const maxConnections of [0, -1, 1.5, NaN]) {
     const options = { signaling: [], maxConnections };
-    await assertRejects(() => Peer.open(options), RangeError, "maxConnections is 1 or more");
+    await assertRejects(
+      () => Peer.open(options),
+      RangeError,
+      "maxConnections is a whole number of at least 1",
+    );
   }
 });
 

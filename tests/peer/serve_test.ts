@@ -23,6 +23,23 @@ Deno.test("serve() hands each connection to the handler, and closes it when the 
     await assertNothingLeft(host.connections);
   }));
 
+Deno.test("serve() and connect() refuse what is no limit and no ticket", () =>
+  inPeerScene({}, async ({ a, open }) => {
+    await using host = await open(a, { listen: true });
+    for (const limit of [0, -1, 1.5, NaN, "3" as unknown as number]) {
+      assertThrows(
+        () => host.serve(() => {}, { maxConnections: limit }),
+        RangeError,
+        "not " + limit,
+      );
+      assertThrows(() => host.serve(() => {}, { maxPerKey: limit }), RangeError, "maxPerKey is a");
+    }
+    await using _server = host.serve(() => {}, { maxPerKey: Infinity }); // none of those serves
+    for (const ticket of [undefined, null, 5, {}]) {
+      await assertRejects(() => host.connect(ticket as never), TypeError, "Cannot read ticket");
+    }
+  }));
+
 Deno.test("streams of a connection are served side by side", () =>
   inPeerScene({}, async ({ a, b, open }) => {
     await using host = await open(a, { listen: true });
