@@ -304,6 +304,8 @@ export interface PunchAttemptOptions {
 
 /** The punch by UDP that runs beside one by TCP. */
 export interface UdpRival {
+  /** The plan of the latest attempt; `undefined` before, and if one side has no description for UDP. */
+  readonly plan: PunchPlan | undefined;
   /**
    * Starts with the same offers, unless one side lacks UDP.
    *
