@@ -15,7 +15,8 @@ import { equalSecrets, hash, hmac } from "../base/crypto.ts";
 import { malformed, type MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
-import type { Candidate, PunchDescription } from "./candidates.ts";
+import { type Candidate, claimsSameHost, type PunchDescription } from "./candidates.ts";
+import { planPunch } from "./check_list.ts";
 import {
   dependsOnDestination,
   type NatProfile,
@@ -93,12 +94,23 @@ export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sample
 }
 
 /**
- * Whether a plan has to wait for another offer of either side, which tells what SYNs from outside get. That decides about
- * a pair only if one of the two external ports cannot be known; so both sides wait, or neither.
+ * Whether a plan has to wait for another offer of `side`, in which it tells more. Both sides find the same about each of
+ * them, so that both wait, or neither:
+ *
+ * - what SYNs from outside get decides about a pair only if one of the two external ports cannot be known;
+ * - a description for UDP decides if TCP has no way because an address is not known: then nothing is lost by the wait.
  */
-export function mustLearn(one: PunchDescription, other: PunchDescription): boolean {
-  const isHard = [one, other].some(({ profile }) => dependsOnDestination(profile));
-  return isHard && (one.isLearning === true || other.isLearning === true);
+export function mustAwait(side: PunchDescription, other: PunchDescription): boolean {
+  const both = [side, other];
+  const isHard = both.some(({ profile }) => dependsOnDestination(profile));
+  if (side.isLearning === true && isHard) return true;
+  return side.udpFollows === true && both.some(lacksAddress) && !claimsSameHost(side, other) &&
+    planPunch(side, other, { role: "controlling" }).method === "impossible";
+}
+
+/** Whether nothing is known of the address that a dial of this side comes from, or it may not be used. */
+function lacksAddress({ profile, candidates }: PunchDescription): boolean {
+  return !dependsOnDestination(profile) && !candidates.some(({ kind }) => kind === "reflexive");
 }
 
 function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {
@@ -114,6 +126,7 @@ function asDescription(value: unknown): PunchDescription {
     canListenBeside: side.canListenBeside === true,
     ...side.relaysFirst === true && { relaysFirst: true },
     ...side.isLearning === true && { isLearning: true },
+    ...side.udpFollows === true && { udpFollows: true },
   };
 }
 

@@ -21,7 +21,7 @@ import {
   encodeOffer,
   isStale,
   keyFromSeed,
-  mustLearn,
+  mustAwait,
   type PunchOffer,
   type PunchRole,
   SEED_BYTES,
@@ -30,7 +30,7 @@ import {
 /** What this side would offer now. */
 export interface OfferSource {
   readonly description: PunchDescription;
-  /** The same for UDP, if this side punches by UDP. */
+  /** The same for UDP, if this side punches by UDP, once it is there: it may follow, see `udpFollows`. */
   readonly udp?: PunchDescription;
   /** How long ago the samples in its profile were taken, in milliseconds. */
   readonly sampleAgeMs: number;
@@ -79,7 +79,10 @@ export class OfferExchange {
   #isConfirmed = false;
   /** When this side's first offer was sent that tells what it has learned, or else the last one. */
   #firstSentAtMs: number | undefined;
-  #wasLearning = false;
+  /** The description in this side's last offer. */
+  #told: PunchDescription | undefined;
+  /** Whether a plan may have been made from an offer of this side without UDP: then all that follow lack it, too. */
+  #lacksUdp = false;
 
   constructor(options: OfferExchangeOptions) {
     this.#options = options;
@@ -92,6 +95,7 @@ export class OfferExchange {
   /** What this side offers now. */
   get localOffer(): PunchOffer {
     const { role, round, source } = this.#options;
+    const udp = this.#lacksUdp ? undefined : source.udp;
     return {
       role,
       key: this.#key,
@@ -100,7 +104,7 @@ export class OfferExchange {
       round,
       sampleAgeMs: source.sampleAgeMs,
       side: source.description,
-      ...(source.udp === undefined ? {} : { udp: source.udp }),
+      ...(udp === undefined ? {} : { udp }),
     };
   }
 
@@ -152,8 +156,7 @@ export class OfferExchange {
   /** Whether another offer of the other side follows, without which there is no good plan. */
   #isUnfinished(theirs: PunchOffer): boolean {
     const { description } = this.#options.source;
-    return isStale(theirs) ||
-      theirs.side.isLearning === true && mustLearn(theirs.side, description);
+    return isStale(theirs) || mustAwait(theirs.side, description);
   }
 
   /** The next message; `undefined` when the offer is due again. */
@@ -198,7 +201,10 @@ export class OfferExchange {
     const isLearned = await this.#learn(offer, signal);
     // After a long wait the samples are old: this side takes new ones, plans with them, and sends them to the peer.
     const isRefreshed = await source.refresh(signal);
-    if (isWanted && !this.#isUnfinished(offer)) onOffer(offer);
+    if (isWanted && !this.#isUnfinished(offer)) {
+      this.#lacksUdp ||= source.udp === undefined;
+      onOffer(offer);
+    }
     if (isRefreshed || isNew && !isLearned) await this.#send();
     else if (!isLearned) await this.#answer(offer);
   }
@@ -206,13 +212,18 @@ export class OfferExchange {
   /** If both sides have to wait for what this one learns, the other side has to know that, and then what was learned. */
   async #learn({ side }: PunchOffer, signal: AbortSignal): Promise<boolean> {
     const { source } = this.#options;
-    const isOver = this.#wasLearning && !source.description.isLearning; // since the last offer
-    if (!isOver && !source.description.isLearning) return false;
-    if (!mustLearn({ ...source.description, isLearning: true }, side)) return false;
-    if (!isOver) {
+    const { description } = source;
+    const told = {
+      ...description,
+      isLearning: description.isLearning ?? this.#told?.isLearning,
+      udpFollows: description.udpFollows ?? this.#told?.udpFollows,
+    };
+    if (!mustAwait(told, side)) return false;
+    if (mustAwait(description, side)) { // otherwise it has ended since the last offer
       await this.#send();
       await source.learned(signal);
     }
+    this.#lacksUdp = false; // the other side waits for the next offer before it plans
     await this.#send();
     return true;
   }
@@ -242,12 +253,15 @@ export class OfferExchange {
     if (channel.isManual && this.#firstSentAtMs !== undefined) return;
     const nowMs = performance.now();
     this.#repetition = afterSending(this.#repetition, nowMs);
-    if (this.#firstSentAtMs === undefined || this.#wasLearning) this.#firstSentAtMs = nowMs;
-    this.#wasLearning = this.#options.source.description.isLearning === true;
+    const isFirst = this.#told === undefined || this.#told.isLearning || this.#told.udpFollows;
+    if (isFirst) this.#firstSentAtMs = nowMs;
     const encode = channel.isManual
       ? (await import("./offer_message.ts")).encodeCompactOffer
       : encodeOffer;
-    await channel.send(encode(this.localOffer, sharedSecret));
+    const offer = this.localOffer;
+    this.#told = offer.side;
+    this.#lacksUdp = offer.udp === undefined;
+    await channel.send(encode(offer, sharedSecret));
   }
 }
 

@@ -255,23 +255,26 @@ async function isPeerOnSameHost(
 
 /** What this side offers of its base socket. */
 function sourceOf({ base, pathKinds, channel, udp, beforeSpray }: RoundOptions): OfferSource {
-  // It must be in every offer of a round or in none.
-  const hasUdp = udp !== undefined && base.udp !== undefined;
+  const hasUdp = udp !== undefined;
   const lasting = channel.isManual ? withoutPredictions : (each: PunchDescription) => each;
   const relays = beforeSpray && !channel.isManual ? { relaysFirst: true } : {};
   return {
     get description() {
-      return lasting({ ...withPathKinds(base.description, pathKinds), ...relays });
+      const pending = hasUdp && base.isUdpPending ? { udpFollows: true } : {};
+      return lasting({ ...withPathKinds(base.description, pathKinds), ...relays, ...pending });
     },
     get udp() {
-      if (!hasUdp) return undefined;
-      return lasting(withPathKinds(base.udp!.description, asTcpKinds(pathKinds)));
+      if (!hasUdp || base.udp === undefined) return undefined;
+      return lasting(withPathKinds(base.udp.description, asTcpKinds(pathKinds)));
     },
     get sampleAgeMs() {
       return base.sampleAgeMs;
     },
     refresh: (signal) => base.refresh(signal),
-    learned: (signal) => base.learned(signal),
+    learned: async (signal) => {
+      const ended = await Promise.all([base.learned(signal), hasUdp && base.udpSettled(signal)]);
+      return ended.includes(true);
+    },
   };
 }
 

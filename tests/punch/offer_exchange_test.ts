@@ -173,6 +173,67 @@ Deno.test("OfferExchange waits for nothing to be learned if both ports are known
     assertEquals([a.received.length, b.received.length], [1, 1]);
   }));
 
+for (const who of ["side 0", "side 1", "both sides"] as const) {
+  Deno.test(`OfferExchange waits for a description for UDP of ${who} if an address is not known over TCP`, () =>
+    virtually({ delayMs: 25 }, async ({ side }) => {
+      const isLate = [who !== "side 1", who !== "side 0"];
+      const source = (index: 0 | 1) => udpSource(NO_ADDRESS, isLate[index] ? 400 : 0);
+      const a = side(0, "controlling", { source: source(0) });
+      const b = side(1, "controlled", { source: source(1) });
+      await delay(390);
+      assertEquals([a.received.length, b.received.length], [0, 0]);
+      await delay(100);
+      for (const [self, other] of [[a, b], [b, a]] as const) {
+        assertEquals(self.received.map(({ udp }) => udp), [UDP_SIDE]);
+        assertEquals(other.exchange.localOffer.udp, UDP_SIDE);
+      }
+    }));
+}
+
+Deno.test("OfferExchange does without the description for UDP that is blocked, but not at once", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const a = side(0, "controlling", { source: udpSource(NO_ADDRESS, 400, null) });
+    const b = side(1, "controlled", { source: udpSource(NO_ADDRESS, 0) });
+    await delay(500);
+    assertEquals(b.received.map(({ udp }) => udp), [undefined]);
+    assertEquals(a.received.map(({ udp }) => udp), [UDP_SIDE]);
+  }));
+
+for (
+  const [what, one, other] of [
+    ["both addresses are known", () => punchSide("192.0.2.1"), () => punchSide("192.0.2.2")],
+    [
+      "TCP knows that a port cannot be known",
+      () => punchSide("192.0.2.1"),
+      () => punchSide("192.0.2.2", SEQUENTIAL),
+    ],
+    ["a LAN connects both", () => inLan(2), () => inLan(3)],
+    ["both may be on one host", () => inLan(2), () => inLan(2)],
+  ] as const
+) {
+  Deno.test(`OfferExchange does not wait for UDP if ${what}, and no later offer of the round has it`, () =>
+    virtually({ delayMs: 25 }, async ({ side, channels }) => {
+      const a = side(0, "controlling", { source: udpSource(one(), 400) });
+      const b = side(1, "controlled", { source: udpSource(other(), 0) });
+      await delay(60);
+      assertEquals([a.received.length, b.received.length], [1, 1]);
+      assertEquals(b.received[0]!.udp, undefined);
+      await delay(500); // UDP is ready now
+      channels[0].deliver(encodeOffer({ ...b.exchange.localOffer, isWaiting: true }, NO_SECRET));
+      await delay(60);
+      assertEquals(a.exchange.localOffer.udp, undefined);
+      assertEquals(b.received.length, 1);
+    }));
+}
+
+Deno.test("OfferExchange repeats what followed, until it has arrived", () =>
+  virtually({ delayMs: 25, loss: 0.4, seed: 3 }, async ({ side }) => {
+    const a = side(0, "controlling", { source: udpSource(NO_ADDRESS, 400) });
+    const b = side(1, "controlled", { source: udpSource(NO_ADDRESS, 300) });
+    await delay(10_000);
+    for (const { received } of [a, b]) assertEquals(received.map(({ udp }) => udp), [UDP_SIDE]);
+  }));
+
 Deno.test("OfferExchange takes new samples if those of both sides are too old", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling", { source: countingSource(5000) });
@@ -381,6 +442,31 @@ function learningSource(profile: Partial<NatProfile>, learnMs: number) {
   };
 }
 
+/** A side that has a description for UDP after a while, or has none then. */
+function udpSource(
+  known: PunchDescription,
+  readyMs: number,
+  udp: PunchDescription | null = UDP_SIDE,
+): OfferSource {
+  const readyAtMs = performance.now() + readyMs;
+  const isReady = () => performance.now() >= readyAtMs;
+  return {
+    get description(): PunchDescription {
+      return isReady() ? known : { ...known, udpFollows: true };
+    },
+    get udp() {
+      return isReady() ? udp ?? undefined : undefined;
+    },
+    sampleAgeMs: 0,
+    refresh: () => Promise.resolve(false),
+    async learned() {
+      if (isReady()) return false;
+      await delay(readyAtMs - performance.now());
+      return true;
+    },
+  };
+}
+
 function keysOf({ received }: Side): string[] {
   return received.map(({ key }) => key);
 }
@@ -399,5 +485,20 @@ function forge(changes: Partial<PunchOffer>): Uint8Array {
   }, NO_SECRET);
 }
 
+/** A side that no server has answered over TCP, in a LAN. */
+function inLan(host: number): PunchDescription {
+  const address = { ip: `192.168.1.${host}`, port: 40_000 };
+  return { ...NO_ADDRESS, candidates: [{ kind: "host", address }] };
+}
+
 const EASY: Partial<NatProfile> = { filtering: "unknown" };
+
+/** The same without an address in a LAN. */
+const NO_ADDRESS: PunchDescription = {
+  ...punchSide("192.0.2.1"),
+  profile: { ...punchSide("192.0.2.1").profile, mapping: "unknown", externalIp: null },
+  candidates: [],
+};
+
+const UDP_SIDE = punchSide("192.0.2.1", {}, { punchPort: 40_001 });
 const NO_SECRET = new Uint8Array(0);
