@@ -449,7 +449,7 @@ const UDP_GRACE_MS = 200;
 
 /**
  * How long from the start an offer may wait for servers that have not answered over UDP, if all depends on it. Chosen by us:
- * an answer that is a second late, over a long way. Where UDP is blocked, a relay is opened that much later.
+ * an answer that is a second late, over a long way.
  */
 const UDP_PENDING_MS = 1250;
 

@@ -98,19 +98,17 @@ export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sample
  * them, so that both wait, or neither:
  *
  * - what SYNs from outside get decides about a pair only if one of the two external ports cannot be known;
- * - a description for UDP decides if TCP has no way because an address is not known: then nothing is lost by the wait.
+ * - a description for UDP decides if there is no way by TCP, see {@linkcode mustAwaitUdp}.
  */
 export function mustAwait(side: PunchDescription, other: PunchDescription): boolean {
-  const both = [side, other];
-  const isHard = both.some(({ profile }) => dependsOnDestination(profile));
-  if (side.isLearning === true && isHard) return true;
-  return side.udpFollows === true && both.some(lacksAddress) && !claimsSameHost(side, other) &&
-    planPunch(side, other, { role: "controlling" }).method === "impossible";
+  const isHard = [side, other].some(({ profile }) => dependsOnDestination(profile));
+  return side.isLearning === true && isHard || mustAwaitUdp(side, other);
 }
 
-/** Whether nothing is known of the address that a dial of this side comes from, or it may not be used. */
-function lacksAddress({ profile, candidates }: PunchDescription): boolean {
-  return !dependsOnDestination(profile) && !candidates.some(({ kind }) => kind === "reflexive");
+/** Whether a description for UDP of `side` follows, and TCP has no way, so that nothing is lost by the wait. */
+export function mustAwaitUdp(side: PunchDescription, other: PunchDescription): boolean {
+  return side.udpFollows === true && !claimsSameHost(side, other) &&
+    planPunch(side, other, { role: "controlling" }).method === "impossible";
 }
 
 function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {

@@ -22,6 +22,7 @@ import {
   isStale,
   keyFromSeed,
   mustAwait,
+  mustAwaitUdp,
   type PunchOffer,
   type PunchRole,
   SEED_BYTES,
@@ -55,6 +56,13 @@ export interface OfferExchangeOptions {
    * {@linkcode MAX_OFFERS} times.
    */
   readonly onOffer: (offer: PunchOffer) => void;
+  /**
+   * Called once both sides have planned without UDP and then told each other what they know for it, with the other side's
+   * offer as it is then; once for each plan at most.
+   */
+  readonly onUdpOffer?: (offer: PunchOffer) => void;
+  /** Called if the plan waits for a description for UDP of either side: there is no way by TCP. */
+  readonly onUdpAwaited?: () => void;
   /** Called once the other side is known to have this side's offer. */
   readonly onConfirmed: () => void;
   /** Called if the other side has gone on to a later round. */
@@ -81,8 +89,12 @@ export class OfferExchange {
   #firstSentAtMs: number | undefined;
   /** The description in this side's last offer. */
   #told: PunchDescription | undefined;
-  /** Whether a plan may have been made from an offer of this side without UDP: then all that follow lack it, too. */
+  /** Whether this side's last offer had a description for UDP. */
+  #hasToldUdp = false;
+  /** Whether one of this side's offers had none, and did not say that one follows: then all later ones lack it, too. */
   #lacksUdp = false;
+  /** What this side has planned from last. */
+  #planned: PlannedOffer | undefined;
 
   constructor(options: OfferExchangeOptions) {
     this.#options = options;
@@ -100,7 +112,7 @@ export class OfferExchange {
       role,
       key: this.#key,
       answers: (this.#theirs ?? this.#conflicting)?.key ?? null,
-      isWaiting: this.#isWaiting,
+      isWaiting: this.#isRepeating,
       round,
       sampleAgeMs: source.sampleAgeMs,
       side: source.description,
@@ -132,7 +144,7 @@ export class OfferExchange {
       await this.#exchangeOnce(signal);
     }
     for (;;) {
-      if (!isManual && this.#isWaiting && this.#repetition.dueMs <= performance.now()) {
+      if (!isManual && this.#isRepeating && this.#repetition.dueMs <= performance.now()) {
         await this.#send();
         this.#repetition = afterRepeating(this.#repetition, performance.now());
       }
@@ -150,7 +162,17 @@ export class OfferExchange {
   }
 
   get #isWaiting(): boolean {
-    return this.#theirs === undefined || this.#isUnfinished(this.#theirs);
+    const theirs = this.#theirs;
+    return theirs === undefined || !this.#hasPlanned(theirs) && this.#isUnfinished(theirs);
+  }
+
+  /** Whether a plan from the other side's offer, or UDP beside it, has to wait for another one. */
+  get #isRepeating(): boolean {
+    return this.#isWaiting || this.#planned?.awaitsUdp === true;
+  }
+
+  #hasPlanned({ key }: PunchOffer): boolean {
+    return key === this.#planned?.offer.key;
   }
 
   /** Whether another offer of the other side follows, without which there is no good plan. */
@@ -159,10 +181,15 @@ export class OfferExchange {
     return isStale(theirs) || mustAwait(theirs.side, description);
   }
 
+  #mustAwaitUdp({ side }: PunchOffer): boolean {
+    const { description } = this.#options.source;
+    return mustAwaitUdp(side, description) || mustAwaitUdp(description, side);
+  }
+
   /** The next message; `undefined` when the offer is due again. */
   async #receive(signal: AbortSignal): Promise<Uint8Array | undefined> {
     const { channel } = this.#options;
-    if (channel.isManual || !this.#isWaiting) return await channel.receive({ signal });
+    if (channel.isManual || !this.#isRepeating) return await channel.receive({ signal });
     using deadline = new Deadline(this.#repetition.dueMs - performance.now(), signal);
     try {
       return await channel.receive({ signal: deadline.signal });
@@ -175,7 +202,7 @@ export class OfferExchange {
 
   async #take(message: Uint8Array, signal: AbortSignal): Promise<void> {
     const { role, round, source, sharedSecret } = this.#options;
-    const { onOffer, onConfirmed, onLaterRound } = this.#options;
+    const { onOffer, onUdpAwaited, onConfirmed, onLaterRound } = this.#options;
     const decode = this.#options.channel.isManual
       ? (await import("./offer_message.ts")).decodeCompactOffer
       : decodeOffer;
@@ -194,36 +221,64 @@ export class OfferExchange {
       this.#takenCount++;
     }
     if (isWanted) this.#theirs = offer;
+    this.#takeUdp(offer);
     if (isAnswer && !this.#isConfirmed) {
       this.#isConfirmed = true;
       onConfirmed();
     }
-    const isLearned = await this.#learn(offer, signal);
+    if (isWanted && this.#mustAwaitUdp(offer)) onUdpAwaited?.();
+    const isLearned = !this.#hasPlanned(offer) && await this.#learn(offer, signal);
     // After a long wait the samples are old: this side takes new ones, plans with them, and sends them to the peer.
     const isRefreshed = await source.refresh(signal);
     if (isWanted && !this.#isUnfinished(offer)) {
-      this.#lacksUdp ||= source.udp === undefined;
+      this.#plan(offer);
       onOffer(offer);
     }
     if (isRefreshed || isNew && !isLearned) await this.#send();
     else if (!isLearned) await this.#answer(offer);
+    this.#addUdp();
+  }
+
+  /** Notes what the plan that is made now is made from. */
+  #plan(offer: PunchOffer): void {
+    const { side, udp } = this.localOffer;
+    this.#lacksUdp ||= udp === undefined && side.udpFollows !== true;
+    const awaitsUdp = !this.#lacksUdp && offer.udp === undefined && offer.side.udpFollows === true;
+    this.#planned = { offer, hasUdp: udp !== undefined && offer.udp !== undefined, awaitsUdp };
+  }
+
+  /** Takes what the other side's offer said would follow. */
+  #takeUdp(offer: PunchOffer): void {
+    if (!this.#hasPlanned(offer) || !this.#planned!.awaitsUdp) return;
+    if (offer.udp === undefined && offer.side.udpFollows) return;
+    this.#planned = { ...this.#planned!, offer, awaitsUdp: false };
+  }
+
+  /** Has UDP join a plan without it, once each side has the other one's description. */
+  #addUdp(): void {
+    const planned = this.#planned;
+    if (planned === undefined || planned.hasUdp) return;
+    if (planned.offer.udp === undefined || !this.#hasToldUdp) return;
+    this.#planned = { ...planned, hasUdp: true };
+    this.#options.onUdpOffer?.(planned.offer);
+  }
+
+  /** Sends the description for UDP that has followed, if the other side may have planned without it. */
+  async tellUdp(): Promise<void> {
+    if (this.#planned === undefined || this.#hasToldUdp || this.#lacksUdp) return;
+    await this.#send();
+    this.#addUdp();
   }
 
   /** If both sides have to wait for what this one learns, the other side has to know that, and then what was learned. */
   async #learn({ side }: PunchOffer, signal: AbortSignal): Promise<boolean> {
     const { source } = this.#options;
     const { description } = source;
-    const told = {
-      ...description,
-      isLearning: description.isLearning ?? this.#told?.isLearning,
-      udpFollows: description.udpFollows ?? this.#told?.udpFollows,
-    };
-    if (!mustAwait(told, side)) return false;
+    if (!mustAwait(this.#told ?? description, side)) return false;
     if (mustAwait(description, side)) { // otherwise it has ended since the last offer
       await this.#send();
       await source.learned(signal);
     }
-    this.#lacksUdp = false; // the other side waits for the next offer before it plans
     await this.#send();
     return true;
   }
@@ -234,8 +289,11 @@ export class OfferExchange {
   }
 
   /** Sends the offer to a side that waits for it, unless it was just sent: anyone may ask as often as they like. */
-  async #answer({ isWaiting }: PunchOffer): Promise<void> {
-    if (isWaiting && mayAnswer(this.#repetition, performance.now())) await this.#send();
+  async #answer(offer: PunchOffer): Promise<void> {
+    const isPending = this.#options.source.description.udpFollows && this.#hasPlanned(offer) &&
+      offer.answers === this.#key;
+    if (isPending || !offer.isWaiting) return; // it waits for what is not there yet
+    if (mayAnswer(this.#repetition, performance.now())) await this.#send();
   }
 
   /** An offer in this side's own role may be left over from an earlier call, unless it answers this side's offer. */
@@ -260,9 +318,19 @@ export class OfferExchange {
       : encodeOffer;
     const offer = this.localOffer;
     this.#told = offer.side;
-    this.#lacksUdp = offer.udp === undefined;
+    this.#hasToldUdp = offer.udp !== undefined;
+    this.#lacksUdp ||= offer.udp === undefined && offer.side.udpFollows !== true;
     await channel.send(encode(offer, sharedSecret));
   }
+}
+
+/** An offer of the other side from which this one has planned, as it is now. */
+interface PlannedOffer {
+  readonly offer: PunchOffer;
+  /** Whether the plan has UDP, or UDP has joined it. */
+  readonly hasUdp: boolean;
+  /** Whether the other side has said that a description for UDP follows. */
+  readonly awaitsUdp: boolean;
 }
 
 /**

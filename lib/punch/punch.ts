@@ -184,6 +184,8 @@ export async function punchWithin(
     readonly udp?: UdpRival;
     /** What prepares base sockets for it. */
     readonly udpPunching?: UdpPunching;
+    /** Called if there is no way by TCP, and both sides wait for what servers answer over UDP. */
+    readonly onUdpAwaited?: () => void;
   },
 ): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
@@ -213,6 +215,7 @@ export async function punchWithin(
         pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
         beforeSpray: options.beforeSpray,
         onPlan: options.onPlan,
+        onUdpAwaited: options.onUdpAwaited,
         budget,
         udp: options.udp,
         round,

@@ -1,25 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
-import { WaitQueue } from "../../lib/base/wait_queue.ts";
-import { networkWith } from "../../lib/net/local_address.ts";
-import type { Datagram, Network, UdpSocket } from "../../lib/net/network.ts";
+import type { Network } from "../../lib/net/network.ts";
 import { UnreachableError } from "../../lib/base/errors.ts";
 import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
 import { STUN_SERVERS } from "../scenes/homes.ts";
+import { type StunFault, withStunAlone, withStunFault } from "../scenes/stun_faults.ts";
 import { playUdp, type UdpScene, type UdpSide } from "../scenes/udp_scene.ts";
 import { simulate } from "../simnet/simulate.ts";
 
 const { portRestricted, symmetric } = NAT_BEHAVIORS;
-
-/** What happens to the STUN messages of a side, at each of its sockets. */
-interface StunFault {
-  readonly lostRequests?: number;
-  readonly lostAnswers?: number;
-  readonly lateMs?: number;
-  /** How many answers are late. Default: all. */
-  readonly lateAnswers?: number;
-  /** Whether it is so at the punch port alone, and not at the sockets that sample ports. */
-  readonly isPunchPort?: boolean;
-}
 
 /** Each with what it may cost, beyond a punch without it, in milliseconds. */
 const FAULTS: readonly (readonly [string, StunFault, number])[] = [
@@ -90,8 +78,22 @@ Deno.test("a side without UDP holds up the other one for 1.3 s at most, and only
   }
 });
 
+Deno.test("where TCP connects, late answers over UDP change nothing: there is one path, by TCP", async () => {
+  const pathKinds = new Set(["punch-tcp", "punch-udp"] as const);
+  const scene = { a: portRestricted, b: portRestricted, pathKinds };
+  for (const who of ["a", "b", "both"] as const) {
+    for (const lateMs of [150, 250, 350, 1000]) {
+      const { a, b } = await playTo({ ...scene, network: faulty(who, { lateMs }) });
+      for (const { tcp, path } of [a, b]) {
+        assert(!(tcp instanceof Error), `${who}, ${lateMs} ms: ${tcp}`);
+        assertEquals(path, undefined);
+      }
+    }
+  }
+});
+
 Deno.test("a spray by UDP that does not hit is not called impossible", async () => {
-  const network = (inner: Network, name: "a" | "b") => name === "b" ? deaf(inner) : inner;
+  const network = (inner: Network, name: "a" | "b") => name === "b" ? withStunAlone(inner) : inner;
   const { a } = await playTo({ a: portRestricted, b: symmetric, network });
   assert(a.tcp instanceof UnreachableError);
   assertEquals(
@@ -118,76 +120,7 @@ function assertConnected({ a, b }: Readonly<Record<"a" | "b", UdpSide>>): number
 
 /** Does this to the STUN messages of one side, or both. */
 function faulty(who: "a" | "b" | "both", fault: StunFault): NonNullable<UdpScene["network"]> {
-  const { lostRequests = 0, lostAnswers = 0, lateMs = 0, lateAnswers = Infinity } = fault;
-  return (inner, name) => {
-    if (who !== "both" && who !== name) return inner;
-    let sockets = 0;
-    return networkWith(inner, {
-      bindUdp: async (local, options) => {
-        let [requests, answers] = [0, 0];
-        const socket = await inner.bindUdp(local, options);
-        if (fault.isPunchPort && sockets++ > 0) return socket;
-        return filtered(socket, {
-          send: (data) => !isStun(data) || ++requests > lostRequests,
-          receive: (data) => {
-            if (!isStun(data)) return 0;
-            if (++answers <= lostAnswers) return Infinity;
-            return answers <= lateAnswers ? lateMs : 0;
-          },
-        });
-      },
-    });
-  };
-}
-
-/** Nothing but STUN arrives. */
-function deaf(inner: Network): Network {
-  return networkWith(inner, {
-    bindUdp: async (local, options) =>
-      filtered(await inner.bindUdp(local, options), {
-        send: () => true,
-        receive: (data) => isStun(data) ? 0 : Infinity,
-      }),
-  });
-}
-
-/** A socket that sends only some datagrams, and receives each so much later; `Infinity` is never. */
-function filtered(
-  socket: UdpSocket,
-  { send, receive }: {
-    readonly send: (data: Uint8Array) => boolean;
-    readonly receive: (data: Uint8Array) => number;
-  },
-): UdpSocket {
-  const queue = new WaitQueue<Datagram>(1000);
-  const timers = new Set<ReturnType<typeof setTimeout>>();
-  const read = async () => {
-    for (;;) {
-      const datagram = await socket.receive();
-      const lateMs = receive(datagram.data);
-      if (lateMs === 0) queue.push(datagram);
-      else if (lateMs !== Infinity) timers.add(setTimeout(() => queue.push(datagram), lateMs));
-    }
-  };
-  read().catch((error) => queue.close(error));
-  const close = () => {
-    for (const timer of timers) clearTimeout(timer);
-    socket.close();
-  };
-  return {
-    local: socket.local,
-    send: async (data, to) => {
-      if (send(data)) await socket.send(data, to);
-    },
-    receive: ({ signal } = {}) => queue.next(signal),
-    close,
-    [Symbol.dispose]: close,
-  };
-}
-
-/** Whether it is STUN (RFC 8489 §5), and no datagram of a path. */
-function isStun(data: Uint8Array): boolean {
-  return data[0]! < 4;
+  return (inner, name) => who === "both" || who === name ? withStunFault(inner, fault) : inner;
 }
 
 /** A repetition of an offer. */
