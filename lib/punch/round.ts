@@ -413,7 +413,7 @@ class PunchAttempt {
     const context: PathContext = { local: local.side, remote: remote.side, method, facts };
     const own = planWithPathKinds(plan, context, pathKinds);
     const offers = { local, remote, headStartMs };
-    const beforeSpray = waitForRelays(local, remote) ? options.beforeSpray : undefined;
+    const beforeSpray = beforeSprayOf(options, offers);
     this.plan = options.udp?.begin(own, facts, offers, options.base, beforeSpray) ?? own;
     options.onPlan?.(this.plan);
     this.#nomination = new Nomination(role, punchSecret(local, remote, sharedSecret), PROOF_MS);
@@ -434,7 +434,7 @@ class PunchAttempt {
     });
     this.finished = this.plan.method === "impossible"
       ? Promise.resolve({ kind: "impossible" })
-      : this.#run(spraysLast(method, local, remote) ? options.beforeSpray : undefined);
+      : this.#run(method === "birthday" ? beforeSpray : undefined);
   }
 
   /** Everything that was tried. */
@@ -450,7 +450,8 @@ class PunchAttempt {
   /** UDP begins beside TCP, which goes on as it is. */
   joinUdp(facts: DialFacts, offers: BothOffers): void {
     const { udp, base } = this.#options;
-    if (!this.#isAbandoned) udp?.begin(this.plan, facts, offers, base);
+    const beforeSpray = beforeSprayOf(this.#options, offers);
+    if (!this.#isAbandoned) udp?.begin(this.plan, facts, offers, base, beforeSpray);
   }
 
   /** Ends the attempt early; a connection that both sides have agreed on by then is still its result. */
@@ -484,14 +485,13 @@ class PunchAttempt {
   }
 }
 
-/** Both sides must start together, so both wait, or neither. */
-function spraysLast(method: PunchPlan["method"], local: PunchOffer, remote: PunchOffer): boolean {
-  return method === "birthday" && waitForRelays(local, remote);
-}
-
-/** Whether both sides open relays before many sockets take their NATs' sessions. */
-function waitForRelays(local: PunchOffer, remote: PunchOffer): boolean {
-  return [local, remote].every(({ side }) => side.relaysFirst === true);
+/** Both sides must start together, so both wait for their relays before many sockets take their NATs' sessions, or neither. */
+function beforeSprayOf(
+  { beforeSpray }: PunchAttemptOptions,
+  { local, remote }: BothOffers,
+): PunchAttemptOptions["beforeSpray"] {
+  const doBoth = [local, remote].every(({ side }) => side.relaysFirst === true);
+  return doBoth ? beforeSpray : undefined;
 }
 
 /** How long the other end of a connection may take to prove itself. Chosen by us: a few of the longest round trips. */

@@ -1,12 +1,16 @@
 import { assert, assertEquals } from "@std/assert";
+import { delay } from "@std/async/delay";
+import { networkWith } from "../../lib/net/local_address.ts";
 import type { PeerOptions } from "../../lib/peer/options.ts";
 import type { Peer } from "../../lib/peer/peer.ts";
+import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
 import { NAT_BEHAVIORS, type NatBehavior, natBehavior } from "../../lab/model/nat_behavior.ts";
+import { linkOfRoundTrip } from "../scenes/homes.ts";
 import { inPeerScene, nextOf } from "../scenes/peer_scene.ts";
 import { withStunFault } from "../scenes/stun_faults.ts";
 import type { Host } from "../simnet/host.ts";
 
-const { portRestricted } = NAT_BEHAVIORS;
+const { portRestricted, symmetric } = NAT_BEHAVIORS;
 const dropping = natBehavior({ crossedSyn: "drop" });
 const tcpSymmetric = natBehavior({
   tcp: { mapping: "address-and-port-dependent", allocation: { kind: "random" } },
@@ -43,6 +47,30 @@ for (
       }
     }));
 }
+
+Deno.test("late answers do not let many sockets take the NATs' sessions before the relay has one", () =>
+  inPeerScene({ a: portRestricted, b: symmetric }, async ({ internet, open, a, b }) => {
+    const host = internet.host("rendezvous", { link: linkOfRoundTrip(50) });
+    const local = { ip: host.addresses[0]!, port: 3480 };
+    await using server = await serveRendezvous({ network: host.network, local });
+    let isLate = false;
+    const openAt = ({ network }: Host, listen: boolean) => {
+      const late = withStunFault(network, { lateMs: 300 });
+      const bindUdp: Host["network"]["bindUdp"] = (...args) =>
+        (isLate ? late : network).bindUdp(...args);
+      return open({ network: networkWith(network, { bindUdp }) }, {
+        listen,
+        signaling: [server.url],
+      });
+    };
+    await using bob = await openAt(b, true);
+    await using alice = await openAt(a, false);
+    await connect(alice, bob); // both learn what their NATs do with SYNs, for which a spray would wait
+    isLate = true;
+    await delay(70_000); // what has been sent by now counts no more
+    const { kind } = await connect(alice, bob);
+    assertEquals(kind, "relay");
+  }));
 
 async function connect(alice: Peer, bob: Peer) {
   const startedMs = performance.now();
