@@ -274,8 +274,10 @@ export class OfferExchange {
   async #learn({ side }: PunchOffer, signal: AbortSignal): Promise<boolean> {
     const { source } = this.#options;
     const { description } = source;
-    if (!mustAwait(this.#told ?? description, side)) return false;
-    if (mustAwait(description, side)) { // otherwise it has ended since the last offer
+    // It may have ended since the last offer, or begun to matter: TCP has no way any more.
+    const isDue = mustAwait(description, side);
+    if (!isDue && !mustAwait(this.#told ?? description, side)) return false;
+    if (isDue) {
       await this.#send();
       await source.learned(signal);
     }
