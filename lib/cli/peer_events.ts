@@ -341,7 +341,7 @@ function whyInWords(error: unknown): string | null {
 }
 
 /** The kind of a path for people, or how it was punched. */
-function pathInWords(
+export function pathInWords(
   { kind, method, transport }: Pick<ConnectionAttempt, "kind" | "method" | "transport">,
 ): string {
   if (method !== null) return methodInWords(method, transport);

@@ -25,7 +25,12 @@ import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvou
 import { agreeOnRole } from "../signal/role.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, failureOf, printFailure, UsageError } from "./io.ts";
-import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
+import {
+  type ConnectedReport,
+  ConnectionEvents,
+  pathInWords,
+  reportFailure,
+} from "./peer_events.ts";
 import { openPeerInput, readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { networkThrough, readProxy } from "./proxy.ts";
@@ -237,7 +242,8 @@ function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
     elapsedMs: punch.elapsedMs,
     punchMs: punch.punchMs,
     attempts: punch.attempts,
-    reason: punch.plan.reason,
+    // The plan is about NATs: it may be impossible, and the two sides still be near each other.
+    reason: punch.method === null ? pathInWords(punch) : punch.plan.reason,
   };
 }
 
