@@ -6,7 +6,7 @@
  */
 
 import { toBase64url } from "../base/bytes.ts";
-import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
+import { MalformedMessageError, NetworkError, UnreachableError } from "../base/errors.ts";
 import { shownUrl, withoutLogin } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
 import { plainServer } from "../nat/servers.ts";
@@ -93,7 +93,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
       (conn) => conn.close(),
     );
     events.connected(reportOf(conn));
-    await pipeThrough(conn, io, stdin.rest());
+    await pipeThrough(conn, io, stdin.rest()).catch(tellReset);
     events.closed();
     return EXIT.ok;
   } catch (error) {
@@ -245,6 +245,13 @@ function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
     // The plan is about NATs: it may be impossible, and the two sides still be near each other.
     reason: punch.method === null ? pathInWords(punch) : punch.plan.reason,
   };
+}
+
+/** The connection is plain TCP: an interrupt at the other side looks as a failure of the network does. */
+function tellReset(error: unknown): never {
+  if (!(error instanceof NetworkError) || error.reason !== "reset") throw error;
+  const remedy = "Run `punchline punch` on both sides again, unless the other side was interrupted";
+  throw new NetworkError(error.message, error.reason, { cause: error, remedy });
 }
 
 /** How long to wait for the side that offers the code. Chosen by us: as for a peer. */

@@ -157,6 +157,22 @@ Deno.test("punch without a room shows a code, with which the other side finds th
     assertEquals((await start(["punch", "7-abacus-abacus-xyzzyx", ...where]).end()).code, 2);
   }));
 
+Deno.test("punch whose other side is interrupted says that this may be why the connection was reset", () =>
+  withServers(async (servers) => {
+    const where = ["--server", servers.stun, "--rendezvous", servers.url];
+    const one = start(["punch", ...where], { input: new ReadableStream() });
+    const other = start(["punch", await codeOf(one), ...where], { input: new ReadableStream() });
+    await Promise.all([one.prints("\nConnected "), other.prints("\nConnected ")]);
+    one.interrupt();
+    const { code, stderr } = await other.end();
+    assertEquals(code, 1, stderr);
+    assertMatch(
+      stderr,
+      /: connection reset\nRun `.*punch` .* again, unless the other side was interrupted\n$/,
+    );
+    await one.end();
+  }));
+
 Deno.test("connect with a code that no peer offers ends with 4, and says what to check", () =>
   withServers(async (servers) => {
     const args = ["connect", "7-abacus-walrus-otter", "--timeout", "1s", ...servers.connecting];
