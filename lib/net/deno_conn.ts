@@ -116,7 +116,7 @@ export function closeStream(stream: ByteStream): void {
   try {
     stream.close();
   } catch (error) {
-    if (!(error instanceof Deno.errors.BadResource)) throw error;
+    if (!(error instanceof Error && error.name === "BadResource")) throw error;
   }
 }
 
