@@ -287,10 +287,7 @@ function report(
 /** Why the peer refused, with what was asked for: one command may forward several ports. */
 function refusalText({ message, code }: RefusedError, target: string): string {
   const why = message.replace("Cannot forward: ", "");
-  if (code === FORWARD_CODES.unreachable) {
-    const isNamed = target !== "" && target !== "UDP";
-    return `${isNamed ? `the peer cannot connect to ${target}` : why}; check that it runs`;
-  }
+  if (code === FORWARD_CODES.unreachable) return `${why}; check that it runs`;
   if (code !== FORWARD_CODES.notOffered) return why;
   const asked = target === "" ? "a port" : target === "UDP" ? "a UDP port" : target;
   return `the peer does not offer ${asked}`;

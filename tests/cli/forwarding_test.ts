@@ -37,21 +37,6 @@ Deno.test("connect --tcp reaches the port that it names, or the first, over one 
     assertEquals(stderr.match(/^Connected/gm)?.length, 1, stderr);
   }));
 
-Deno.test("connect names the target that the peer cannot connect to", () =>
-  withServers(async (servers) => {
-    const [port, dead, socks] = freePorts();
-    const { listener, connector } = await startBoth(servers, {
-      listen: ["--tcp", `${dead}`, "--allow-to", `127.0.0.1:${dead}`],
-      connect: ["--tcp", `${port}:${dead}`, "--socks", `${socks}`],
-    });
-    await assertRejects(() => get(port));
-    await connector.prints(`Closed: the peer cannot connect to ${dead}; check that it runs`);
-    await getBySocks(socks, dead);
-    const target = `127.0.0.1:${dead}`;
-    await connector.prints(`Closed: the peer cannot connect to ${target}; check that it runs`);
-    await endBoth(listener, connector);
-  }));
-
 Deno.test("connect --socks reaches what --allow-to names, and nothing else", () =>
   withServers(async (servers) => {
     await using one = serveText("one");
