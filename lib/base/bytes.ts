@@ -189,8 +189,8 @@ export function parseJsonObject(bytes: Uint8Array, what: string): Record<string,
 /** Bytes, first in, first out; uses about as much memory as there are bytes. */
 export class ByteQueue {
   readonly #chunks: Chunk[] = [];
-  /** The memory of chunks that were read, for reuse. */
-  #spare: Uint8Array[] = [];
+  /** The memory of a chunk that was read, for reuse, unless it is large: those are shared. */
+  #spare: Uint8Array | undefined;
   #length = 0;
 
   /** How many bytes are queued. */
@@ -223,7 +223,7 @@ export class ByteQueue {
       first.start += part.length;
       if (first.start < first.end) break;
       this.#chunks.shift();
-      if (this.#spare.length < MAX_SPARE) this.#spare.push(first.bytes);
+      this.#keep(first.bytes);
     }
     this.#length -= filled;
     return filled;
@@ -231,12 +231,13 @@ export class ByteQueue {
 
   /** Gives back the memory that is kept for what arrives next. */
   rest(): void {
-    this.#spare.length = 0;
+    this.#spare = undefined;
   }
 
   /** Discards everything. */
   clear(): void {
-    this.#chunks.length = this.#spare.length = this.#length = 0;
+    this.#chunks.length = this.#length = 0;
+    this.#spare = undefined;
   }
 
   #lastChunk(length: number): Chunk {
@@ -246,11 +247,22 @@ export class ByteQueue {
     const least = doubled <= SMALL_CHUNK_LENGTH
       ? SMALL_CHUNK_LENGTH
       : Math.min(CHUNK_LENGTH, 2 ** Math.ceil(Math.log2(doubled)));
-    const spare = this.#spare.pop();
-    const bytes = spare !== undefined && spare.length >= least ? spare : new Uint8Array(least);
+    const bytes = this.#takeSpare(least) ?? new Uint8Array(least);
     const chunk = { bytes, start: 0, end: 0 };
     this.#chunks.push(chunk);
     return chunk;
+  }
+
+  #keep(bytes: Uint8Array): void {
+    if (bytes.length < CHUNK_LENGTH) this.#spare = bytes;
+    else if (SPARE_CHUNKS.length < MAX_SPARE) SPARE_CHUNKS.push(bytes);
+  }
+
+  #takeSpare(least: number): Uint8Array | undefined {
+    if (least === CHUNK_LENGTH) return SPARE_CHUNKS.pop();
+    const spare = this.#spare;
+    this.#spare = undefined;
+    return spare !== undefined && spare.length >= least ? spare : undefined;
   }
 }
 
@@ -266,5 +278,8 @@ const SMALL_CHUNK_LENGTH = 2048;
 /** Chosen by us: as much as one read returns. */
 const CHUNK_LENGTH = 65_536;
 
-/** Chosen by us: what is read from a fast path at once is four records. */
-const MAX_SPARE = 4;
+/** The memory of large chunks that were read: of all queues, as a thousand idle ones must not keep some each. */
+const SPARE_CHUNKS: Uint8Array[] = [];
+
+/** Chosen by us: what is read from a fast path at once is four records; enough for eight of them. */
+const MAX_SPARE = 32;

@@ -19,7 +19,8 @@ import { delay } from "@std/async/delay";
  * An interrupt, or stdin that cannot be read, resets the connection, so that the other side does not take partial data
  * for all of it. If it throws, stdin and stdout can be used for another connection.
  *
- * @throws {NetworkError} if the connection breaks before the other side has ended it
+ * @throws {NetworkError} if the connection breaks before the other side has ended it; or if it does not say how it has
+ * `finished`, and the other side did not take all of stdin
  * @throws {Deno.errors.BrokenPipe} if the reader of stdout has gone; the other side gets a regular end
  * @throws the reason of `io.signal` on abort
  */
@@ -33,15 +34,17 @@ export async function pipeThrough(
   const signal = AbortSignal.any([io.signal, stop.signal]);
   const onAbort = () => conn.reset();
   io.signal.addEventListener("abort", onAbort, { once: true });
-  const up = sendAll(stdin, conn, signal).catch(ignoreNetworkError);
-  const down = printAll(conn, io.stdout, io.signal);
+  let unsent: NetworkError | undefined;
+  const up = sendAll(stdin, conn, signal).catch((error) => unsent = networkError(error));
+  const down = abortable(printAll(conn, io.stdout), io.signal); // stdout may take nothing
   try {
     await Promise.race([
       Promise.all([up, down]),
       io.isInputTerminal ? down : new Promise(() => {}),
       failureOf(conn), // even if the other side has ended its direction, and stdin is idle
     ]);
-    if (io.isInputTerminal) await conn.closeWrite().catch(ignoreNetworkError); // stdin will not end by itself
+    if (io.isInputTerminal) await conn.closeWrite().catch(networkError); // stdin will not end by itself
+    else if (unsent !== undefined && conn.finished === undefined) throw unsent;
   } catch (error) {
     io.signal.throwIfAborted();
     stop.abort();
@@ -75,14 +78,8 @@ async function sendAll(
 /**
  * Prints what arrives, in large pieces: another thread writes to stdout, and waking it takes as long as decrypting a
  * record. Meanwhile the next piece is read. If that fails, what has arrived before is printed nevertheless.
- *
- * @param signal ends the wait for a stdout that takes nothing
  */
-async function printAll(
-  conn: ByteSource,
-  stdout: ByteSink,
-  signal: AbortSignal,
-): Promise<void> {
+async function printAll(conn: ByteSource, stdout: ByteSink): Promise<void> {
   let printing: Promise<unknown> = Promise.resolve();
   try {
     let [buffer, printed] = [new Uint8Array(PRINT_BYTES), new Uint8Array(PRINT_BYTES)];
@@ -94,7 +91,7 @@ async function printAll(
       [length] = await Promise.all([conn.read(buffer), writing]);
     }
   } finally {
-    await Promise.allSettled([abortable(printing, signal)]);
+    await Promise.allSettled([printing]);
   }
 }
 
@@ -177,11 +174,12 @@ async function failureOf({ finished }: { readonly finished?: Promise<void> }): P
 }
 
 /**
- * It is no failure if the other side takes no more data, as with `| head -1` there. If the connection was reset, the
- * reading direction fails as well.
+ * The error of a direction that the other side takes no more data of, as with `| head -1` there: the other one may go on.
+ * Whether it is a failure, the connection says when it has ended; if it cannot, it is one.
  */
-function ignoreNetworkError(error: unknown): void {
-  if (!(error instanceof NetworkError)) throw error;
+function networkError(error: unknown): NetworkError {
+  if (error instanceof NetworkError) return error;
+  throw error;
 }
 
 /** Ends the connection regularly if the other side still reads, and closes it in any case. */

@@ -109,9 +109,11 @@ export class StdinLines implements AsyncIterable<string> {
     return { next: (signal) => this.#nextChunk(signal) };
   }
 
-  /** What was read for lines comes first. */
+  /** What was read for lines comes first, even if a terminal is being read for more. */
   async #nextChunk(signal?: AbortSignal): Promise<Uint8Array | null> {
-    if (this.#filling !== undefined) await abortable(this.#filling, signal ?? NEVER);
+    signal?.throwIfAborted();
+    const isNoneLeft = this.#buffer.length === 0;
+    if (isNoneLeft && this.#filling !== undefined) await abortable(this.#filling, signal ?? NEVER);
     if (this.#buffer.length > 0) return this.#take(this.#buffer.length);
     return await this.#chunks.next(signal);
   }

@@ -106,6 +106,8 @@ export class PeerConnection extends StreamSession {
   recall: Recall | undefined;
   /** @ignore called when the program may end while the connection is open */
   onUnref: () => void = () => {};
+  /** @ignore called when the path has stalled, before a search for any other begins */
+  onStall: () => void = () => {};
   /** @ignore what is known of MTU holes in direct paths by TCP */
   readonly mtuHole: MtuHoleMemory;
   /** @ignore whether the other side was ever heard */
@@ -362,6 +364,7 @@ export class PeerConnection extends StreamSession {
     if (isStalled) this.#probe();
     if (this.#timeoutMs === 0 || this.#closed.aborted) return;
     this.#events.push({ event: isStalled ? "stalled" : "resumed" });
+    if (isStalled) this.onStall();
     this.#onStalled(isStalled);
   }
 

@@ -35,7 +35,6 @@ import {
   type PeerOptions,
   type PeerTimings,
   type RelayServer,
-  requireConnections,
 } from "./options.ts";
 import { BaseSocketPool, RouterMemory, SignalingPool } from "./pools.ts";
 import type { RelayOpener, RendezvousOpener } from "./relay_path.ts";
@@ -215,6 +214,20 @@ export function makeContext(
     logger,
     onProgress,
   };
+}
+
+/**
+ * The number of connections that an option allows.
+ *
+ * @throws {RangeError} if it is less than 1, or not whole
+ */
+export function requireConnections(
+  option: "maxConnections" | "maxPerKey",
+  value: number,
+): number {
+  if (value === Infinity || Number.isInteger(value) && value >= 1) return value;
+  const wanted = "a whole number of at least 1";
+  throw new RangeError(`Cannot accept connections: ${option} is ${wanted}, not ${value}`);
 }
 
 /**

@@ -11,7 +11,8 @@
  * |                         | path lost before it was used | reconnecting: the search that found it goes on                        |
  * |                         | path lost while it stalled   | reconnecting: the search beside it goes on                            |
  * |                         | path slow                    | search for the better one; after a relay, wait twice as long          |
- * |                         | path stalled                 | a new search beside the path, in place of any other, at once or soon  |
+ * |                         | path stalled                 | a new search beside the path, in place of any other, at once or soon; |
+ * |                         |                              | one for the relay that is better than the path goes on                |
  * |                         | path resumed                 | end that search                                                       |
  * |                         | time, over a relay           | search for a direct path; the waits between these searches double     |
  * |                         | search over                  | arm the next improvement, if the search was for a direct path         |
@@ -136,7 +137,7 @@ export function lostAtOnceError(): NetworkError {
 function startSearch(state: DialerState, wants: SearchState["wants"], nowMs: number): DialerStep {
   const { firstRequestMs, answerMs } = state.settings;
   const id = state.searches + 1;
-  const isDue = firstRequestMs === 0;
+  const isDue = firstRequestMs === 0 || wants === "relay"; // which needs no offer
   // What cut the path may have cut the other side's signaling, which is back within a moment.
   const isAgain = state.phase !== "connecting" && wants === "any";
   const request = isAgain
@@ -154,7 +155,12 @@ function startSearch(state: DialerState, wants: SearchState["wants"], nowMs: num
     failure: null,
     hopeless: null,
   };
-  const actions: DialerAction[] = [{ kind: "start search", search: id, wants }];
+  const actions: DialerAction[] = [];
+  if (state.search !== null && state.search.stage !== "ending") {
+    const reason = new DOMException("Another search takes its place", "AbortError");
+    actions.push({ kind: "end search", reason });
+  }
+  actions.push({ kind: "start search", search: id, wants });
   if (isDue) actions.push({ kind: "send request" });
   return { state: { ...state, search, searches: id }, actions };
 }
@@ -245,8 +251,9 @@ function onPathStalled(state: DialerState, random: number, nowMs: number): Diale
   const { phase, search, settings } = state;
   if (!settings.reconnects || phase === "connecting") return stay(state);
   const stalled = { ...state, isStalled: phase === "connected" };
+  const isLeft = search?.wants === "relay" && state.path === "direct";
   const isSought = search !== null && search.stage !== "ending" &&
-    (search.isBeside || phase === "reconnecting");
+    (search.isBeside || isLeft || phase === "reconnecting");
   if (!isSought && phase === "connected") {
     return searchAgain(stalled, random, nowMs, "The path has stalled");
   }
@@ -262,18 +269,17 @@ function onPathStalled(state: DialerState, random: number, nowMs: number): Diale
 /** Another direct path is better; or the relay, until a direct path is tried again. */
 function onPathSlow(state: DialerState, other: Route, nowMs: number): DialerStep {
   const { phase, path, search, settings } = state;
-  // A search for a direct path has found this one.
-  const isFree = phase === "connected" && path === "direct" &&
-    (search === null || search.wants === "direct");
+  // A search for a direct path has found this one, and one for any would find one like it first.
+  const isReplaced = search === null || search.wants === "direct" ||
+    other === "relay" && (search.wants !== "relay" || search.stage === "ending");
+  const isFree = phase === "connected" && path === "direct" && isReplaced;
   if (!isFree || !settings.improves) return stay(state);
-  const reason = new DOMException("Another path is better", "AbortError");
-  const replaced: DialerAction[] = search === null ? [] : [{ kind: "end search", reason }];
   const waitMs = longerWait(state);
   const improvement = other === "relay"
     ? { atMs: nowMs + waitMs, waitMs }
     : rearmed(state, search?.wants, nowMs).improvement;
-  const { state: searching, actions } = startSearch({ ...state, improvement }, other, nowMs);
-  return { state: searching, actions: [...replaced, ...actions] };
+  const retry = { ...state.retry, atMs: Infinity }; // if the path has stalled, this is the search beside it
+  return startSearch({ ...state, improvement, retry }, other, nowMs);
 }
 
 /** The search beside it has found nothing yet: it is of no use any more, and the other side's neither. */
@@ -361,7 +367,7 @@ function startRetry(state: DialerState, nowMs: number): DialerStep {
   const { retryMs } = state.settings;
   const waitMs = Math.min(Math.max(retryMs, 2 * state.retry.waitMs), MAX_RETRY_FACTOR * retryMs);
   const retry = { atMs: Infinity, waitMs, startedAtMs: nowMs };
-  return startSearch({ ...state, retry }, "any", nowMs);
+  return startSearch({ ...rearmed(state, state.search?.wants, nowMs), retry }, "any", nowMs);
 }
 
 /** What it has offered may stem from an outage that is over now: if it finds nothing, the next search follows at once. */

@@ -213,17 +213,3 @@ export function parseRelay(server: string | RelayServer): RelayServer {
   };
   return { ...rest, url, credential };
 }
-
-/**
- * The number of connections that an option allows.
- *
- * @throws {RangeError} if it is less than 1, or not whole
- */
-export function requireConnections(
-  option: "maxConnections" | "maxPerKey",
-  value: number,
-): number {
-  if (value === Infinity || Number.isInteger(value) && value >= 1) return value;
-  const wanted = "a whole number of at least 1";
-  throw new RangeError(`Cannot accept connections: ${option} is ${wanted}, not ${value}`);
-}

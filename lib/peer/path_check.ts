@@ -71,6 +71,8 @@ export class PathCheck {
   /** What to use instead of the connection: it sends padding first, and skips the other side's. */
   readonly connection: TcpConnection;
   readonly #raw: TcpConnection;
+  /** Whether another path was in use. */
+  readonly #isBeside: boolean;
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   readonly #judged = Promise.withResolvers<void>();
   #state: PathCheckState;
@@ -84,14 +86,17 @@ export class PathCheck {
    */
   constructor(raw: TcpConnection, punchMs: number, user: { readonly rttMs: number | undefined }) {
     this.#raw = raw;
+    this.#isBeside = user.rttMs !== undefined;
     // Within a host nothing swallows long packets: a program that does not read them is busy.
     const isWithinHost = raw.local.ip === raw.remote.ip;
-    const leastMs = isWithinHost ? Infinity : user.rttMs === undefined ? 0 : BESIDE_MS;
+    const leastMs = isWithinHost ? Infinity : this.#isBeside ? BESIDE_MS : 0;
     this.#state = initialPathCheckState(Math.max(punchMs, leastMs), performance.now());
     this.connection = paddedConnection(raw, {
       isOver: () => this.#state.verdict !== "open",
       onReceived: (bytes) => this.#dispatch({ kind: "received", bytes }),
+      onHeard: () => this.#dispatch({ kind: "heard" }),
       onEnded: () => this.#dispatch({ kind: "ended" }),
+      onClosed: () => this.#dispatch({ kind: "closed" }),
     });
     this.#setTimer();
   }
@@ -100,7 +105,8 @@ export class PathCheck {
    * Waits until the path has carried the padding both ways.
    *
    * @param moved resolves once the other side uses the path
-   * @param role the controlling side starts when the other side has answered
+   * @param role the controlling side starts when the other side has answered; the other one, beside another path, when it
+   * has heard that. On a slow line an answer of its own may wait behind data for seconds
    * @param user knows the round trip of the path once the other side has answered
    * @throws {MtuHoleError} if it swallows long packets; it is reset then
    * @throws {NetworkError} as `moved`, or if the path was lost
@@ -110,7 +116,7 @@ export class PathCheck {
     role: PunchRole,
     user: { readonly rttMs: number | undefined },
   ): Promise<void> {
-    const isAnswered = () => role === "controlling" || user.rttMs !== undefined;
+    const isAnswered = () => role === "controlling" || this.#isBeside || user.rttMs !== undefined;
     try {
       await Promise.race([moved, this.#judged.promise]);
       await this.#until(isAnswered);
@@ -161,10 +167,12 @@ export class PathCheck {
 /** Sends padding before anything else, and reads the other side's. */
 function paddedConnection(
   raw: TcpConnection,
-  { isOver, onReceived, onEnded }: {
+  { isOver, onReceived, onHeard, onEnded, onClosed }: {
     isOver: () => boolean;
     onReceived: (bytes: number) => void;
+    onHeard: () => void;
     onEnded: () => void;
+    onClosed: () => void;
   },
 ): TcpConnection {
   let skipped = 0;
@@ -184,6 +192,7 @@ function paddedConnection(
     try {
       const count = skipped >= PADDING_BYTES || await skip() ? await raw.read(buffer) : null;
       if (count === null) onEnded();
+      else onHeard();
       return count;
     } catch (error) {
       onEnded();
@@ -207,11 +216,11 @@ function paddedConnection(
       await raw.closeWrite();
     },
     close: () => {
-      onEnded();
+      onClosed();
       raw.close();
     },
     reset: () => {
-      onEnded();
+      onClosed();
       raw.reset();
     },
     ref: () => raw.ref?.(),

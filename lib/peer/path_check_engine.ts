@@ -11,8 +11,10 @@ export interface PathCheckState {
   /** Without progress for this long, the path is given up. */
   readonly patienceMs: number;
   readonly startedAtMs: number;
-  /** When bytes came last, or the start. */
+  /** When padding or an answer came last, or the start. */
   readonly progressAtMs: number;
+  /** Since when its patience is tried: anything that comes shows that the other side has not given up the path. */
+  readonly silentSinceMs: number;
   /** How much of the other side's padding has come. */
   readonly receivedBytes: number;
   /** Whether the other side has answered something that was sent after this side's padding. */
@@ -25,10 +27,15 @@ export type PathCheckVerdict = "open" | "carries" | "hole" | "lost";
 
 /** What happens to a path. */
 export type PathCheckEvent =
+  /** Padding of the other side. */
   | { readonly kind: "received"; readonly bytes: number }
+  /** What follows its padding. */
+  | { readonly kind: "heard" }
   | { readonly kind: "answered" }
-  /** It was closed, reset or cut. */
+  /** The other side has closed or reset it, or it was cut. */
   | { readonly kind: "ended" }
+  /** This side has closed or reset it: another path took its place, or it was silent for long. */
+  | { readonly kind: "closed" }
   | { readonly kind: "time" };
 
 /**
@@ -42,6 +49,7 @@ export function initialPathCheckState(punchMs: number, nowMs: number): PathCheck
     patienceMs,
     startedAtMs: nowMs,
     progressAtMs: nowMs,
+    silentSinceMs: nowMs,
     receivedBytes: 0,
     isAnswered: false,
     verdict: "open",
@@ -61,25 +69,32 @@ export function stepPathCheck(
         ...state,
         receivedBytes: state.receivedBytes + event.bytes,
         progressAtMs: nowMs,
+        silentSinceMs: nowMs,
       });
+    case "heard":
+      return { ...state, silentSinceMs: nowMs };
     case "answered":
-      return judged({ ...state, isAnswered: true, progressAtMs: nowMs });
+      return judged({ ...state, isAnswered: true, progressAtMs: nowMs, silentSinceMs: nowMs });
     case "ended": {
       // The other side's patience ends a little earlier or later than this side's.
       const isStalled = nowMs >= state.progressAtMs + state.patienceMs / 2;
       return { ...state, verdict: isStalled ? "hole" : "lost" };
     }
+    case "closed": {
+      const isSilent = nowMs >= state.silentSinceMs + SILENT_MS;
+      return { ...state, verdict: isSilent ? "hole" : "lost" };
+    }
     case "time": {
       const lateMs = nowMs - pathCheckEndsAtMs(state);
-      if (lateMs > LATE_MS) return { ...state, progressAtMs: nowMs - state.patienceMs + GRACE_MS };
+      if (lateMs > LATE_MS) return { ...state, silentSinceMs: nowMs - state.patienceMs + GRACE_MS };
       return lateMs >= 0 ? { ...state, verdict: "hole" } : state;
     }
   }
 }
 
 /** When to send the next `time` event. */
-export function pathCheckEndsAtMs({ progressAtMs, patienceMs }: PathCheckState): number {
-  return progressAtMs + patienceMs;
+export function pathCheckEndsAtMs({ silentSinceMs, patienceMs }: PathCheckState): number {
+  return silentSinceMs + patienceMs;
 }
 
 function judged(state: PathCheckState): PathCheckState {
@@ -95,6 +110,9 @@ const STALL_MS = 1000;
 
 /** Chosen by us: how far the two sides' starts may be apart on a usual path. */
 const MIN_TRIP_MS = 250;
+
+/** Chosen by us: the session gives up a path that is silent for a little longer. */
+const SILENT_MS = 4000;
 
 /** Chosen by us: a program that looks so late was held up, and has not read yet what has arrived meanwhile. */
 const LATE_MS = 100;

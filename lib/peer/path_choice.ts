@@ -38,6 +38,7 @@ export class PathChoices {
       if (this.#watched.size === 0) this.#timer.clear();
     };
     this.#watched.add(choice);
+    connection.onStall = () => choice.stalled();
     connection.finished.then(end, end);
     choice.look();
     if (!this.#timer.isSet) this.#timer.set(LOOK_MS);
@@ -84,6 +85,12 @@ class PathChoice {
     const rttMs = isBusy ? connection.measure() : connection.rttMs;
     this.#dispatch({ kind: "path", route, bytes, rttsMs });
     this.#dispatch({ kind: "delivered", bytes, rttMs });
+  }
+
+  /** The path has stalled: it may have been worse than another one all along. */
+  stalled(): void {
+    this.look(); // it may have taken the place of another since the last look
+    this.#dispatch({ kind: "stalled" });
   }
 
   #dispatch(event: PathChoiceEvent): void {

@@ -6,7 +6,8 @@
  *
  * What a path delivers is measured in windows of two seconds. That is what the path can do only if the application has
  * enough to send. So a path is not blamed until several windows in a row say so, and only for what another path did within
- * the last minute.
+ * the last minute of its use, not more than a minute ago. A new direct path that was never half as good as the relay before
+ * it is left sooner: when it stalls, or after one window in which little arrived and much was waiting.
  *
  * @module
  */
@@ -22,8 +23,10 @@ export interface PathChoiceState {
   readonly route: Route | "none";
   /** Since when. */
   readonly sinceMs: number;
-  /** What the routes did when they were used last. */
+  /** What the routes did when they were used last; for the present one, before that until it is measured. */
   readonly known: Readonly<Partial<Record<Route, RouteRecord>>>;
+  /** Whether a whole window of the present path was measured. */
+  readonly isMeasured: boolean;
   /** The start of the present window, the bytes of the connection by then, and the longest round trip since. */
   readonly window: { readonly startedMs: number; readonly bytes: number; readonly rttMs: number };
   /** The shortest round trip of the present path; `Infinity` until it is measured. */
@@ -61,7 +64,9 @@ export type PathChoiceEvent =
    * A while has passed; `bytes` is how many were delivered in both directions since the connection began, `rttMs` the round
    * trip of late, with the time in queues; `undefined` if it is not known.
    */
-  | { readonly kind: "delivered"; readonly bytes: number; readonly rttMs: number | undefined };
+  | { readonly kind: "delivered"; readonly bytes: number; readonly rttMs: number | undefined }
+  /** An answer over the path is overdue. */
+  | { readonly kind: "stalled" };
 
 /** Move to another path. */
 export interface PathChoiceAction {
@@ -84,6 +89,7 @@ export function initialPathChoice(hasUdp: boolean): PathChoiceState {
     route: "none",
     sinceMs: -Infinity,
     known: {},
+    isMeasured: false,
     window: { startedMs: -Infinity, bytes: 0, rttMs: 0 },
     leastRttMs: Infinity,
     worse: BETTER,
@@ -99,6 +105,7 @@ export function stepPathChoice(
   nowMs: number,
 ): PathChoiceStep {
   if (event.kind === "path") return { state: moved(state, event, nowMs), actions: [] };
+  if (event.kind === "stalled") return onStalled(state, nowMs);
   const leastRttMs = Math.min(state.leastRttMs, event.rttMs ?? Infinity);
   const window = { ...state.window, rttMs: Math.max(state.window.rttMs, event.rttMs ?? 0) };
   const measured = { ...state, leastRttMs, window };
@@ -116,10 +123,11 @@ export function stepPathChoice(
   if (fault === undefined) return { state: { ...next, worse: BETTER }, actions: [] };
   if (fault === "unknown") return { state: next, actions: [] };
   const windows = next.worse.than === fault.for ? next.worse.windows + 1 : 1;
-  if (windows < WORSE_WINDOWS) {
+  if (windows < (fault.isPlain ? 1 : WORSE_WINDOWS)) {
     return { state: { ...next, worse: { than: fault.for, windows } }, actions: [] };
   }
-  return { state: left(next, fault.for, nowMs), actions: [{ kind: "leave", ...fault }] };
+  const { for: other, why } = fault;
+  return { state: left(next, other, nowMs), actions: [{ kind: "leave", for: other, why }] };
 }
 
 function moved(
@@ -128,19 +136,22 @@ function moved(
   nowMs: number,
 ): PathChoiceState {
   if (route === state.route) return state;
-  const { route: before, leastRttMs, trial } = state;
+  const { route: before, leastRttMs, isMeasured, trial } = state;
   const known = { ...state.known };
-  // It is measured anew: if the application has less to send now, the path before it was as good.
-  if (route !== "none") delete known[route];
-  for (const each of ["tcp", "udp"] as const) {
-    const { rate, rttMs } = known[each] ?? { rate: 0, rttMs: rttsMs[each] ?? Infinity };
-    if (each === before) known[each] = { rate, rttMs: Math.min(leastRttMs, rttMs), atMs: nowMs };
-    else if (each !== route && rttMs < Infinity) known[each] ??= { rate, rttMs, atMs: nowMs };
+  for (const each of ["relay", "tcp", "udp"] as const) {
+    const record = known[each];
+    const rttMs = record?.rttMs ?? rttsMs[each] ?? Infinity;
+    const rate = freshOf(state, each, nowMs)?.rate ?? 0;
+    if (each === before) {
+      const atMs = isMeasured || record === undefined ? nowMs : record.atMs;
+      known[each] = { rate, rttMs: Math.min(leastRttMs, rttMs), atMs };
+    } else if (each !== route && rttMs < Infinity) known[each] ??= { rate, rttMs, atMs: nowMs };
   }
   return {
     ...state,
     route,
     known,
+    isMeasured: false,
     sinceMs: nowMs,
     window: { startedMs: nowMs, bytes, rttMs: 0 },
     leastRttMs: Infinity,
@@ -149,18 +160,59 @@ function moved(
   };
 }
 
-/** Remembers the best window of the route, for as long as it counts. */
+/**
+ * Remembers the best window of the route, for as long as it counts. The first one takes the place of what was known before:
+ * the application may have less to send now.
+ */
 function withRate(
   state: PathChoiceState,
   route: Route,
   rate: number,
   nowMs: number,
 ): PathChoiceState {
-  const before = state.known[route];
+  const known = { ...state.known };
+  if (!state.isMeasured) delete known[route];
+  const before = known[route];
   const isBest = before === undefined || rate >= before.rate || nowMs - before.atMs > KNOWN_MS;
-  if (!isBest || rate < MIN_RATE) return state;
-  const record = { rate, rttMs: state.leastRttMs, atMs: nowMs };
-  return { ...state, known: { ...state.known, [route]: record } };
+  if (isBest && rate >= MIN_RATE) known[route] = { rate, rttMs: state.leastRttMs, atMs: nowMs };
+  return { ...state, known, isMeasured: true };
+}
+
+/** What a route did, if that still counts. */
+function freshOf(
+  { known }: PathChoiceState,
+  route: Route,
+  nowMs: number,
+): RouteRecord | undefined {
+  const record = known[route];
+  return record !== undefined && nowMs - record.atMs <= KNOWN_MS ? record : undefined;
+}
+
+/** The remedy for a path that stalls is another path. Here it is known which one: another direct one may be as slow. */
+function onStalled(state: PathChoiceState, nowMs: number): PathChoiceStep {
+  const relay = freshOf(state, "relay", nowMs);
+  const isDirect = state.route === "tcp" || state.route === "udp";
+  if (!isDirect || relay === undefined || !isUnproved(state, relay, nowMs)) {
+    return { state, actions: [] };
+  }
+  const why = `it has stalled, and the relay delivered ${relay.rate.toFixed(0)} KB/s`;
+  return { state: left(state, "relay", nowMs), actions: [{ kind: "leave", for: "relay", why }] };
+}
+
+/** Whether the path is new, and has not been half as good as the relay yet. */
+function isUnproved(
+  { route, sinceMs, isMeasured, known }: PathChoiceState,
+  relay: RouteRecord,
+  nowMs: number,
+): boolean {
+  const rate = isMeasured && route !== "none" ? known[route]?.rate ?? 0 : 0;
+  return nowMs - sinceMs <= NEW_MS && rate < RELAY_SHARE * relay.rate;
+}
+
+/** What a path is worse than. */
+interface Fault extends Omit<PathChoiceAction, "kind"> {
+  /** Whether one window is enough. */
+  readonly isPlain?: boolean;
 }
 
 /** What the path is worse than, and why; `unknown` if this window says nothing. */
@@ -168,22 +220,22 @@ function faultOf(
   state: PathChoiceState,
   { rate, rttMs }: { readonly rate: number; readonly rttMs: number },
   nowMs: number,
-): Omit<PathChoiceAction, "kind"> | "unknown" | undefined {
-  const { known, leastRttMs, route, calm, trial, hasUdp } = state;
-  const fresh = (each: Route) => {
-    const record = known[each];
-    return record !== undefined && nowMs - record.atMs <= KNOWN_MS ? record : undefined;
-  };
-  const relay = fresh("relay");
+): Fault | "unknown" | undefined {
+  const { leastRttMs, route, calm, trial, hasUdp } = state;
+  const relay = freshOf(state, "relay", nowMs);
   // Without a byte it is idle, or has stalled, for which there is another remedy.
   if (relay !== undefined && rate > 0 && rate < RELAY_SHARE * relay.rate) {
-    return { for: "relay", why: inRates(rate, relay.rate) };
+    const shortMs = Math.min(leastRttMs, relay.rttMs);
+    const isWaiting = leastRttMs === Infinity || rttMs > QUEUE_SHARE * shortMs + QUEUE_MS;
+    const isPlain = isWaiting && rate < PLAIN_SHARE * relay.rate &&
+      isUnproved(state, relay, nowMs);
+    return { for: "relay", why: inRates(rate, relay.rate), isPlain };
   }
   // Otherwise the application has no more to send.
   const isQueued = rttMs > QUEUE_SHARE * leastRttMs + QUEUE_MS;
   const isCalm = nowMs < calm.untilMs && trial !== route;
   const other = route === "tcp" ? "udp" : "tcp";
-  const record = fresh(other);
+  const record = freshOf(state, other, nowMs);
   if (!isCalm && record !== undefined) {
     const share = trial === route ? TRIAL_SHARE : DIRECT_SHARE;
     if (rate > 0 && rate < share * record.rate && isQueued) {
@@ -231,11 +283,17 @@ const WINDOW_MS = 2000;
 /** How long a path may take until it delivers what it can. Chosen by us: slow start over a long path. */
 const SETTLE_MS = 1500;
 
+/** How long a direct path is new. Chosen by us: several windows; a stall after that says nothing about rates. */
+const NEW_MS = 10_000;
+
 /** Chosen by us: a second window shows that the first was no accident. */
 const WORSE_WINDOWS = 2;
 
 /** Chosen by us: a relay costs its owner something, so that it has to be worth it. */
 const RELAY_SHARE = 0.5;
+
+/** Chosen by us: no accident makes a good path that slow for a window. */
+const PLAIN_SHARE = 0.25;
 
 /** Chosen by us: the other direct path costs nothing more, but what an application sends varies by itself. */
 const DIRECT_SHARE = 0.7;

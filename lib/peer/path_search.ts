@@ -315,6 +315,7 @@ class PathSearch {
         timeoutMs: this.#timeoutMs,
         channel: session.channel(CHANNELS.punch),
         onPlan: (plan) => this.#onPlan(plan),
+        onUdpAwaited: () => this.#dispatch(NO_WAY_BY_TCP), // the relay does not wait
         beforeSpray: this.#mayRelay ? () => this.#relayFirst() : undefined,
         udp: this.#udp,
         udpPunching: this.#context.udp,
@@ -491,3 +492,6 @@ interface UnsecuredPath {
 
 /** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */
 const RELAY_FIRST_MS = 2000;
+
+/** While UDP is being waited for, it is not known whether that has one. */
+const NO_WAY_BY_TCP = { kind: "planned", method: "impossible", successEstimate: 0 } as const;

@@ -10,9 +10,9 @@ import { messageOf } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { TaskGroup } from "../base/tasks.ts";
 import type { PeerConnection } from "./connection.ts";
+import { requireConnections } from "./context.ts";
 import type { AcceptEarlier } from "./crossing_requests.ts";
 import type { IncomingConnection } from "./incoming.ts";
-import { requireConnections } from "./options.ts";
 import { abortable } from "@std/async/abortable";
 
 /** Handles one connection, which is closed when this returns. */

@@ -7,7 +7,7 @@
 
 import { NetworkError } from "../base/errors.ts";
 import { TaskGroup } from "../base/tasks.ts";
-import { Deadline } from "../base/timers.ts";
+import { Deadline, ResettableTimer } from "../base/timers.ts";
 import type { InboundBehavior } from "../nat/inbound.ts";
 import type { TcpDialer } from "../nat/tcp_dialer.ts";
 import { ipFamily, type Nat64Prefix, type TransportAddress } from "../net/address.ts";
@@ -128,6 +128,18 @@ export class BaseSocket implements AsyncDisposable {
   /** @ignore the base socket for UDP, if there is one and it is ready. */
   get udp(): UdpBaseSocket | undefined {
     return this.#udp?.socket;
+  }
+
+  /** @ignore whether there is none yet, because servers are late to answer over UDP. */
+  get isUdpPending(): boolean {
+    return this.#udp?.isPending ?? false;
+  }
+
+  /** @ignore resolves once it is ready, or counts as blocked; `false` if nothing was to be waited for. */
+  async udpSettled(signal: AbortSignal): Promise<boolean> {
+    if (!this.isUdpPending) return false;
+    await this.#udp!.settled(signal);
+    return true;
   }
 
   /** What to send to the peer. */
@@ -360,6 +372,10 @@ class UdpGathering implements AsyncDisposable {
   socket: UdpBaseSocket | undefined;
   /** When everything was known; `Infinity` before, and if no server answers. */
   readyAtMs = Infinity;
+  /** Whether it may become ready in time for an offer. */
+  isPending = true;
+  readonly #pendingTimer = new ResettableTimer(() => this.#settle());
+  readonly #settled = Promise.withResolvers<void>();
   readonly #hostIps = Promise.withResolvers<readonly string[]>();
   readonly #ready = Promise.withResolvers<void>();
   readonly #tasks = new TaskGroup(() => {}); // it is blocked, or not permitted
@@ -367,10 +383,12 @@ class UdpGathering implements AsyncDisposable {
 
   /** @param onReady called when everything is known */
   constructor({ openUdp, network, servers }: OpenBaseSocketOptions, onReady: () => void) {
+    this.#pendingTimer.isReferenced = false;
+    this.#pendingTimer.set(UDP_PENDING_MS);
     this.#tasks.run(async (signal) => {
       try {
         const hostIps = this.#hostIps.promise;
-        const onAnswer = () => void (this.#isAnswered = true);
+        const onAnswer = () => this.#onAnswer();
         const onGathered = () => {
           if (!this.#isAnswered) return;
           this.readyAtMs = performance.now();
@@ -379,13 +397,14 @@ class UdpGathering implements AsyncDisposable {
         this.socket = await openUdp!({ network, servers, hostIps, onAnswer, onGathered, signal });
       } finally {
         this.#ready.resolve();
+        this.#settle();
       }
     });
   }
 
   /**
-   * Waits a little: servers that answer over TCP answer over UDP as fast, or never. If one of them has, what is missing was
-   * lost on the way and is being repeated; without it this side would have no description for UDP at all.
+   * Waits a little: servers that answer over TCP answer over UDP as fast, or hardly ever. If one of them has, what is missing
+   * was lost on the way and is being repeated; without it this side would have no description for UDP at all.
    */
   async finish(hostIps: readonly string[], signal: AbortSignal | undefined): Promise<void> {
     this.#hostIps.resolve(hostIps);
@@ -400,15 +419,39 @@ class UdpGathering implements AsyncDisposable {
     }
   }
 
+  /** Resolves once it is ready, or no longer pending. */
+  async settled(signal: AbortSignal): Promise<void> {
+    await abortable(this.#settled.promise, signal);
+  }
+
+  /** Gathering ends by itself then. */
+  #onAnswer(): void {
+    this.#isAnswered = true;
+    this.#pendingTimer.clear();
+  }
+
+  #settle(): void {
+    this.isPending = false;
+    this.#pendingTimer.clear();
+    this.#settled.resolve();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#hostIps.resolve([]);
     await this.#tasks.stop();
+    this.#settle();
     await this.socket?.[Symbol.asyncDispose]();
   }
 }
 
 /** Chosen by us, beside two round trips to the servers, which both take: time for a request that was lost. */
 const UDP_GRACE_MS = 200;
+
+/**
+ * How long from the start an offer may wait for servers that have not answered over UDP, if all depends on it. Chosen by us:
+ * an answer that is a second late, over a long way.
+ */
+const UDP_PENDING_MS = 1250;
 
 /** Chosen by us: less than the 30 s after which our own server resets an idle connection. */
 const MAX_IDLE_MS = 25_000;

@@ -48,6 +48,8 @@ export interface PunchDescription {
   readonly relaysFirst?: boolean;
   /** Whether it is about to learn what SYNs from outside get; another description follows, without this. */
   readonly isLearning?: boolean;
+  /** Whether servers have not answered over UDP yet, and may still do; a description for UDP follows then. */
+  readonly udpFollows?: boolean;
 }
 
 /** What this host knows by itself, whatever the peer says. */

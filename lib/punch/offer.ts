@@ -15,7 +15,8 @@ import { equalSecrets, hash, hmac } from "../base/crypto.ts";
 import { malformed, type MalformedMessageError } from "../base/errors.ts";
 import { isIp, parseIp, type TransportAddress } from "../net/address.ts";
 import { MAX_SIGNAL_BYTES } from "../signal/channel.ts";
-import type { Candidate, PunchDescription } from "./candidates.ts";
+import { type Candidate, claimsSameHost, type PunchDescription } from "./candidates.ts";
+import { planPunch } from "./check_list.ts";
 import {
   dependsOnDestination,
   type NatProfile,
@@ -93,12 +94,21 @@ export function isStale({ side, sampleAgeMs }: Pick<PunchOffer, "side" | "sample
 }
 
 /**
- * Whether a plan has to wait for another offer of either side, which tells what SYNs from outside get. That decides about
- * a pair only if one of the two external ports cannot be known; so both sides wait, or neither.
+ * Whether a plan has to wait for another offer of `side`, in which it tells more. Both sides find the same about each of
+ * them, so that both wait, or neither:
+ *
+ * - what SYNs from outside get decides about a pair only if one of the two external ports cannot be known;
+ * - a description for UDP decides if there is no way by TCP, see {@linkcode mustAwaitUdp}.
  */
-export function mustLearn(one: PunchDescription, other: PunchDescription): boolean {
-  const isHard = [one, other].some(({ profile }) => dependsOnDestination(profile));
-  return isHard && (one.isLearning === true || other.isLearning === true);
+export function mustAwait(side: PunchDescription, other: PunchDescription): boolean {
+  const isHard = [side, other].some(({ profile }) => dependsOnDestination(profile));
+  return side.isLearning === true && isHard || mustAwaitUdp(side, other);
+}
+
+/** Whether a description for UDP of `side` follows, and TCP has no way, so that nothing is lost by the wait. */
+export function mustAwaitUdp(side: PunchDescription, other: PunchDescription): boolean {
+  return side.udpFollows === true && !claimsSameHost(side, other) &&
+    planPunch(side, other, { role: "controlling" }).method === "impossible";
 }
 
 function authenticator(json: Uint8Array, sharedSecret: Uint8Array): string {
@@ -114,6 +124,7 @@ function asDescription(value: unknown): PunchDescription {
     canListenBeside: side.canListenBeside === true,
     ...side.relaysFirst === true && { relaysFirst: true },
     ...side.isLearning === true && { isLearning: true },
+    ...side.udpFollows === true && { udpFollows: true },
   };
 }
 

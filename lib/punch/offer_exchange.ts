@@ -21,7 +21,8 @@ import {
   encodeOffer,
   isStale,
   keyFromSeed,
-  mustLearn,
+  mustAwait,
+  mustAwaitUdp,
   type PunchOffer,
   type PunchRole,
   SEED_BYTES,
@@ -30,7 +31,7 @@ import {
 /** What this side would offer now. */
 export interface OfferSource {
   readonly description: PunchDescription;
-  /** The same for UDP, if this side punches by UDP. */
+  /** The same for UDP, if this side punches by UDP, once it is there: it may follow, see `udpFollows`. */
   readonly udp?: PunchDescription;
   /** How long ago the samples in its profile were taken, in milliseconds. */
   readonly sampleAgeMs: number;
@@ -55,6 +56,13 @@ export interface OfferExchangeOptions {
    * {@linkcode MAX_OFFERS} times.
    */
   readonly onOffer: (offer: PunchOffer) => void;
+  /**
+   * Called once both sides have planned without UDP and then told each other what they know for it, with the other side's
+   * offer as it is then; once for each plan at most.
+   */
+  readonly onUdpOffer?: (offer: PunchOffer) => void;
+  /** Called if the plan waits for a description for UDP of either side: there is no way by TCP. */
+  readonly onUdpAwaited?: () => void;
   /** Called once the other side is known to have this side's offer. */
   readonly onConfirmed: () => void;
   /** Called if the other side has gone on to a later round. */
@@ -79,7 +87,14 @@ export class OfferExchange {
   #isConfirmed = false;
   /** When this side's first offer was sent that tells what it has learned, or else the last one. */
   #firstSentAtMs: number | undefined;
-  #wasLearning = false;
+  /** The description in this side's last offer. */
+  #told: PunchDescription | undefined;
+  /** Whether this side's last offer had a description for UDP. */
+  #hasToldUdp = false;
+  /** Whether one of this side's offers had none, and did not say that one follows: then all later ones lack it, too. */
+  #lacksUdp = false;
+  /** What this side has planned from last. */
+  #planned: PlannedOffer | undefined;
 
   constructor(options: OfferExchangeOptions) {
     this.#options = options;
@@ -92,15 +107,16 @@ export class OfferExchange {
   /** What this side offers now. */
   get localOffer(): PunchOffer {
     const { role, round, source } = this.#options;
+    const udp = this.#lacksUdp ? undefined : source.udp;
     return {
       role,
       key: this.#key,
       answers: (this.#theirs ?? this.#conflicting)?.key ?? null,
-      isWaiting: this.#isWaiting,
+      isWaiting: this.#isRepeating,
       round,
       sampleAgeMs: source.sampleAgeMs,
       side: source.description,
-      ...(source.udp === undefined ? {} : { udp: source.udp }),
+      ...(udp === undefined ? {} : { udp }),
     };
   }
 
@@ -128,7 +144,7 @@ export class OfferExchange {
       await this.#exchangeOnce(signal);
     }
     for (;;) {
-      if (!isManual && this.#isWaiting && this.#repetition.dueMs <= performance.now()) {
+      if (!isManual && this.#isRepeating && this.#repetition.dueMs <= performance.now()) {
         await this.#send();
         this.#repetition = afterRepeating(this.#repetition, performance.now());
       }
@@ -146,20 +162,34 @@ export class OfferExchange {
   }
 
   get #isWaiting(): boolean {
-    return this.#theirs === undefined || this.#isUnfinished(this.#theirs);
+    const theirs = this.#theirs;
+    return theirs === undefined || !this.#hasPlanned(theirs) && this.#isUnfinished(theirs);
+  }
+
+  /** Whether a plan from the other side's offer, or UDP beside it, has to wait for another one. */
+  get #isRepeating(): boolean {
+    return this.#isWaiting || this.#planned?.awaitsUdp === true;
+  }
+
+  #hasPlanned({ key }: PunchOffer): boolean {
+    return key === this.#planned?.offer.key;
   }
 
   /** Whether another offer of the other side follows, without which there is no good plan. */
   #isUnfinished(theirs: PunchOffer): boolean {
     const { description } = this.#options.source;
-    return isStale(theirs) ||
-      theirs.side.isLearning === true && mustLearn(theirs.side, description);
+    return isStale(theirs) || mustAwait(theirs.side, description);
+  }
+
+  #mustAwaitUdp({ side }: PunchOffer): boolean {
+    const { description } = this.#options.source;
+    return mustAwaitUdp(side, description) || mustAwaitUdp(description, side);
   }
 
   /** The next message; `undefined` when the offer is due again. */
   async #receive(signal: AbortSignal): Promise<Uint8Array | undefined> {
     const { channel } = this.#options;
-    if (channel.isManual || !this.#isWaiting) return await channel.receive({ signal });
+    if (channel.isManual || !this.#isRepeating) return await channel.receive({ signal });
     using deadline = new Deadline(this.#repetition.dueMs - performance.now(), signal);
     try {
       return await channel.receive({ signal: deadline.signal });
@@ -172,7 +202,7 @@ export class OfferExchange {
 
   async #take(message: Uint8Array, signal: AbortSignal): Promise<void> {
     const { role, round, source, sharedSecret } = this.#options;
-    const { onOffer, onConfirmed, onLaterRound } = this.#options;
+    const { onOffer, onUdpAwaited, onConfirmed, onLaterRound } = this.#options;
     const decode = this.#options.channel.isManual
       ? (await import("./offer_message.ts")).decodeCompactOffer
       : decodeOffer;
@@ -191,25 +221,61 @@ export class OfferExchange {
       this.#takenCount++;
     }
     if (isWanted) this.#theirs = offer;
+    this.#takeUdp(offer);
     if (isAnswer && !this.#isConfirmed) {
       this.#isConfirmed = true;
       onConfirmed();
     }
-    const isLearned = await this.#learn(offer, signal);
+    if (isWanted && this.#mustAwaitUdp(offer)) onUdpAwaited?.();
+    const isLearned = !this.#hasPlanned(offer) && await this.#learn(offer, signal);
     // After a long wait the samples are old: this side takes new ones, plans with them, and sends them to the peer.
     const isRefreshed = await source.refresh(signal);
-    if (isWanted && !this.#isUnfinished(offer)) onOffer(offer);
+    if (isWanted && !this.#isUnfinished(offer)) {
+      this.#plan(offer);
+      onOffer(offer);
+    }
     if (isRefreshed || isNew && !isLearned) await this.#send();
     else if (!isLearned) await this.#answer(offer);
+    this.#addUdp();
+  }
+
+  /** Notes what the plan that is made now is made from. */
+  #plan(offer: PunchOffer): void {
+    const { side, udp } = this.localOffer;
+    this.#lacksUdp ||= udp === undefined && side.udpFollows !== true;
+    const awaitsUdp = !this.#lacksUdp && offer.udp === undefined && offer.side.udpFollows === true;
+    this.#planned = { offer, hasUdp: udp !== undefined && offer.udp !== undefined, awaitsUdp };
+  }
+
+  /** Takes what the other side's offer said would follow. */
+  #takeUdp(offer: PunchOffer): void {
+    if (!this.#hasPlanned(offer) || !this.#planned!.awaitsUdp) return;
+    if (offer.udp === undefined && offer.side.udpFollows) return;
+    this.#planned = { ...this.#planned!, offer, awaitsUdp: false };
+  }
+
+  /** Has UDP join a plan without it, once each side has the other one's description. */
+  #addUdp(): void {
+    const planned = this.#planned;
+    if (planned === undefined || planned.hasUdp) return;
+    if (planned.offer.udp === undefined || !this.#hasToldUdp) return;
+    this.#planned = { ...planned, hasUdp: true };
+    this.#options.onUdpOffer?.(planned.offer);
+  }
+
+  /** Sends the description for UDP that has followed, if the other side may have planned without it. */
+  async tellUdp(): Promise<void> {
+    if (this.#planned === undefined || this.#hasToldUdp || this.#lacksUdp) return;
+    await this.#send();
+    this.#addUdp();
   }
 
   /** If both sides have to wait for what this one learns, the other side has to know that, and then what was learned. */
   async #learn({ side }: PunchOffer, signal: AbortSignal): Promise<boolean> {
     const { source } = this.#options;
-    const isOver = this.#wasLearning && !source.description.isLearning; // since the last offer
-    if (!isOver && !source.description.isLearning) return false;
-    if (!mustLearn({ ...source.description, isLearning: true }, side)) return false;
-    if (!isOver) {
+    const { description } = source;
+    if (!mustAwait(this.#told ?? description, side)) return false;
+    if (mustAwait(description, side)) { // otherwise it has ended since the last offer
       await this.#send();
       await source.learned(signal);
     }
@@ -223,8 +289,11 @@ export class OfferExchange {
   }
 
   /** Sends the offer to a side that waits for it, unless it was just sent: anyone may ask as often as they like. */
-  async #answer({ isWaiting }: PunchOffer): Promise<void> {
-    if (isWaiting && mayAnswer(this.#repetition, performance.now())) await this.#send();
+  async #answer(offer: PunchOffer): Promise<void> {
+    const isPending = this.#options.source.description.udpFollows && this.#hasPlanned(offer) &&
+      offer.answers === this.#key;
+    if (isPending || !offer.isWaiting) return; // it waits for what is not there yet
+    if (mayAnswer(this.#repetition, performance.now())) await this.#send();
   }
 
   /** An offer in this side's own role may be left over from an earlier call, unless it answers this side's offer. */
@@ -242,13 +311,26 @@ export class OfferExchange {
     if (channel.isManual && this.#firstSentAtMs !== undefined) return;
     const nowMs = performance.now();
     this.#repetition = afterSending(this.#repetition, nowMs);
-    if (this.#firstSentAtMs === undefined || this.#wasLearning) this.#firstSentAtMs = nowMs;
-    this.#wasLearning = this.#options.source.description.isLearning === true;
+    const isFirst = this.#told === undefined || this.#told.isLearning || this.#told.udpFollows;
+    if (isFirst) this.#firstSentAtMs = nowMs;
     const encode = channel.isManual
       ? (await import("./offer_message.ts")).encodeCompactOffer
       : encodeOffer;
-    await channel.send(encode(this.localOffer, sharedSecret));
+    const offer = this.localOffer;
+    this.#told = offer.side;
+    this.#hasToldUdp = offer.udp !== undefined;
+    this.#lacksUdp ||= offer.udp === undefined && offer.side.udpFollows !== true;
+    await channel.send(encode(offer, sharedSecret));
   }
+}
+
+/** An offer of the other side from which this one has planned, as it is now. */
+interface PlannedOffer {
+  readonly offer: PunchOffer;
+  /** Whether the plan has UDP, or UDP has joined it. */
+  readonly hasUdp: boolean;
+  /** Whether the other side has said that a description for UDP follows. */
+  readonly awaitsUdp: boolean;
 }
 
 /**

@@ -184,6 +184,8 @@ export async function punchWithin(
     readonly udp?: UdpRival;
     /** What prepares base sockets for it. */
     readonly udpPunching?: UdpPunching;
+    /** Called if there is no way by TCP, and both sides wait for what servers answer over UDP. */
+    readonly onUdpAwaited?: () => void;
   },
 ): Promise<PunchedConn> {
   const { network = systemNetwork, channel, role } = options;
@@ -213,6 +215,7 @@ export async function punchWithin(
         pathKinds: options.pathKinds ?? ALL_PATH_KINDS,
         beforeSpray: options.beforeSpray,
         onPlan: options.onPlan,
+        onUdpAwaited: options.onUdpAwaited,
         budget,
         udp: options.udp,
         round,
@@ -226,7 +229,8 @@ export async function punchWithin(
       }
       reason = result.plan?.reason ?? reason;
       if (result.end.kind === "impossible") {
-        throw new UnreachableError(`Cannot punch: ${reason}`, attempts);
+        const why = whyImpossible(reason, options.udp?.plan, options.pathKinds ?? ALL_PATH_KINDS);
+        throw new UnreachableError(`Cannot punch: ${why}`, attempts);
       }
       birthdaySyns += result.birthdaySyns;
       // Both sides count the same SYNs, so both stop here.
@@ -298,6 +302,24 @@ export function withNat64(network: Network): Network {
 /** The options, with a network that reaches IPv4 addresses through a NAT64 if this host has IPv6 alone. */
 function reaching<T extends PreparePunchOptions>(options: T): T {
   return { ...options, network: withNat64(options.network ?? systemNetwork) };
+}
+
+/**
+ * Why there is no connection if TCP has no way. Where the user wants none by TCP, its plan lacks the addresses for it, and
+ * only the one by UDP is of interest.
+ *
+ * @param udp what UDP does: it goes on beside, and the reason is of use once that has failed
+ */
+function whyImpossible(
+  tcpReason: string,
+  udp: PunchPlan | undefined,
+  pathKinds: ReadonlySet<DirectPathKind>,
+): string {
+  const isTcpWanted = pathKinds.has("punch-tcp") || pathKinds.has("direct");
+  if (udp === undefined || udp.method === "impossible" && isTcpWanted) return tcpReason;
+  if (udp.method === "impossible") return udp.reason;
+  const udpReason = `all attempts by UDP failed (${udp.reason})`;
+  return isTcpWanted ? `${tcpReason}; ${udpReason}` : udpReason;
 }
 
 function punchedConn(

@@ -47,6 +47,8 @@ export interface RoundOptions
   readonly channel: SignalChannel;
   /** Which round it is, from 1. */
   readonly round: number;
+  /** As in an `OfferExchange`. */
+  readonly onUdpAwaited?: () => void;
   /** Once this many SYNs have been sent, no further attempt starts. */
   readonly maxSyns: number;
   readonly signal: AbortSignal;
@@ -89,6 +91,8 @@ class Round {
   readonly #tasks = new TaskGroup((error) => this.#over.reject(error));
   readonly #timer = new ResettableTimer(() => this.#dispatch({ kind: "time" }));
   #state: RoundState;
+  /** Those with which UDP is to join. */
+  #lateOffers: BothOffers | undefined;
   #connected: ConnectedAttempt | undefined;
 
   constructor(options: RoundOptions) {
@@ -101,6 +105,11 @@ class Round {
       round: options.round,
       source: sourceOf(options),
       onOffer: (offer) => this.#dispatch({ kind: "offer", offer }),
+      onUdpOffer: (remote) => {
+        this.#lateOffers = { local: this.#exchange.localOffer, remote, headStartMs: 0 };
+        this.#joinUdp();
+      },
+      onUdpAwaited: options.onUdpAwaited,
       onConfirmed: () => this.#dispatch({ kind: "confirmed" }),
       onLaterRound: (round) => this.#dispatch({ kind: "superseded", round }),
     });
@@ -111,7 +120,10 @@ class Round {
     const onAbort = () => this.#dispatch({ kind: "aborted" });
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
-    else this.#tasks.run((ended) => this.#exchange.run(ended));
+    else {
+      this.#tasks.run((ended) => this.#exchange.run(ended));
+      this.#tasks.run((ended) => this.#followWithUdp(ended));
+    }
     let end: RoundEnd | undefined;
     try {
       end = await this.#over.promise;
@@ -178,6 +190,23 @@ class Round {
     this.#dispatch({ kind: "attempted", outcome, syns: this.#syns });
   }
 
+  async #followWithUdp(ended: AbortSignal): Promise<void> {
+    const { base, udp, channel } = this.#options;
+    if (udp === undefined || channel.isManual) return;
+    if (await base.udpSettled(ended)) await this.#exchange.tellUdp();
+  }
+
+  /** UDP joins the attempt under way, or the one that is being prepared. */
+  #joinUdp(): void {
+    const [attempt, offers] = [this.#attempts.at(-1), this.#lateOffers];
+    if (offers === undefined || attempt?.remoteKey !== offers.remote.key) return;
+    this.#lateOffers = undefined;
+    const options = { ...this.#options, isManual: false };
+    this.#tasks.run(async (ended) =>
+      attempt.joinUdp(await factsAbout(options, offers, ended), offers)
+    );
+  }
+
   /** If people carry the offers, the other side may start minutes later, and prove only then that it is on this host. */
   async #attemptWith(
     facts: DialFacts,
@@ -187,6 +216,7 @@ class Round {
   ): Promise<AttemptOutcome> {
     const attempt = new PunchAttempt({ ...options, facts }, offers);
     this.#attempts.push(attempt);
+    this.#joinUdp();
     if (this.#state.isConfirmed) attempt.confirm();
     const proved = optionalResolvers<boolean>();
     await using waiting = new TaskGroup(proved.reject);
@@ -255,23 +285,26 @@ async function isPeerOnSameHost(
 
 /** What this side offers of its base socket. */
 function sourceOf({ base, pathKinds, channel, udp, beforeSpray }: RoundOptions): OfferSource {
-  // It must be in every offer of a round or in none.
-  const hasUdp = udp !== undefined && base.udp !== undefined;
+  const hasUdp = udp !== undefined;
   const lasting = channel.isManual ? withoutPredictions : (each: PunchDescription) => each;
   const relays = beforeSpray && !channel.isManual ? { relaysFirst: true } : {};
   return {
     get description() {
-      return lasting({ ...withPathKinds(base.description, pathKinds), ...relays });
+      const pending = hasUdp && base.isUdpPending ? { udpFollows: true } : {};
+      return lasting({ ...withPathKinds(base.description, pathKinds), ...relays, ...pending });
     },
     get udp() {
-      if (!hasUdp) return undefined;
-      return lasting(withPathKinds(base.udp!.description, asTcpKinds(pathKinds)));
+      if (!hasUdp || base.udp === undefined) return undefined;
+      return lasting(withPathKinds(base.udp.description, asTcpKinds(pathKinds)));
     },
     get sampleAgeMs() {
       return base.sampleAgeMs;
     },
     refresh: (signal) => base.refresh(signal),
-    learned: (signal) => base.learned(signal),
+    learned: async (signal) => {
+      const ended = await Promise.all([base.learned(signal), hasUdp && base.udpSettled(signal)]);
+      return ended.includes(true);
+    },
   };
 }
 
@@ -304,6 +337,8 @@ export interface PunchAttemptOptions {
 
 /** The punch by UDP that runs beside one by TCP. */
 export interface UdpRival {
+  /** The plan of the latest attempt; `undefined` before, and if one side has no description for UDP. */
+  readonly plan: PunchPlan | undefined;
   /**
    * Starts with the same offers, unless one side lacks UDP.
    *
@@ -357,10 +392,15 @@ class PunchAttempt {
   readonly #nomination: Nomination;
   readonly #checks: ConnectivityChecks;
   readonly #abandoned = Promise.withResolvers<void>();
+  readonly #options: PunchAttemptOptions;
+  /** The key of the offer that it is made from. */
+  readonly remoteKey: string;
   #isAbandoned = false;
 
   constructor(options: PunchAttemptOptions, { local, remote, headStartMs }: BothOffers) {
     const { role, sharedSecret, pathKinds, facts } = options;
+    this.#options = options;
+    this.remoteKey = remote.key;
     const limits = options.isManual ? manualLimits(role) : PUNCH_LIMITS;
     const plan = planPunch(local.side, remote.side, {
       role,
@@ -405,6 +445,12 @@ class PunchAttempt {
   /** The peer is known to have this side's offer. */
   confirm(): void {
     this.#checks.confirm();
+  }
+
+  /** UDP begins beside TCP, which goes on as it is. */
+  joinUdp(facts: DialFacts, offers: BothOffers): void {
+    const { udp, base } = this.#options;
+    if (!this.#isAbandoned) udp?.begin(this.plan, facts, offers, base);
   }
 
   /** Ends the attempt early; a connection that both sides have agreed on by then is still its result. */

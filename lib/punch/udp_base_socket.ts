@@ -78,7 +78,7 @@ export class UdpBaseSocket implements AsyncDisposable {
     const { network, servers, report, onAnswer, onGathered, signal } = options;
     using opened = new DisposableStack();
     const base = opened.use(new UdpDemultiplexer(await bind(network, 0)));
-    await using prober = new StunProber(network, onAnswer);
+    await using prober = new StunProber(network, PATIENT_WAITS_MS, onAnswer);
     prober.add(BASE, base.stun);
     const gathered = await gather(prober, base.local.port, { network, servers, report, signal });
     onGathered?.();
@@ -137,7 +137,7 @@ export class UdpBaseSocket implements AsyncDisposable {
     const isNeeded = isStale({ side: this.#description, sampleAgeMs });
     if (server === undefined || !isNeeded || this.#refreshes >= MAX_REFRESHES) return;
     this.#refreshes++;
-    await using prober = new StunProber(network);
+    await using prober = new StunProber(network, WAITS_MS);
     await sample(prober, server, SAMPLES);
     while (prober.deadlineMs > performance.now()) await prober.wait(prober.deadlineMs, signal);
     const samples = samplesOf(prober.probes);
@@ -202,7 +202,7 @@ export class UdpBaseSocket implements AsyncDisposable {
       const { changeOutcome } = await import("../nat/filtering.ts"); // few connections wait for it
       const outcomeOf = (test: ChangeTest) =>
         changeOutcome(test, server, prober.probes, { nowMs: 0, timeoutMs: 0 });
-      await using prober = new StunProber(network);
+      await using prober = new StunProber(network, WAITS_MS);
       const [socket] = await prober.openFresh(1);
       for (const test of CHANGE_TESTS) {
         prober.ask({ socket: socket!, server: 0, test, to: server.primary });
@@ -258,8 +258,11 @@ async function gather(
   for (;;) {
     const { probes } = prober;
     await own.check(mappingSamples(probes).map(({ mapped }) => mapped));
-    const answeredMs = prober.answeredAtMs - startedAtMs;
-    const limitMs = Math.min(TIMEOUT_MS, answeredMs + Math.max(REPEATS_MS, 2 * answeredMs));
+    const answeredMs = prober.answeredAtMs() - startedAtMs;
+    // Without the address of the punch port there is no punch: that one is waited for longer than the others.
+    const seenMs = Math.min(prober.answeredAtMs(BASE) - startedAtMs, PATIENCE_MS);
+    const repeatsMs = Math.max(REPEATS_MS, 2 * answeredMs);
+    const limitMs = Math.min(TIMEOUT_MS, Math.max(answeredMs, seenMs) + repeatsMs);
     const step = nextGatheringStep({
       servers,
       probes,
@@ -294,6 +297,8 @@ function samplesOf(probes: readonly Probe[]) {
 class StunProber implements AsyncDisposable {
   readonly #network: Network;
   readonly #onAnswer: () => void;
+  readonly #waitsMs: readonly number[];
+  readonly #answerMs: number;
   readonly #sockets = new Map<string, UdpSocket>();
   /** The sockets that it has opened itself. */
   readonly #fresh = new DisposableStack();
@@ -303,9 +308,12 @@ class StunProber implements AsyncDisposable {
   readonly #delay = new WakeableDelay();
   readonly #tasks = new TaskGroup(() => {}); // a socket that is closed or refused: no answer is recorded
 
-  constructor(network: Network, onAnswer: () => void = () => {}) {
+  /** @param waitsMs how long to wait for an answer after each try */
+  constructor(network: Network, waitsMs: readonly number[], onAnswer: () => void = () => {}) {
     this.#network = network;
     this.#onAnswer = onAnswer;
+    this.#waitsMs = waitsMs;
+    this.#answerMs = waitsMs.reduce((sum, waitMs) => sum + waitMs, 0);
   }
 
   /** All probes so far, in the order in which they were sent. */
@@ -313,14 +321,17 @@ class StunProber implements AsyncDisposable {
     return this.#probes;
   }
 
-  /** When the first answer arrived; `Infinity` before. */
-  get answeredAtMs(): number {
-    return Math.min(...this.#probes.map(({ reply }) => reply?.atMs ?? Infinity));
+  /** When the first answer arrived, at this socket or any; `Infinity` before. */
+  answeredAtMs(at?: string): number {
+    const probes = this.#probes.filter(({ socket }) => at === undefined || socket === at);
+    return Math.min(...probes.map(({ reply }) => reply?.atMs ?? Infinity));
   }
 
   /** How long answers are worth waiting for. */
   get deadlineMs(): number {
-    return Math.max(...Array.from(this.#open.values(), ({ sentAtMs }) => sentAtMs + ANSWER_MS));
+    return Math.max(
+      ...Array.from(this.#open.values(), ({ sentAtMs }) => sentAtMs + this.#answerMs),
+    );
   }
 
   /** Asks from this socket, too. */
@@ -357,7 +368,7 @@ class StunProber implements AsyncDisposable {
     this.#open.set(toHex(transactionId), probe);
     const request = encodeProbe(spec, transactionId, { isRfc3489: false });
     this.#tasks.run(async (signal) => {
-      for (const waitMs of WAITS_MS) {
+      for (const waitMs of this.#waitsMs) {
         await socket.send(request, spec.to);
         await delay(waitMs, { signal });
         if (probe.reply !== undefined) return;
@@ -461,8 +472,8 @@ const ROW = 4;
 /** After each try of a request. Chosen by us: a server is rarely farther than the first two. See {@linkcode REPEATS_MS}. */
 const WAITS_MS: readonly number[] = [100, 150, 150, 150, 200, 250];
 
-/** How long an answer may take. Chosen by us: all repetitions. */
-const ANSWER_MS = 1000;
+/** The same for what the punch depends on: an answer to any try counts, however long it takes. See {@linkcode TIMEOUT_MS}. */
+const PATIENT_WAITS_MS: readonly number[] = [...WAITS_MS, 500, 1000, 1000];
 
 /**
  * The same once one has arrived, or twice as long as that took. Chosen by us: at a loss of 5 % each way, all tries within it
@@ -470,8 +481,11 @@ const ANSWER_MS = 1000;
  */
 const REPEATS_MS = 600;
 
-/** How long to wait for servers. Chosen by us: what is blocked must not delay the punch by TCP. */
-const TIMEOUT_MS = 1500;
+/** That begins when one has arrived at the punch port itself, or after this time. Chosen by us: it is late by 1 s at most. */
+const PATIENCE_MS = 650;
+
+/** How long to wait for servers. Chosen by us, as for TCP, which does not wait for what is blocked. */
+const TIMEOUT_MS = 3500;
 
 /** As for TCP. */
 const MAX_REFRESHES = 8;

@@ -135,16 +135,21 @@ export interface FoundUdpPath {
 export class UdpRace implements UdpRival {
   readonly #options: UdpRaceOptions;
   readonly #all: UdpChecks[] = [];
-  #successEstimate = 0;
+  #plan: PunchPlan | undefined;
   #isStopped = false;
 
   constructor(options: UdpRaceOptions) {
     this.#options = options;
   }
 
+  /** As {@linkcode UdpRival.plan}. */
+  get plan(): PunchPlan | undefined {
+    return this.#plan;
+  }
+
   /** The chance of the latest attempt, 0 to 1. */
   get successEstimate(): number {
-    return this.#successEstimate;
+    return this.#plan?.successEstimate ?? 0;
   }
 
   /** How long after its start the latest attempt was answered first, in milliseconds; `undefined` before. */
@@ -189,7 +194,7 @@ export class UdpRace implements UdpRival {
       asTcpKinds(pathKinds),
     );
     const startedAtMs = performance.now();
-    this.#successEstimate = plan.successEstimate;
+    this.#plan = plan;
     this.#all.at(-1)?.stop();
     const found = ({ connection, kind, channelBinding, rttMs }: UdpPath) =>
       onPath({

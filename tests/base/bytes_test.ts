@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { ByteReader, concat, equalBytes, partOf, toHex } from "../../lib/base/bytes.ts";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { ByteQueue, ByteReader, concat, equalBytes, partOf, toHex } from "../../lib/base/bytes.ts";
 import { MalformedMessageError } from "../../lib/base/errors.ts";
 
 Deno.test("ByteReader reads big-endian fields one after another", () => {
@@ -125,3 +127,59 @@ Deno.test("partOf() has the bytes of subarray(), and makes no view of the whole 
   assert(partOf(bytes, 0) === bytes && partOf(bytes, 0, 9) === bytes);
   assert(partOf(bytes, 1).buffer === bytes.buffer);
 });
+
+Deno.test("ByteQueue returns the bytes of several queues in order, in pieces of any length", () => {
+  const step = fc.record({
+    queue: fc.nat(2),
+    kind: fc.constantFrom("push", "take", "rest", "clear"),
+    length: fc.oneof(fc.nat(5000), fc.integer({ min: 60_000, max: 300_000 })),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const queues = [0, 1, 2].map(() => ({ queue: new ByteQueue(), pushed: 0, taken: 0 }));
+      for (const { queue: index, kind, length } of steps) {
+        const each = queues[index]!;
+        if (kind === "push") {
+          each.queue.push(numbered(index, each.pushed, length));
+          each.pushed += length;
+        } else if (kind === "take") {
+          const buffer = new Uint8Array(length);
+          const filled = each.queue.take(buffer);
+          assertEquals(filled, Math.min(length, each.pushed - each.taken));
+          assert(equalBytes(buffer.subarray(0, filled), numbered(index, each.taken, filled)));
+          each.taken += filled;
+        } else if (kind === "rest") each.queue.rest();
+        else {
+          each.queue.clear();
+          each.taken = each.pushed;
+        }
+        assertEquals(each.queue.length, each.pushed - each.taken);
+      }
+    }),
+    { numRuns: 50 },
+  );
+});
+
+Deno.test("many queues that were read keep little memory", () => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage: () => void = runInNewContext("gc");
+  const queues = Array.from({ length: 200 }, () => new ByteQueue());
+  const [record, buffer] = [new Uint8Array(65_536), new Uint8Array(262_144)];
+  collectGarbage();
+  const before = Deno.memoryUsage().external;
+  for (const queue of queues) {
+    for (let i = 0; i < 4; i++) queue.push(record);
+    assertEquals(queue.take(buffer), buffer.length);
+  }
+  collectGarbage();
+  const keptBytes = Deno.memoryUsage().external - before;
+  assert(keptBytes < 4_194_304, `${queues.length} queues keep ${keptBytes} bytes`);
+});
+
+/** Bytes that tell the queue, and where they are in it. */
+function numbered(queue: number, from: number, length: number): Uint8Array {
+  return Uint8Array.from(
+    { length },
+    (_, index) => (from + index) * 7 + (from + index >> 8) + queue,
+  );
+}

@@ -4,7 +4,13 @@
  * @module
  */
 
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { StdinLines } from "../../lib/cli/stdin_lines.ts";
 import { stdinOf, textOf } from "./byte_streams.ts";
 import { type Command, start, withScratch, withServers } from "./command.ts";
@@ -150,6 +156,23 @@ Deno.test("StdinLines hands a pending read over to the rest", async () => {
   await keyboard.type("data\n");
   await keyboard.end();
   assertEquals([await lines, await rest], [["line"], "data\n"]);
+});
+
+Deno.test("StdinLines returns what was read ahead at once, although a read is pending", async () => {
+  const keyboard = new Keyboard();
+  const stdin = new StdinLines({ stdin: stdinOf(keyboard.input) });
+  const watching = stdin.watch(() => {});
+  await keyboard.type("typed early");
+  await new Promise((resolve) => setTimeout(resolve));
+  const rest = stdin.rest();
+  const stop = new AbortController();
+  stop.abort(new Error("gone"));
+  await assertRejects(() => rest.next(stop.signal), Error, "gone");
+  assertEquals(new TextDecoder().decode((await rest.next())!), "typed early");
+  await keyboard.type(" and late");
+  await keyboard.end();
+  assertEquals(await textOf(rest), " and late");
+  await watching;
 });
 
 /** The message for the other side that a command has shown, with its line breaks. */

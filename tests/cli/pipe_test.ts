@@ -61,7 +61,7 @@ Deno.test("pipeThrough() fails as soon as stdout does, even if nothing more arri
 });
 
 Deno.test("pipeThrough() prints what has arrived before it fails, unless it is interrupted", async () => {
-  for (const isInterrupted of [false, true]) {
+  for (const [isInterrupted, hasMore] of [[false, false], [true, false], [true, true]]) {
     const [one, other] = memoryPair();
     const taking = Promise.withResolvers<void>();
     const started = Promise.withResolvers<void>();
@@ -79,6 +79,8 @@ Deno.test("pipeThrough() prints what has arrived before it fails, unless it is i
     const over = piping.then(() => "over", () => "over");
     await other.write(text("the last words"));
     await started.promise;
+    if (hasMore) await other.write(text("and more"));
+    if (hasMore) await new Promise((resolve) => setTimeout(resolve)); // it is read
     if (isInterrupted) stop.abort();
     else finished.reject(new NetworkError("Cannot continue: the path is lost", "timed-out"));
     const printing = new Promise((resolve) => setTimeout(resolve, 20, "printing"));
@@ -86,6 +88,25 @@ Deno.test("pipeThrough() prints what has arrived before it fails, unless it is i
     taking.resolve();
     assertEquals(await over, "over");
     await printing;
+  }
+});
+
+Deno.test("pipeThrough() fails if the other side has ended, and then takes no more of stdin", async () => {
+  const failure = new NetworkError("Cannot write: connection reset", "reset");
+  for (const hasFinished of [false, true]) {
+    const [one, other] = memoryPair();
+    const conn = Object.assign(toDenoConn(one), {
+      write: () => Promise.reject(failure),
+      ...hasFinished ? { finished: Promise.resolve() } : {},
+    });
+    const printed: Uint8Array[] = [];
+    await other.write(text("an answer"));
+    await other.closeWrite();
+    const stdin = chunksOf(ReadableStream.from([text("much")]));
+    const piping = pipeThrough(conn, io(printed), stdin);
+    if (hasFinished) await piping; // whoever has the connection sees how it has ended
+    else assertEquals(await assertRejects(() => piping), failure);
+    assertEquals(concat(...printed), text("an answer"));
   }
 });
 

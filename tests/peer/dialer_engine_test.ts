@@ -390,7 +390,10 @@ Deno.test("a direct path that is slower than the relay is left for it, and tried
   dialer.at(60_200, { kind: "path", isRelayed: false });
   dialer.at(60_300, { kind: "finished", search: 2, hasMoved: true });
   dialer.at(60_400, { kind: "search ended", search: 2, random: 0 });
-  assertEquals(dialer.at(70_000, { kind: "path slow", other: "relay" }), ["start search 3: relay"]);
+  assertEquals(dialer.at(70_000, { kind: "path slow", other: "relay" }), [
+    "start search 3: relay",
+    "send request",
+  ]);
   assertEquals(
     dialer.at(70_100, { kind: "path slow", other: "relay" }),
     [],
@@ -410,7 +413,7 @@ Deno.test("a search for a direct path gives way once the one that it has found i
   dialer.at(60_100, { kind: "answered", search: 2 });
   dialer.at(60_200, { kind: "path", isRelayed: false });
   const actions = dialer.at(70_000, { kind: "path slow", other: "relay" });
-  assertEquals(actions, ["end search", "start search 3: relay"]);
+  assertEquals(actions, ["end search", "start search 3: relay", "send request"]);
   assertEquals(dialer.at(70_100, { kind: "path slow", other: "relay" }), [], "that is under way");
   dialer.at(70_200, { kind: "finished", search: 2, hasMoved: true });
   assertEquals(dialer.state.search?.id, 3, "the end of the old one changes nothing");
@@ -423,6 +426,71 @@ Deno.test("a path that is worse than the one by the other transport is left for 
   dialer.at(20_200, { kind: "finished", search: 2, hasMoved: true });
   dialer.at(20_300, { kind: "search ended", search: 2, random: 0 });
   assertEquals(dialer.at(30_000, { kind: "path slow", other: "tcp" }), ["start search 3: tcp"]);
+});
+
+Deno.test("a search for the relay takes the place of those that would find a slow direct path again", () => {
+  for (const wants of ["any", "udp"] as const) {
+    const dialer = connected();
+    dialer.at(20_000, wants === "any" ? STALLED : { kind: "path slow", other: wants });
+    assertEquals(dialer.state.search?.wants, wants);
+    const actions = dialer.at(20_100, { kind: "path slow", other: "relay" });
+    assertEquals(actions, ["end search", "start search 3: relay", "send request"]);
+  }
+});
+
+Deno.test("a path that is left for the relay may stall, and answer again: the search goes on", () => {
+  const dialer = connected();
+  dialer.at(20_000, { kind: "path slow", other: "relay" });
+  assertEquals(dialer.at(20_100, STALLED), ["send request"]);
+  assertEquals(dialer.at(20_200, { kind: "path resumed" }), []);
+  dialer.at(20_300, { kind: "answered", search: 2 });
+  assertEquals(dialer.at(20_400, STALLED), []);
+  assertEquals(dialer.at(20_500, { kind: "path resumed" }), []);
+  assertEquals(dialer.at(20_600, STALLED), []);
+  dialer.at(20_700, { kind: "path", isRelayed: true });
+  assertEquals(dialer.at(20_700, { kind: "finished", search: 2, hasMoved: true }), ["end search"]);
+});
+
+Deno.test("if the relay is not to be had, and the path has stalled, any other one is searched for", () => {
+  const dialer = connected();
+  dialer.at(20_000, { kind: "path slow", other: "relay" });
+  dialer.at(20_100, STALLED);
+  dialer.at(20_200, { kind: "failed", search: 2, error: "no relay" });
+  assertEquals(dialer.at(20_300, { kind: "search ended", search: 2, random: 0.5 }), [
+    "start search 3: any",
+  ]);
+});
+
+Deno.test("a path that is lost while the relay is searched for is replaced by any other", () => {
+  const dialer = connected();
+  dialer.at(20_000, { kind: "path slow", other: "relay" });
+  assertEquals(dialer.at(20_100, { kind: "path lost", wasUsed: true, random: 0.5 }), [
+    "check signaling",
+    "end search",
+    "start search 3: any",
+  ]);
+});
+
+Deno.test("a search that was planned for a stalled path does not disturb the one for the relay", () => {
+  const dialer = connected();
+  dialer.at(20_000, STALLED);
+  dialer.at(20_100, { kind: "path resumed" });
+  dialer.at(20_200, { kind: "search ended", search: 2, random: 0 });
+  dialer.at(22_000, STALLED);
+  assertEquals(dialer.state.retry.atMs, 23_000);
+  dialer.at(22_500, { kind: "path slow", other: "relay" });
+  assertEquals([dialer.state.retry.atMs, dialer.state.search?.wants], [Infinity, "relay"]);
+});
+
+Deno.test("no search takes the place of another without ending it", () => {
+  const dialer = connected({ isRelayed: true });
+  dialer.at(58_000, STALLED);
+  dialer.at(58_100, { kind: "path resumed" });
+  dialer.at(58_200, { kind: "search ended", search: 2, random: 0 });
+  dialer.at(59_500, STALLED);
+  assertEquals(dialer.at(60_000, { kind: "time" }), ["start search 3: direct"]);
+  assertEquals(dialer.at(60_500, { kind: "time" }), ["end search", "start search 4: any"]);
+  assertEquals(dialer.state.improvement, { atMs: 180_500, waitMs: 120_000 });
 });
 
 Deno.test("a connection that ends with its path does not search beside it", () => {

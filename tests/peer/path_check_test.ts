@@ -21,6 +21,8 @@ const { portRestricted, fullCone } = NAT_BEHAVIORS;
 
 const received = (bytes: number): PathCheckEvent => ({ kind: "received", bytes });
 const ANSWERED: PathCheckEvent = { kind: "answered" };
+const HEARD: PathCheckEvent = { kind: "heard" };
+const CLOSED: PathCheckEvent = { kind: "closed" };
 const ENDED: PathCheckEvent = { kind: "ended" };
 const TIME: PathCheckEvent = { kind: "time" };
 
@@ -46,6 +48,22 @@ for (
     ["only this side's padding in time", [[80, ANSWERED], [1330, TIME]], "hole"],
     ["only the other side's padding", [[80, received(PADDING_BYTES)], [1330, TIME]], "hole"],
     ["a slow line", [[1000, received(1448)], [2000, received(1448)], [2250, TIME]], "open"],
+    [
+      "an answer that waits behind data",
+      [[80, received(PADDING_BYTES)], [1300, HEARD], [2500, HEARD], [3700, TIME]],
+      "open",
+    ],
+    [
+      "silence after data",
+      [[80, received(PADDING_BYTES)], [1300, HEARD], [2550, TIME]],
+      "hole",
+    ],
+    [
+      "that the other side gives up, after data",
+      [[80, received(PADDING_BYTES)], [700, HEARD], [1200, ENDED]],
+      "hole",
+    ],
+    ["that this side needs it no more", [[80, received(PADDING_BYTES)], [1200, CLOSED]], "lost"],
     ["a break at once", [[80, ENDED]], "lost"],
     ["a break after the other side's patience", [[1200, ENDED]], "hole"],
     ["a break later", [[80, received(PADDING_BYTES)], [81, ANSWERED], [2000, ENDED]], "carries"],
@@ -58,6 +76,14 @@ for (
     assertEquals(state.verdict, verdict);
   });
 }
+
+Deno.test("a path check that ends because the path was silent for long says: hole", () => {
+  const state = initialPathCheckState(60_000, 0); // the longest patience
+  assertEquals(stepPathCheck(state, CLOSED, 3999).verdict, "lost");
+  assertEquals(stepPathCheck(state, CLOSED, 5000).verdict, "hole");
+  const heard = stepPathCheck(state, HEARD, 3000);
+  assertEquals(stepPathCheck(heard, CLOSED, 5000).verdict, "lost");
+});
 
 Deno.test("the patience of a path check grows with the path, and is less than the session's", () => {
   const of = (punchMs: number) => pathCheckEndsAtMs(initialPathCheckState(punchMs, 0));

@@ -17,7 +17,10 @@ interface Path {
 }
 
 /** Paths one after another, each with what it delivers in each of some windows of 2 s, in bytes per millisecond. */
-type Story = readonly (readonly [Route | "none" | Path, ...rates: readonly number[]])[];
+type Story = readonly (readonly [Route | "none" | Path, ...rates: readonly (number | Stall)[]])[];
+
+/** Between two windows, or so long after the last one, an answer is overdue. */
+type Stall = "stall" | { readonly stallAfterMs: number };
 
 const many = (count: number, rate: number): number[] => Array<number>(count).fill(rate);
 /** Little is under way, and answers wait for long. */
@@ -60,6 +63,90 @@ const STORIES: readonly (readonly [string, Story, leavesFor: readonly Route[]])[
     ["relay", 500],
     ["tcp", ...many(32, 500), 200, 200],
   ], []],
+  ["what it did in the last minute before it was left counts for a minute more", [
+    ["relay", 500, ...many(29, 400)],
+    ["tcp", 300, 200, 200],
+  ], ["relay"]],
+  ["unless that is longer ago, as it has carried little since", [
+    ["relay", 500, ...many(35, 10)],
+    ["tcp", 100, 100, 100],
+  ], []],
+  ["what a relay did before still counts if another direct path comes at once", [
+    ["relay", 500],
+    ["tcp", 500, 200, 200],
+    ["relay"],
+    ["udp", 30, 30],
+  ], ["relay", "relay"]],
+  ["so it does if the direct path is lost, and another follows", [
+    ["relay", 500],
+    ["tcp", 50, 0],
+    ["none"],
+    ["udp", 50, 50],
+  ], ["relay"]],
+  ["but no longer once the application has sent less over it again", [
+    ["relay", 500],
+    ["tcp", 500, 200, 200],
+    ["relay", 10],
+    ["udp", 30, 30, 30],
+  ], ["relay"]],
+  ["nor do rates of a direct path of long ago", [
+    [FULL_TCP, 5000, ...many(40, 10)],
+    [FULL_UDP, 300, 300, 300],
+  ], []],
+
+  [
+    "a new direct path that delivers next to nothing, while much waits, takes one window to be left",
+    [
+      ["relay", 500],
+      [FULL_TCP, 100, 60],
+    ],
+    ["relay"],
+  ],
+  ["so does one over which no ping is answered", [["relay", 500], ["udp", 100, 60]], ["relay"]],
+  ["and one whose queue was never empty, by the round trip of the relay", [
+    [{ route: "relay", leastRttMs: 60 }, 500],
+    [{ route: "tcp", leastRttMs: 2000, rttMs: 2000 }, 100, 60],
+  ], ["relay"]],
+  ["one that has nothing more to deliver takes two", [
+    ["relay", 500],
+    [{ ...FULL_TCP, rttMs: 52 }, 100, 60],
+  ], []],
+  ["so does one that is not that slow", [["relay", 500], [FULL_TCP, 200, 200]], []],
+  ["and one that was as good before", [["relay", 500], [FULL_TCP, 500, 60]], []],
+  ["and one that is not new", [["relay", 500], [FULL_TCP, ...many(5, 0), 60]], []],
+  ["a direct path that stalls soon after a relay is left for it at once", [
+    ["relay", 500],
+    ["tcp", { stallAfterMs: 1000 }],
+  ], ["relay"]],
+  ["so is one whose first windows were slow", [
+    ["relay", 500],
+    ["udp", 100, "stall"],
+  ], ["relay"]],
+  ["and one in place of a direct path that was lost", [
+    ["relay", 500],
+    ["tcp", 100],
+    ["none"],
+    ["udp", { stallAfterMs: 1500 }],
+  ], ["relay"]],
+  ["and one that a late search brings after that", [
+    ["relay", 500],
+    ["tcp", { stallAfterMs: 1000 }],
+    ["relay", { stallAfterMs: 1000 }],
+    ["udp", { stallAfterMs: 1000 }],
+  ], ["relay", "relay"]],
+  ["one that has delivered half as much is kept when it stalls", [
+    ["relay", 500],
+    ["tcp", 300, "stall"],
+  ], []],
+  ["so is one that is not new", [["relay", 500], ["tcp", ...many(6, 0), "stall"]], []],
+  ["and one after a relay that carried little", [["relay", 10], ["tcp", "stall"]], []],
+  ["and one after a relay of more than a minute ago", [
+    ["relay", 500],
+    ["none", ...many(31, 0)],
+    ["tcp", "stall"],
+  ], []],
+  ["a relay that stalls is not left here", [["relay", 500, "stall"]], []],
+  ["nor is a direct path without one before it", [["tcp", 500, "stall"]], []],
 
   ["a path by TCP that delivers less than the one by UDP did is left for it", [
     [FULL_UDP, 5000, 5000],
@@ -183,6 +270,11 @@ function tell(story: Story, initial = initialPathChoice(true)): Route[] {
     dispatch({ kind: "path", route, bytes, rttsMs });
     dispatch({ kind: "delivered", bytes, rttMs: leastRttMs });
     for (const rate of rates) {
+      if (typeof rate !== "number") {
+        if (rate !== "stall") nowMs += rate.stallAfterMs;
+        dispatch({ kind: "stalled" });
+        continue;
+      }
       for (let part = 0; part < 4; part++) {
         [nowMs, bytes] = [nowMs + 500, bytes + 500 * rate];
         dispatch({ kind: "delivered", bytes, rttMs });

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async/delay";
 import type { PeerConnection } from "../../lib/peer/connection.ts";
 import { dialPeer } from "../../lib/peer/dialer.ts";
-import type { PeerOptions } from "../../lib/peer/options.ts";
+import type { PeerOptions, PeerProgress } from "../../lib/peer/options.ts";
 import { decodeTicket } from "../../lib/peer/ticket.ts";
 import type { Network, TcpConnection } from "../../lib/net/network.ts";
 import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
@@ -76,6 +76,40 @@ Deno.test("a direct path that delivers less than the relay is left for it, and o
   }
 });
 
+Deno.test("a direct path that stalls under what the relay carried is left for it within seconds", () =>
+  inPeerScene({}, async (scene) => {
+    let isBlocked = true;
+    const told: PeerProgress[] = [];
+    await using ends = await connectByRelay(scene, {
+      isBlocked: () => isBlocked,
+      bytesPerMs: 10,
+      onProgress: (each) => told.push(each),
+    });
+    const { conn, other } = ends;
+    new PathChoices(false, undefined).watch(conn);
+    const moves: { readonly isRelayed: boolean; readonly atMs: number }[] = [];
+    const watching = (async () => {
+      for await (const event of conn.events) {
+        if (event.event !== "path") continue;
+        moves.push({ isRelayed: event.path.relayed, atMs: performance.now() });
+      }
+    })();
+    const sending = send(conn, 100_000, 1000);
+    const received = new Response(other.readable).bytes();
+    await delay(40_000);
+    isBlocked = false;
+    await delay(60_000);
+    assertEquals(moves.map(({ isRelayed }) => isRelayed), [false, true]);
+    const directMs = moves[1]!.atMs - moves[0]!.atMs;
+    assert(directMs < 2000, `${directMs} ms`);
+    assertEquals(told.filter(({ event }) => event === "finding"), [], "no MTU hole");
+    await sending;
+    await conn.closeWrite();
+    assertEquals((await received).length, 100_000_000);
+    await Promise.all([other.closeWrite(), conn.finished, other.finished]);
+    await watching;
+  }));
+
 /** Writes 100 KB/s, or as much of it as the path takes. */
 async function send(conn: PeerConnection, times: number, bytes: number): Promise<void> {
   const data = new Uint8Array(100 * bytes);
@@ -88,15 +122,17 @@ async function send(conn: PeerConnection, times: number, bytes: number): Promise
 /** Both ends of a connection from a to b; while it is blocked, only a relay carries it. */
 async function connectByRelay(
   { a, b, hub, internet, nats, open }: PeerScene,
-  { isBlocked, timings, bytesPerMs }: {
+  { isBlocked, timings, bytesPerMs, onProgress }: {
     isBlocked: () => boolean;
     timings?: PeerOptions["timings"];
+    /** Of the side that listens. */
+    onProgress?: PeerOptions["onProgress"];
     /** What a direct path delivers. Default: unlimited. */
     bytesPerMs?: number;
   },
 ): Promise<AsyncDisposable & { conn: PeerConnection; other: PeerConnection }> {
   const stack = new AsyncDisposableStack();
-  const bob = stack.use(await open(b));
+  const bob = stack.use(await open(b, { onProgress }));
   const relay = testRelay(internet.host("relay", {}));
   const dialer = stack.use(contextWith({
     network: slowTo(

@@ -14,6 +14,7 @@ import {
   type PeerSceneOptions,
 } from "../scenes/peer_scene.ts";
 import { linkOfRoundTrip } from "../scenes/homes.ts";
+import { withStunFault } from "../scenes/stun_faults.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 
 const { symmetric, portRestricted } = NAT_BEHAVIORS;
@@ -34,6 +35,25 @@ Deno.test("two peers that no punch connects meet at the relay of their rendezvou
       assertEquals([path.kind, path.relayed, path.transport], ["relay", true, "tcp"]);
     }
     assertEquals(server.relays, 1);
+  }));
+
+Deno.test("a relay is not opened later because UDP is blocked", () =>
+  withRendezvous({ a: symmetric, b: symmetric }, {}, async ({ a, b, open, time }) => {
+    const times: number[] = [];
+    for (const lostRequests of [0, Infinity]) {
+      const openAt = (host: typeof a, listen: boolean) =>
+        open(host, { listen, network: withStunFault(host.network, { lostRequests }) });
+      await using alice = await openAt(a, false);
+      await using bob = await openAt(b, true);
+      const accepted = nextOf(bob).then((incoming) => incoming.accept());
+      const startedMs = time.nowMs;
+      await using conn = await alice.connect(bob.ticket);
+      times.push(time.nowMs - startedMs);
+      await using _other = await accepted;
+      assertEquals(conn.path.kind, "relay");
+    }
+    const [usual, blocked] = times as [number, number];
+    assert(blocked <= usual + 250, `${usual} ms, then ${blocked} ms`);
   }));
 
 Deno.test("the relay ends when the connection does", () =>

@@ -173,6 +173,89 @@ Deno.test("OfferExchange waits for nothing to be learned if both ports are known
     assertEquals([a.received.length, b.received.length], [1, 1]);
   }));
 
+for (const who of ["side 0", "side 1", "both sides"] as const) {
+  Deno.test(`OfferExchange waits for a description for UDP of ${who} if an address is not known over TCP`, () =>
+    virtually({ delayMs: 25 }, async ({ side }) => {
+      const isLate = [who !== "side 1", who !== "side 0"];
+      const source = (index: 0 | 1) => udpSource(NO_ADDRESS, isLate[index] ? 400 : 0);
+      const a = side(0, "controlling", { source: source(0) });
+      const b = side(1, "controlled", { source: source(1) });
+      await delay(390);
+      assertEquals([a.received.length, b.received.length], [0, 0]);
+      await delay(100);
+      assert(a.awaited.udp > 0 && b.awaited.udp > 0);
+      for (const [self, other] of [[a, b], [b, a]] as const) {
+        assertEquals(self.received.map(({ udp }) => udp), [UDP_SIDE]);
+        assertEquals(other.exchange.localOffer.udp, UDP_SIDE);
+      }
+    }));
+}
+
+Deno.test("OfferExchange does without the description for UDP that is blocked, but not at once", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const a = side(0, "controlling", { source: udpSource(NO_ADDRESS, 400, null) });
+    const b = side(1, "controlled", { source: udpSource(NO_ADDRESS, 0) });
+    await delay(500);
+    assertEquals(b.received.map(({ udp }) => udp), [undefined]);
+    assertEquals(a.received.map(({ udp }) => udp), [UDP_SIDE]);
+  }));
+
+for (
+  const [what, one, other] of [
+    ["both addresses are known", () => punchSide("192.0.2.1"), () => punchSide("192.0.2.2")],
+    [
+      "the ports of one side can be predicted",
+      () => punchSide("192.0.2.1"),
+      () => punchSide("192.0.2.2", SEQUENTIAL),
+    ],
+    ["a LAN connects both", () => inLan(2), () => inLan(3)],
+    ["both may be on one host", () => inLan(2), () => inLan(2)],
+  ] as const
+) {
+  for (const isBoth of [false, true]) {
+    Deno.test(`OfferExchange does not wait for UDP of ${isBoth ? "both sides" : "one side"} if ${what}, and tells it later`, () =>
+      virtually({ delayMs: 25 }, async ({ side, channels }) => {
+        const a = side(0, "controlling", { source: udpSource(one(), 400) });
+        const b = side(1, "controlled", { source: udpSource(other(), isBoth ? 500 : 0) });
+        await delay(60);
+        assertEquals([a.received.length, b.received.length], [1, 1]);
+        assertEquals([a.awaited.udp, b.awaited.udp], [0, 0]);
+        assertEquals(b.received[0]!.udp, undefined);
+        await delay(400);
+        if (!isBoth) await a.exchange.tellUdp();
+        await delay(600); // if it is not told, it is asked for
+        for (const { received, late } of [a, b]) {
+          assertEquals(received.length, 1);
+          assertEquals(late.map(({ udp }) => udp), [UDP_SIDE]);
+        }
+        await delay(5000);
+        assert(channels[0].sent < 10 && channels[1].sent < 10);
+        assertEquals([a.late.length, b.late.length], [1, 1]);
+      }));
+  }
+}
+
+Deno.test("OfferExchange asks no longer for what does not follow", () =>
+  virtually({ delayMs: 25 }, async ({ side, channels }) => {
+    const [one, other] = [punchSide("192.0.2.1"), punchSide("192.0.2.2")];
+    const a = side(0, "controlling", { source: udpSource(one, 400, null) });
+    const b = side(1, "controlled", { source: udpSource(other, 0) });
+    await delay(2000);
+    const sent = channels[0].sent;
+    await delay(10_000);
+    assertEquals(channels[0].sent, sent);
+    assertEquals([a.late.length, b.late.length], [0, 0]);
+    assertEquals(b.exchange.localOffer.isWaiting, false);
+  }));
+
+Deno.test("OfferExchange repeats what followed, until it has arrived", () =>
+  virtually({ delayMs: 25, loss: 0.4, seed: 3 }, async ({ side }) => {
+    const a = side(0, "controlling", { source: udpSource(NO_ADDRESS, 400) });
+    const b = side(1, "controlled", { source: udpSource(NO_ADDRESS, 300) });
+    await delay(10_000);
+    for (const { received } of [a, b]) assertEquals(received.map(({ udp }) => udp), [UDP_SIDE]);
+  }));
+
 Deno.test("OfferExchange takes new samples if those of both sides are too old", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling", { source: countingSource(5000) });
@@ -235,6 +318,26 @@ Deno.test("OfferExchange takes only a few of 10 000 offers", () =>
     assert(channels[0].sent < 20, `${channels[0].sent} sent`);
   }));
 
+Deno.test("OfferExchange takes one description for UDP later, of 10 000, and answers few of those who wait", () =>
+  virtually({ delayMs: 25 }, async ({ side, channels }) => {
+    const a = side(0, "controlling", { source: udpSource(punchSide("192.0.2.1"), 0) });
+    await delay(1);
+    for (let i = 0; i < 10_000; i++) {
+      const ip = `192.0.2.${i % 200}`;
+      const udpFollows = i % 2 === 0;
+      const forged = forge({
+        answers: a.exchange.localOffer.key,
+        side: { ...punchSide("192.0.2.66"), udpFollows },
+        ...!udpFollows && { udp: punchSide(ip) },
+      });
+      channels[0].deliver(forged);
+      if (i % 100 === 99) await delay(1);
+    }
+    await delay(10_000);
+    assertEquals([a.received.length, a.late.length], [1, 1]);
+    assert(channels[0].sent < 20, `${channels[0].sent} sent`);
+  }));
+
 Deno.test("OfferExchange ignores offers that were not authenticated with the secret", () =>
   virtually({ delayMs: 25 }, async ({ side, channels }) => {
     const sharedSecret = Uint8Array.of(1, 2, 3);
@@ -263,6 +366,10 @@ for (const when of ["before the peer's offer", "after it"] as const) {
 interface Side {
   readonly exchange: OfferExchange;
   readonly received: PunchOffer[];
+  /** Offers with which UDP joins. */
+  readonly late: PunchOffer[];
+  /** How often it was said that a plan waits for UDP. */
+  readonly awaited: { udp: number };
   readonly confirmed: Promise<void>;
   readonly laterRound: Promise<number>;
   readonly running: Promise<never>;
@@ -303,6 +410,8 @@ function start(
   changes: Partial<OfferExchangeOptions> = {},
 ): Side {
   const received: PunchOffer[] = [];
+  const late: PunchOffer[] = [];
+  const awaited = { udp: 0 };
   const confirmed = Promise.withResolvers<void>();
   const laterRound = Promise.withResolvers<number>();
   const controller = new AbortController();
@@ -320,6 +429,8 @@ function start(
       learned: () => Promise.resolve(false),
     },
     onOffer: (offer) => received.push(offer),
+    onUdpOffer: (offer) => late.push(offer),
+    onUdpAwaited: () => awaited.udp++,
     onConfirmed: confirmed.resolve,
     onLaterRound: laterRound.resolve,
     ...changes,
@@ -333,6 +444,8 @@ function start(
   return {
     exchange,
     received,
+    late,
+    awaited,
     confirmed: confirmed.promise,
     laterRound: laterRound.promise,
     running,
@@ -381,6 +494,31 @@ function learningSource(profile: Partial<NatProfile>, learnMs: number) {
   };
 }
 
+/** A side that has a description for UDP after a while, or has none then. */
+function udpSource(
+  known: PunchDescription,
+  readyMs: number,
+  udp: PunchDescription | null = UDP_SIDE,
+): OfferSource {
+  const readyAtMs = performance.now() + readyMs;
+  const isReady = () => performance.now() >= readyAtMs;
+  return {
+    get description(): PunchDescription {
+      return isReady() ? known : { ...known, udpFollows: true };
+    },
+    get udp() {
+      return isReady() ? udp ?? undefined : undefined;
+    },
+    sampleAgeMs: 0,
+    refresh: () => Promise.resolve(false),
+    async learned() {
+      if (isReady()) return false;
+      await delay(readyAtMs - performance.now());
+      return true;
+    },
+  };
+}
+
 function keysOf({ received }: Side): string[] {
   return received.map(({ key }) => key);
 }
@@ -399,5 +537,20 @@ function forge(changes: Partial<PunchOffer>): Uint8Array {
   }, NO_SECRET);
 }
 
+/** A side that no server has answered over TCP, in a LAN. */
+function inLan(host: number): PunchDescription {
+  const address = { ip: `192.168.1.${host}`, port: 40_000 };
+  return { ...NO_ADDRESS, candidates: [{ kind: "host", address }] };
+}
+
 const EASY: Partial<NatProfile> = { filtering: "unknown" };
+
+/** The same without an address in a LAN. */
+const NO_ADDRESS: PunchDescription = {
+  ...punchSide("192.0.2.1"),
+  profile: { ...punchSide("192.0.2.1").profile, mapping: "unknown", externalIp: null },
+  candidates: [],
+};
+
+const UDP_SIDE = punchSide("192.0.2.1", {}, { punchPort: 40_001 });
 const NO_SECRET = new Uint8Array(0);

@@ -35,6 +35,8 @@ export interface UdpScene {
   /** How long before the call the base sockets are prepared. Default: 0. */
   readonly warmMs?: number;
   readonly link?: LinkBehavior;
+  /** The STUN servers to ask. Default: both. */
+  readonly servers?: readonly string[];
   /** Default: UDP alone. */
   readonly pathKinds?: ReadonlySet<DirectPathKind>;
   /** The hosts of both sides. Default: each behind its own NAT. */
@@ -68,6 +70,7 @@ export async function playUdp(
   scene: UdpScene,
 ): Promise<{ readonly a: UdpSide; readonly b: UdpSide; end(): Promise<void> }> {
   const { rttMs = 80, signalRttMs = 50, skewMs = 0, timeoutMs = 20_000 } = scene;
+  const { servers = STUN_SERVERS } = scene;
   const link = { ...linkOfRoundTrip(rttMs), ...scene.link };
   await using _stun = await serveSceneStun(internet, link);
   const [channelA, channelB] = memoryChannelPair({ delayMs: signalRttMs / 2, ...scene.channel });
@@ -88,7 +91,7 @@ export async function playUdp(
     options: { channel: typeof channelA; role: PunchRole; delayMs: number },
   ): Promise<UdpSide> => {
     const punching = udpPunching(true);
-    const base = await prepareWith(punching, { network, servers: STUN_SERVERS });
+    const base = await prepareWith(punching, { network, servers });
     if (scene.warmMs) await new Promise((resolve) => setTimeout(resolve, scene.warmMs));
     await scene.onBase?.(base, options.role === "controlling" ? "a" : "b");
     const pathKinds = scene.pathKinds ?? UDP_ONLY;
@@ -116,7 +119,7 @@ export async function playUdp(
     if (options.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, options.delayMs));
     const tcp = await punchWithin(budget, {
       network,
-      servers: STUN_SERVERS,
+      servers,
       role: options.role,
       channel: options.channel,
       base,

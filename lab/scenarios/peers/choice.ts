@@ -22,8 +22,12 @@ export interface Choice {
   readonly isBusy: boolean;
   /** Whether there is no direct path at first. */
   readonly isRelayedFirst?: boolean;
+  /** What stays blocked when there are direct paths. */
+  readonly blocked?: "tcp";
   /** The links of both NATs. */
   readonly natLink?: LinkSpec;
+  /** How soon it has to be back at the best path for good, once it has left that; in seconds. */
+  readonly backWithinS?: number;
 }
 
 /** How a run went. */
@@ -32,6 +36,8 @@ export interface ChoiceResult {
   readonly routes: readonly PathSample["route"][];
   /** When it moved to the last of them for good, in seconds. */
   readonly settledS: number;
+  /** How long before that it had left it; `NaN` if it had not, in seconds. */
+  readonly awayS: number;
   /** What came back before and after that, in KB/s; `NaN` for none. */
   readonly before: number;
   readonly after: number;
@@ -66,12 +72,23 @@ export const CHOICES: Readonly<Record<string, Choice>> = {
     isBusy: true,
     isRelayedFirst: true,
     natLink: { megabitsPerSecond: 16 },
+    backWithinS: 8,
+  },
+  "relay-udp": {
+    setting: "a direct path by UDP of 1 Mbit/s, after a relay of 16; a transfer",
+    between: { megabitsPerSecond: 1 },
+    best: "relay",
+    isBusy: true,
+    isRelayedFirst: true,
+    blocked: "tcp",
+    natLink: { megabitsPerSecond: 16 },
+    backWithinS: 8,
   },
 };
 
 /** Connects two peers, and watches the connection. */
 export async function runChoice(choice: Choice): Promise<ChoiceResult> {
-  const { between, isBusy, isRelayedFirst = false, natLink } = choice;
+  const { between, isBusy, isRelayedFirst = false, blocked, natLink } = choice;
   await using peers = await PeerLab.start({ internet: { rttMs: 50 }, natLink });
   const { lab } = peers;
   for (const name of ["a", "b"]) await useReno(lab.host(name));
@@ -84,7 +101,7 @@ export async function runChoice(choice: Choice): Promise<ChoiceResult> {
   await delay(WARM_MS);
   const watched = pair.watch({ forMs: WATCH_MS, isBusy });
   await delay(RELAYED_MS);
-  if (isRelayedFirst) await lab.block(HOMES);
+  if (isRelayedFirst) await lab.block(HOMES, ...blocked === undefined ? [] : [blocked]);
   await delay(WATCH_MS - RELAYED_MS);
   await lab.setLink(HOMES, {}); // what is under way may take minutes on a slow line
   const result = await watched;
@@ -94,7 +111,7 @@ export async function runChoice(choice: Choice): Promise<ChoiceResult> {
 
 /** A result as a line of a table. */
 export function lineOfChoice(choice: Choice, result: ChoiceResult): string {
-  const { passed, routes, settledS, before, after, isWhole } = result;
+  const { passed, routes, settledS, awayS, before, after, isWhole } = result;
   const rate = (value: number) => Number.isNaN(value) ? "" : value.toFixed(0);
   return `| ${
     [
@@ -102,6 +119,7 @@ export function lineOfChoice(choice: Choice, result: ChoiceResult): string {
       choice.setting,
       routes.at(-1),
       settledS.toFixed(1),
+      Number.isNaN(awayS) ? "" : awayS.toFixed(1),
       choice.isBusy ? rate(before) : "",
       choice.isBusy ? rate(after) : "",
       isWhole ? "yes" : "NO",
@@ -118,7 +136,7 @@ async function useReno(host: LabHost): Promise<void> {
 }
 
 function judge(
-  { best }: Choice,
+  { best, backWithinS }: Choice,
   samples: readonly PathSample[],
   isWhole: boolean,
 ): ChoiceResult {
@@ -127,13 +145,18 @@ function judge(
   const changes = routes.filter((route, index) => route !== routes[index - 1]);
   const settledAt = routes.findLastIndex((route) => route !== last) + 1;
   const before = samples.slice(0, settledAt);
+  const firstAt = routes.indexOf(last);
+  const leftAt = routes.findIndex((route, index) => index > firstAt && route !== last);
+  const settledS = samples[settledAt]!.atMs / 1000;
+  const awayS = leftAt === -1 ? NaN : settledS - samples[leftAt]!.atMs / 1000;
   return {
     routes: changes,
-    settledS: samples[settledAt]!.atMs / 1000,
+    settledS,
+    awayS,
     before: rateOf(before.filter(({ route }) => route === before.at(-1)!.route)),
     after: rateOf(samples.slice(settledAt)),
     isWhole,
-    passed: isWhole && last === best,
+    passed: isWhole && last === best && (backWithinS === undefined || awayS <= backWithinS),
   };
 }
 
@@ -150,4 +173,4 @@ const WARM_MS = 1500;
 const WATCH_MS = 28_000;
 
 /** How long there is no direct path, and when it is searched for. */
-const [RELAYED_MS, IMPROVE_MS] = [6000, 8000];
+const [RELAYED_MS, IMPROVE_MS] = [6000, 12_000];

@@ -194,7 +194,9 @@ async function roamingSuite({ runs = 1, rows = [], print }: SuiteOptions): Promi
 
 /** Direct paths that are worse than others; `--row` names some of them. */
 async function choiceSuite({ runs = 1, rows = [], print }: SuiteOptions): Promise<SuiteResult> {
-  print("|  | paths | at last by | after s | KB/s before | KB/s after | whole | paths used |");
+  print(
+    "|  | paths | at last by | after s | away s | KB/s before | KB/s after | whole | paths used |",
+  );
   const failures: string[] = [];
   const data: unknown[] = [];
   for (const [name, choice] of Object.entries(CHOICES)) {

@@ -133,7 +133,7 @@ function judge(a: RunnerResult, b: RunnerResult): PairResult {
   const isRefusal = ends.length === 2 && ends.every(({ message }) => message.includes(IMPOSSIBLE));
   return {
     kind: isRefusal ? "refused" : "failed",
-    reason: ends.map(({ message }) => message).join("; "),
+    reason: [...new Set(ends.map(({ message }) => message))].join("; "),
     totalMs: Math.max(...ends.map(({ endedAtMs }) => endedAtMs)) - startedAtMs,
   };
 }

@@ -122,8 +122,10 @@ function judge(figure: UdpFigure, runs: readonly PunchRun[]) {
   const message = times(connected.map(({ messageMs }) => messageMs));
   const probes = Math.max(0, ...connected.map(({ probes }) => probes));
   const share = connected.length / runs.length;
+  const refused = runs.filter(({ kind }) => kind === "refused").length;
   const missed = [
     share < figure.share ? "share" : "",
+    refused > 0 ? "refused" : "", // each pair has a way
     bothWays.median > (figure.bothWaysMs ?? Infinity) ? "both ways" : "",
     message.median > (figure.messageMs ?? Infinity) ? "message" : "",
     both.median > (figure.medianMs ?? Infinity) ? "median" : "",
@@ -132,17 +134,17 @@ function judge(figure: UdpFigure, runs: readonly PunchRun[]) {
     probes > (figure.probes ?? Infinity) ? "probes" : "",
   ].filter((each) => each !== "");
   const cells = [
-    `${connected.length} of ${runs.length}`,
+    `${connected.length} of ${runs.length}${refused > 0 ? `, ${refused} refused` : ""}`,
     text(bothWays),
     text(both),
     text(message),
     probes,
     missed.length === 0 ? "yes" : `no: ${missed.join(", ")}`,
   ];
-  const notes = runs.flatMap((run) =>
-    run.kind === "connected" ? [] : [`${run.kind}: ${run.reason}`]
-  );
-  return { cells, missed, notes: [...new Set(notes)] };
+  const others = runs.flatMap((run) => run.kind === "connected" ? [] : [run]);
+  const reasons = Map.groupBy(others, ({ kind, reason }) => `${kind}: ${reason}`);
+  const notes = Array.from(reasons, ([reason, { length }]) => `${length} ${reason}`);
+  return { cells, missed, notes };
 }
 
 /** Every kind of NAT with every other, by UDP alone. */
