@@ -413,8 +413,7 @@ class PunchAttempt {
     const context: PathContext = { local: local.side, remote: remote.side, method, facts };
     const own = planWithPathKinds(plan, context, pathKinds);
     const offers = { local, remote, headStartMs };
-    const beforeSpray = waitForRelays(local, remote) ? options.beforeSpray : undefined;
-    this.plan = options.udp?.begin(own, facts, offers, options.base, beforeSpray) ?? own;
+    this.plan = this.#beginUdp(own, facts, offers) ?? own;
     options.onPlan?.(this.plan);
     this.#nomination = new Nomination(role, punchSecret(local, remote, sharedSecret), PROOF_MS);
     this.#checks = new ConnectivityChecks(this.plan, {
@@ -449,8 +448,13 @@ class PunchAttempt {
 
   /** UDP begins beside TCP, which goes on as it is. */
   joinUdp(facts: DialFacts, offers: BothOffers): void {
-    const { udp, base } = this.#options;
-    if (!this.#isAbandoned) udp?.begin(this.plan, facts, offers, base);
+    if (!this.#isAbandoned) this.#beginUdp(this.plan, facts, offers);
+  }
+
+  #beginUdp(tcp: PunchPlan, facts: DialFacts, offers: BothOffers): PunchPlan | undefined {
+    const { udp, base, beforeSpray } = this.#options;
+    const waits = waitForRelays(offers.local, offers.remote);
+    return udp?.begin(tcp, facts, offers, base, waits ? beforeSpray : undefined);
   }
 
   /** Ends the attempt early; a connection that both sides have agreed on by then is still its result. */
