@@ -166,16 +166,18 @@ async function compare(stack: AsyncDisposableStack): Promise<void> {
     const ours = await measure([one, two]);
     rounds.push([ours, await measure([three, four]), await measure([42_805, 42_806])]);
   }
+  console.log(`Medians of ${ROUNDS} rounds; a ratio is the median of those of each round.`);
   for (const key of ["firstMs", "parallelMs", "p50OfFirst", "p50", "p99"] as const) {
     const [ours, ssh, bare] = [0, 1, 2].map((which) =>
       median(rounds.map((round) => round[which]![key])).toFixed(2)
     );
     const ratio = median(rounds.map(([ours, ssh]) => ours[key] / ssh[key])).toFixed(2);
-    console.log(`${key}: ${ours} ms, ssh -L ${ssh} ms, ratio ${ratio}; two bare pipes ${bare} ms`);
+    console.log(
+      `${WORDS[key]}: ${ours} ms, ssh -L ${ssh} ms, ratio ${ratio}; two bare pipes ${bare} ms`,
+    );
   }
-  console.log(
-    `served at once: ${rounds.map(([ours, ssh]) => `${ours.served}/${ssh.served}`).join(" ")}`,
-  );
+  const served = rounds.map(([ours, ssh]) => `${ours.served} and ${ssh.served}`);
+  console.log(`answered of 100 at once, and by ssh -L: ${served.join("; ")}`);
 }
 
 async function startSsh(
@@ -292,6 +294,14 @@ const ECHOES = 20_000;
 /** While V8 has not optimized much yet. */
 const FIRST_ECHOES = 500;
 const ROUNDS = 3;
+
+const WORDS = {
+  firstMs: "first byte of a new connection",
+  parallelMs: "100 HTTP requests at once",
+  p50OfFirst: `a byte and its echo, median of the first ${FIRST_ECHOES}`,
+  p50: "median of all",
+  p99: "99th percentile of all",
+};
 
 const given = parseArgs(Deno.args, { string: ["rtt"] });
 const [mode, ...rest] = given._.map(String);

@@ -34,7 +34,7 @@ async function measure(): Promise<void> {
     sessionMegabytesPerSecond: Math.round(median(sessions)),
     barePipeMegabytesPerSecond: Math.round(median(bare)),
     pipeMegabytesPerSecond: Math.round(median(pipes)),
-    ratio: Math.round(ratio * 100) / 100,
+    pipeToSession: Math.round(ratio * 100) / 100,
   }));
 }
 

@@ -189,7 +189,7 @@ export function parseJsonObject(bytes: Uint8Array, what: string): Record<string,
 /** Bytes, first in, first out; uses about as much memory as there are bytes. */
 export class ByteQueue {
   readonly #chunks: Chunk[] = [];
-  /** The memory of a chunk that was read, for reuse, unless it is large: those are shared. */
+  /** The memory of a small chunk that was read, for reuse; that of large ones is shared, see {@linkcode SPARE_CHUNKS}. */
   #spare: Uint8Array | undefined;
   #length = 0;
 
@@ -278,8 +278,8 @@ const SMALL_CHUNK_LENGTH = 2048;
 /** Chosen by us: as much as one read returns. */
 const CHUNK_LENGTH = 65_536;
 
-/** The memory of large chunks that were read: of all queues, as a thousand idle ones must not keep some each. */
+/** The memory of large chunks that were read, for all queues: a thousand idle ones must not keep some each. */
 const SPARE_CHUNKS: Uint8Array[] = [];
 
-/** Chosen by us: what is read from a fast path at once is four records; enough for eight of them. */
+/** Chosen by us: enough for eight fast paths, each of which reads four records at once. */
 const MAX_SPARE = 32;

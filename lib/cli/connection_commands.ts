@@ -194,7 +194,7 @@ export const CONNECTION_COMMANDS: readonly Command[] = [
         value: "PATH",
         repeats: true,
         completes: "file",
-        help: "offer the Unix socket at this path, as --tcp does a port",
+        help: "offer the Unix socket at this path, as --tcp does a port; ports come first",
       }),
       option("udp", {
         value: "PORT",

@@ -218,7 +218,7 @@ export const NETWORK_COMMANDS: readonly Command[] = [
       option("address", {
         value: "IP",
         repeats: true,
-        help: "serve at this address of this machine",
+        help: "serve at this address of this machine, one of IPv4 and one of IPv6",
         fallback: "loopback, for a test on this machine",
       }),
       option("alternate", {

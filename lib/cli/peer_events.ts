@@ -228,9 +228,11 @@ export function reportConnected(connection: PeerConnection, events: ConnectionEv
   reportPathChanges(connection, events);
 }
 
-/** How the two sides are connected, for people. */
-export function routeInWords({ kind, method }: Pick<PeerPath, "kind" | "method">): string {
-  return method === null ? ROUTES[kind] : `by ${METHODS_IN_WORDS[method]}`;
+/** How the two sides are connected, for people, after what was done: sent, or received. */
+export function routeInWords(
+  { kind, method, transport }: Pick<PeerPath, "kind" | "method" | "transport">,
+): string {
+  return method === null ? ROUTES[kind] : `by ${methodInWords(method, transport)}`;
 }
 
 /**
@@ -339,11 +341,16 @@ function whyInWords(error: unknown): string | null {
 }
 
 /** The kind of a path for people, or how it was punched. */
-function pathInWords(
+export function pathInWords(
   { kind, method, transport }: Pick<ConnectionAttempt, "kind" | "method" | "transport">,
 ): string {
-  if (method !== null) return METHODS_IN_WORDS[method](transport.toUpperCase());
+  if (method !== null) return methodInWords(method, transport);
   return transport === "udp" ? `${KINDS_IN_WORDS[kind]}, over UDP` : KINDS_IN_WORDS[kind];
+}
+
+/** How filters were punched, for people. */
+function methodInWords(method: PunchMethodName, transport: PeerPath["transport"]): string {
+  return METHODS_IN_WORDS[method](transport.toUpperCase());
 }
 
 const KINDS_IN_WORDS: Readonly<Record<PathKind, string>> = {

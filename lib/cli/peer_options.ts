@@ -86,7 +86,7 @@ export function rulesOutDirect({ flags, values }: Arguments): boolean {
 }
 
 /**
- * Reads `--rendezvous`, `--mqtt` and `--lan`.
+ * Reads `--rendezvous`, `--mqtt` and `--lan`. As `--lan` or `--hand` says where to meet, variables do not.
  *
  * @throws {UsageError} if a URL is invalid
  */
@@ -94,8 +94,12 @@ export async function readSignalUrls(
   { flags, lists }: Arguments,
   secrets: PeerInput["secrets"],
 ): Promise<string[]> {
-  const urls = (option: "rendezvous" | "mqtt") =>
-    secrets.readAll(option, lists.get(option)!, URL_VARIABLES[option]);
+  const isDecided = flags.has("lan") || flags.has("hand");
+  const urls = async (option: "rendezvous" | "mqtt") => {
+    const given = lists.get(option)!;
+    if (given.length === 0 && isDecided) return [];
+    return await secrets.readAll(option, given, URL_VARIABLES[option]);
+  };
   return [
     ...(await urls("rendezvous")).map((url) => readSignalUrl("rendezvous", url)),
     ...(await urls("mqtt")).map((url) => readSignalUrl("mqtt", url)),

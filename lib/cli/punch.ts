@@ -6,7 +6,7 @@
  */
 
 import { toBase64url } from "../base/bytes.ts";
-import { MalformedMessageError, UnreachableError } from "../base/errors.ts";
+import { MalformedMessageError, NetworkError, UnreachableError } from "../base/errors.ts";
 import { shownUrl, withoutLogin } from "../base/login.ts";
 import { runAll } from "../base/tasks.ts";
 import { plainServer } from "../nat/servers.ts";
@@ -25,7 +25,12 @@ import { openWebSocketChannel, type WebSocketChannel } from "../signal/rendezvou
 import { agreeOnRole } from "../signal/role.ts";
 import { type Arguments, readCommand, readTimeoutMs, readWith } from "./arguments.ts";
 import { type CliIo, EXIT, failureOf, printFailure, UsageError } from "./io.ts";
-import { type ConnectedReport, ConnectionEvents, reportFailure } from "./peer_events.ts";
+import {
+  type ConnectedReport,
+  ConnectionEvents,
+  pathInWords,
+  reportFailure,
+} from "./peer_events.ts";
 import { openPeerInput, readSignalUrl } from "./peer_options.ts";
 import { pipeThrough } from "./pipe.ts";
 import { networkThrough, readProxy } from "./proxy.ts";
@@ -88,7 +93,7 @@ export async function punchCommand(args: readonly string[], io: CliIo): Promise<
       (conn) => conn.close(),
     );
     events.connected(reportOf(conn));
-    await pipeThrough(conn, io, stdin.rest());
+    await pipeThrough(conn, io, stdin.rest()).catch(tellReset);
     events.closed();
     return EXIT.ok;
   } catch (error) {
@@ -237,8 +242,16 @@ function reportOf({ punch, local, remote }: PunchedConn): ConnectedReport {
     elapsedMs: punch.elapsedMs,
     punchMs: punch.punchMs,
     attempts: punch.attempts,
-    reason: punch.plan.reason,
+    // The plan is about NATs: it may be impossible, and the two sides still be near each other.
+    reason: punch.method === null ? pathInWords(punch) : punch.plan.reason,
   };
+}
+
+/** The connection is plain TCP: an interrupt at the other side looks as a failure of the network does. */
+function tellReset(error: unknown): never {
+  if (!(error instanceof NetworkError) || error.reason !== "reset") throw error;
+  const remedy = "Run `punchline punch` on both sides again, unless the other side was interrupted";
+  throw new NetworkError(error.message, error.reason, { cause: error, remedy });
 }
 
 /** How long to wait for the side that offers the code. Chosen by us: as for a peer. */

@@ -112,8 +112,8 @@ export class StdinLines implements AsyncIterable<string> {
   /** What was read for lines comes first, even if a terminal is being read for more. */
   async #nextChunk(signal?: AbortSignal): Promise<Uint8Array | null> {
     signal?.throwIfAborted();
-    const isNoneLeft = this.#buffer.length === 0;
-    if (isNoneLeft && this.#filling !== undefined) await abortable(this.#filling, signal ?? NEVER);
+    const filling = this.#buffer.length === 0 ? this.#filling : undefined;
+    await (signal === undefined || filling === undefined ? filling : abortable(filling, signal));
     if (this.#buffer.length > 0) return this.#take(this.#buffer.length);
     return await this.#chunks.next(signal);
   }
@@ -206,7 +206,6 @@ function byteLength(text: string): number {
 }
 
 const NOTHING = new Uint8Array(0);
-const NEVER = new AbortController().signal;
 const NEWLINE = 0x0a;
 
 /** Chosen by us: the rest of a paste comes sooner, and a person does not notice the delay. */

@@ -108,7 +108,16 @@ export function addressesOf(
 /** Resets the connection; closes one of Deno's, which cannot be reset. */
 export function resetStream(stream: ByteStream): void {
   if ("reset" in stream) stream.reset();
-  else stream.close();
+  else closeStream(stream);
+}
+
+/** Closes the connection. One of Deno's throws if it is closed twice, or by whoever else has it: not this. */
+export function closeStream(stream: ByteStream): void {
+  try {
+    stream.close();
+  } catch (error) {
+    if (!(error instanceof Error && error.name === "BadResource")) throw error;
+  }
 }
 
 /** A connection over another one. Whatever a subclass does not do itself, the other one does. */

@@ -9,7 +9,7 @@ import { NetworkError } from "../base/errors.ts";
 import { type IpFamily, ipFamily, isIp, parseIp } from "./address.ts";
 import type { LocalAddress, Network } from "./network.ts";
 import { defaultGateways } from "./system/gateways.ts";
-import { canReusePort, requireNet, toNetworkError } from "./system/platform.ts";
+import { canReusePort, NAME_SERVER_REMEDY, requireNet, toNetworkError } from "./system/platform.ts";
 import { connectTcp, listenTcp } from "./system/tcp.ts";
 import { connectTls } from "./system/tls.ts";
 import { bindUdp } from "./system/udp.ts";
@@ -51,7 +51,10 @@ async function resolve(
   // its result is dropped, but a program with nothing else to do ends only when the resolver has given up.
   const { promise: found, resolve, reject } = Promise.withResolvers<dns.LookupAddress[]>();
   const onAbort = () => reject(signal?.reason);
-  const late = () => reject(new NetworkError(`${cannot}: no name server answers`, "timed-out"));
+  const late = () => {
+    const message = `${cannot}: no name server answers`;
+    reject(new NetworkError(message, "timed-out", { remedy: NAME_SERVER_REMEDY }));
+  };
   const timer = setTimeout(late, RESOLVE_MS);
   signal?.addEventListener("abort", onAbort, { once: true });
   dns.lookup(hostname, { all: true, family }, (error, addresses) => {

@@ -10,7 +10,7 @@ import { malformed, MalformedMessageError, NetworkError } from "../base/errors.t
 import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, ResettableTimer } from "../base/timers.ts";
 import { formatTransportAddress, ipFamily, parseIp, whyNotPublic } from "../net/address.ts";
-import { type ByteStream, resetStream } from "../net/deno_conn.ts";
+import { type ByteStream, closeStream, resetStream } from "../net/deno_conn.ts";
 import { discoverNat64, isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import { systemNetwork } from "../net/system.ts";
@@ -441,7 +441,7 @@ async function join(
   ]);
   if (which === undefined) {
     stream.close();
-    local.close();
+    closeStream(local);
   }
   return which;
 }

@@ -13,7 +13,7 @@ export interface PathCheckState {
   readonly startedAtMs: number;
   /** When padding or an answer came last, or the start. */
   readonly progressAtMs: number;
-  /** Since when its patience is tried: anything that comes shows that the other side has not given up the path. */
+  /** When anything came last, or the start: it shows that the other side has not given up the path. */
   readonly silentSinceMs: number;
   /** How much of the other side's padding has come. */
   readonly receivedBytes: number;

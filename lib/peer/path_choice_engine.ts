@@ -23,7 +23,7 @@ export interface PathChoiceState {
   readonly route: Route | "none";
   /** Since when. */
   readonly sinceMs: number;
-  /** What the routes did when they were used last; for the present one, before that until it is measured. */
+  /** What each route did when it was used last. For the present one, that is its last use until this one is measured. */
   readonly known: Readonly<Partial<Record<Route, RouteRecord>>>;
   /** Whether a whole window of the present path was measured. */
   readonly isMeasured: boolean;

@@ -493,5 +493,5 @@ interface UnsecuredPath {
 /** How long many sockets wait for a relay. Chosen by us: a relay takes four round trips, to a server that is far away. */
 const RELAY_FIRST_MS = 2000;
 
-/** While UDP is being waited for, it is not known whether that has one. */
+/** What is known of a punch while it waits for UDP. */
 const NO_WAY_BY_TCP = { kind: "planned", method: "impossible", successEstimate: 0 } as const;

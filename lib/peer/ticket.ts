@@ -120,10 +120,12 @@ export function decodeTicket(text: string): Ticket {
 /**
  * Whether a text is meant as a code rather than as a ticket: a number, and a letter after it.
  *
- * @throws {TypeError} if it is no text
+ * @throws {TypeError} if it is not a string
  */
 export function looksLikeCode(text: string): boolean {
-  if (typeof text !== "string") throw new TypeError(`Cannot read ticket: ${text} is not a text`);
+  if (typeof text !== "string") {
+    throw new TypeError(`Cannot read ticket: it is not a string (${typeof text})`);
+  }
   return text.length <= MAX_CODE_LENGTH && /^\s*\d+[\s._-]+[a-z]/i.test(text);
 }
 

@@ -130,12 +130,12 @@ export class BaseSocket implements AsyncDisposable {
     return this.#udp?.socket;
   }
 
-  /** @ignore whether there is none yet, because servers are late to answer over UDP. */
+  /** @ignore whether it may still become ready: servers are late to answer over UDP */
   get isUdpPending(): boolean {
     return this.#udp?.isPending ?? false;
   }
 
-  /** @ignore resolves once it is ready, or counts as blocked; `false` if nothing was to be waited for. */
+  /** @ignore waits until it is ready, or counts as blocked; resolves with whether it was pending */
   async udpSettled(signal: AbortSignal): Promise<boolean> {
     if (!this.isUdpPending) return false;
     await this.#udp!.settled(signal);

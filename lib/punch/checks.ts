@@ -250,7 +250,10 @@ export class ConnectivityChecks {
     if (this.#accepted.length < MAX_ACCEPTED_RECORDS) this.#accepted.push(record);
     this.#dispatch({ kind: "accepted" });
     try {
-      await this.#settle(connection, record, this.#originOf(connection));
+      const outcome = await this.#settle(connection, record, this.#originOf(connection));
+      if (outcome === "nominated") {
+        for (const each of this.#dialled.values()) each.giveWay(remote);
+      }
     } catch (error) {
       this.#fail(error);
     }

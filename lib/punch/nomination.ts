@@ -226,6 +226,11 @@ export class AttemptRecord {
     this.#elapsedMs = performance.now() - this.#startedAtMs;
   }
 
+  /** Notes which address the other side dialled from, with success: from there, this side's own dial had to fail. */
+  giveWay(remote: string): void {
+    if (this.#remote === remote && this.#outcome === "failed") this.#outcome = "abandoned";
+  }
+
   /** Whether it has ended. */
   get isOver(): boolean {
     return this.#elapsedMs !== undefined;

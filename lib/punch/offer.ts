@@ -34,7 +34,7 @@ export interface PunchOffer {
   readonly key: string;
   /** The key of the other side's offer that this one answers; `null` while that is not known. */
   readonly answers: string | null;
-  /** Whether the side still lacks an offer from which it can plan. */
+  /** Whether the side still lacks an offer from which it can plan, or the description for UDP that is to follow. */
   readonly isWaiting: boolean;
   /** 1 for the first try, then one more each time that both sides try again, up to {@linkcode MAX_ROUNDS}. */
   readonly round: number;
@@ -42,7 +42,7 @@ export interface PunchOffer {
   readonly sampleAgeMs: number;
   /** The description of the side that sends the offer. */
   readonly side: PunchDescription;
-  /** Its description for UDP. Left out if it does not punch by UDP; older versions ignore it. */
+  /** Its description for UDP. Left out if it does not punch by UDP, or cannot yet; older versions ignore it. */
   readonly udp?: PunchDescription;
 }
 

@@ -36,7 +36,7 @@ export interface OfferSource {
   readonly sampleAgeMs: number;
   /** Takes new samples if the last ones are too old to predict from; resolves with whether it did. */
   refresh(signal: AbortSignal): Promise<boolean>;
-  /** Waits for what the description says is being learned; resolves with whether that has ended. */
+  /** Waits for what the description says is being learned or follows for UDP; resolves with whether that has ended. */
   learned(signal: AbortSignal): Promise<boolean>;
 }
 
@@ -84,7 +84,7 @@ export class OfferExchange {
   /** An offer in this side's own role. */
   #conflicting: PunchOffer | undefined;
   #isConfirmed = false;
-  /** When this side's first offer was sent that tells what it has learned, or else the last one. */
+  /** When this side's first offer was sent after which no other follows, or else the last one. */
   #firstSentAtMs: number | undefined;
   /** The description in this side's last offer. */
   #told: PunchDescription | undefined;
@@ -150,6 +150,13 @@ export class OfferExchange {
       const message = await this.#receive(signal);
       if (message !== undefined) await this.#take(message, signal);
     }
+  }
+
+  /** Sends the description for UDP that has followed, if the other side may have planned without it. */
+  async tellUdp(): Promise<void> {
+    if (this.#planned === undefined || this.#hasToldUdp || this.#lacksUdp) return;
+    await this.#send();
+    this.#addUdp();
   }
 
   /** People carry one message each way: the controlled side's answers the controlling side's. */
@@ -263,19 +270,14 @@ export class OfferExchange {
     this.#options.onUdpOffer?.(planned.offer);
   }
 
-  /** Sends the description for UDP that has followed, if the other side may have planned without it. */
-  async tellUdp(): Promise<void> {
-    if (this.#planned === undefined || this.#hasToldUdp || this.#lacksUdp) return;
-    await this.#send();
-    this.#addUdp();
-  }
-
   /** If both sides have to wait for what this one learns, the other side has to know that, and then what was learned. */
   async #learn({ side }: PunchOffer, signal: AbortSignal): Promise<boolean> {
     const { source } = this.#options;
     const { description } = source;
-    if (!mustAwait(this.#told ?? description, side)) return false;
-    if (mustAwait(description, side)) { // otherwise it has ended since the last offer
+    // It may have ended since the last offer, or begun to matter: TCP has no way any more.
+    const isDue = mustAwait(description, side);
+    if (!isDue && !mustAwait(this.#told ?? description, side)) return false;
+    if (isDue) {
       await this.#send();
       await source.learned(signal);
     }

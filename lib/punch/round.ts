@@ -414,8 +414,7 @@ class PunchAttempt {
     const context: PathContext = { local: local.side, remote: remote.side, method, facts };
     const own = planWithPathKinds(plan, context, pathKinds);
     const offers = { local, remote, headStartMs };
-    const beforeSpray = beforeSprayOf(options, offers);
-    this.plan = options.udp?.begin(own, facts, offers, options.base, beforeSpray) ?? own;
+    this.plan = this.#beginUdp(own, facts, offers) ?? own;
     options.onPlan?.(this.plan);
     this.#nomination = new Nomination(role, punchSecret(local, remote, sharedSecret), PROOF_MS);
     this.#checks = new ConnectivityChecks(this.plan, {
@@ -435,7 +434,7 @@ class PunchAttempt {
     });
     this.finished = this.plan.method === "impossible"
       ? Promise.resolve({ kind: "impossible" })
-      : this.#run(method === "birthday" ? beforeSpray : undefined);
+      : this.#run(spraysLast(method, local, remote) ? options.beforeSpray : undefined);
   }
 
   /** Everything that was tried. */
@@ -450,9 +449,13 @@ class PunchAttempt {
 
   /** UDP begins beside TCP, which goes on as it is. */
   joinUdp(facts: DialFacts, offers: BothOffers): void {
-    const { udp, base } = this.#options;
-    const beforeSpray = beforeSprayOf(this.#options, offers);
-    if (!this.#isAbandoned) udp?.begin(this.plan, facts, offers, base, beforeSpray);
+    if (!this.#isAbandoned) this.#beginUdp(this.plan, facts, offers);
+  }
+
+  #beginUdp(tcp: PunchPlan, facts: DialFacts, offers: BothOffers): PunchPlan | undefined {
+    const { udp, base, beforeSpray } = this.#options;
+    const waits = waitForRelays(offers.local, offers.remote);
+    return udp?.begin(tcp, facts, offers, base, waits ? beforeSpray : undefined);
   }
 
   /** Ends the attempt early; a connection that both sides have agreed on by then is still its result. */
@@ -486,13 +489,14 @@ class PunchAttempt {
   }
 }
 
-/** Both sides must start together, so both wait for their relays before many sockets take their NATs' sessions, or neither. */
-function beforeSprayOf(
-  { beforeSpray }: PunchAttemptOptions,
-  { local, remote }: BothOffers,
-): PunchAttemptOptions["beforeSpray"] {
-  const doBoth = [local, remote].every(({ side }) => side.relaysFirst === true);
-  return doBoth ? beforeSpray : undefined;
+/** Both sides must start together, so both wait, or neither. */
+function spraysLast(method: PunchPlan["method"], local: PunchOffer, remote: PunchOffer): boolean {
+  return method === "birthday" && waitForRelays(local, remote);
+}
+
+/** Whether both sides open relays before many sockets take their NATs' sessions. */
+function waitForRelays(local: PunchOffer, remote: PunchOffer): boolean {
+  return [local, remote].every(({ side }) => side.relaysFirst === true);
 }
 
 /** How long the other end of a connection may take to prove itself. Chosen by us: a few of the longest round trips. */

@@ -481,7 +481,10 @@ const PATIENT_WAITS_MS: readonly number[] = [...WAITS_MS, 500, 1000, 1000];
  */
 const REPEATS_MS = 600;
 
-/** That begins when one has arrived at the punch port itself, or after this time. Chosen by us: it is late by 1 s at most. */
+/**
+ * How long gathering waits for the first answer at the punch port before it counts {@linkcode REPEATS_MS}. Chosen by us:
+ * together they allow for an answer that is a second late.
+ */
 const PATIENCE_MS = 650;
 
 /** How long to wait for servers. Chosen by us, as for TCP, which does not wait for what is blocked. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { NetworkError } from "../base/errors.ts";
+import { messageOf, NetworkError } from "../base/errors.ts";
 import { loginOf, shownUrl, withoutLogin } from "../base/login.ts";
 import { Semaphore, TaskGroup } from "../base/tasks.ts";
 import { Deadline, MAX_TIMER_MS, ResettableTimer } from "../base/timers.ts";
@@ -237,7 +237,7 @@ class ReconnectingConnection implements SignalingConnection {
     } catch (error) {
       // No failure yet if it is hurried: the next one follows at once.
       if (!signal.aborted && !this.#isHurried) this.#options.onState?.("failed", error);
-      return this.#fail(`${error}`);
+      return this.#fail(messageOf(error));
     } finally {
       deadline[Symbol.dispose]();
       this.#opening = undefined;
@@ -265,7 +265,7 @@ class ReconnectingConnection implements SignalingConnection {
     this.#next = Promise.withResolvers();
     const reason = await connection.finished.then(() => "it was closed", (error) => {
       if (this.#state.phase.kind !== "closed") this.#options.onState?.("lost", error);
-      return `${error}`;
+      return messageOf(error);
     });
     this.#lastRttMs = connection.rttMs ?? this.#lastRttMs;
     this.#connection = undefined;
@@ -304,7 +304,7 @@ class ReconnectingConnection implements SignalingConnection {
       report({
         kind: "subscription-failed",
         topic,
-        reason: `${error}`,
+        reason: messageOf(error),
         isRefusal: !(error instanceof NetworkError),
         random: Math.random(),
       }));

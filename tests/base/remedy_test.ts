@@ -207,7 +207,6 @@ async function* sources(folder: string): AsyncGenerator<string> {
 
 /** Places whose error passes on the remedy of its cause, or that only other parts of the library see. */
 const NOTHING_TO_DO: readonly (readonly [place: string, why: string])[] = [
-  ["platform.ts", "what the reason stands for, or else the system's own words"],
   ["udp_connection.ts", "what the reason or the cause stands for"],
   ["session/path.ts", "what the reason or the cause stands for"],
   ["peer/rejection.ts", "that of the cause"],

@@ -151,9 +151,26 @@ Deno.test("punch without a room shows a code, with which the other side finds th
     const [a, b] = await Promise.all([one.end(), other.end()]);
     assertEquals([a.code, b.code], [0, 0], a.stderr + b.stderr);
     assertEquals([a.stdout, b.stdout], ["from the other", "from one"]);
+    assertMatch(a.stderr, /\nConnected .* in \d+ ms: same machine\n/); // not what the NATs would have needed
     const wrong = ["punch", "7-abacus-abacus-abacus", "--timeout", "1s", ...where];
     assertEquals((await start(wrong).end()).code, 4);
     assertEquals((await start(["punch", "7-abacus-abacus-xyzzyx", ...where]).end()).code, 2);
+  }));
+
+Deno.test("punch whose other side is interrupted says that this may be why the connection was reset", () =>
+  withServers(async (servers) => {
+    const where = ["--server", servers.stun, "--rendezvous", servers.url];
+    const one = start(["punch", ...where], { input: new ReadableStream() });
+    const other = start(["punch", await codeOf(one), ...where], { input: new ReadableStream() });
+    await Promise.all([one.prints("\nConnected "), other.prints("\nConnected ")]);
+    one.interrupt();
+    const { code, stderr } = await other.end();
+    assertEquals(code, 1, stderr);
+    assertMatch(
+      stderr,
+      /: connection reset\nRun `.*punch` .* again, unless the other side was interrupted\n$/,
+    );
+    await one.end();
   }));
 
 Deno.test("connect with a code that no peer offers ends with 4, and says what to check", () =>

@@ -108,10 +108,11 @@ Deno.test("connect --bind listens on another address, and warns of it", () =>
     await endBoth(listener, connector);
   }));
 
-Deno.test("connect without a forward gets the first port that listen offers", () =>
+Deno.test("connect without a forward gets the first port that listen offers, before a Unix socket", () =>
   withServers(async (servers) => {
     await using one = serveText("one");
-    const listener = start(["listen", "--tcp", `${one.port}`, ...servers.all]);
+    const offers = ["--unix", "absent.sock", "--tcp", `${one.port}`];
+    const listener = start(["listen", ...offers, ...servers.all]);
     const input = "GET / HTTP/1.0\r\n\r\n";
     const connector = start(["connect", await listener.ticket(), ...servers.connecting], { input });
     assertMatch((await connector.end()).stdout, /\r\n\r\none$/);

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { NetworkError } from "../../lib/base/errors.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
-import { toNetworkError } from "../../lib/net/system/platform.ts";
+import { NAME_SERVER_REMEDY, toNetworkError } from "../../lib/net/system/platform.ts";
 import type { Shortage, TcpConnection } from "../../lib/net/network.ts";
 import net from "node:net";
 
@@ -255,7 +255,23 @@ function failToRenew(code: string): Disposable {
 
 Deno.test("a lookup that fails at once does not say that it timed out", () => {
   const cause = Object.assign(new Error("getaddrinfo EAI_AGAIN"), { code: "EAI_AGAIN" });
-  const { message, reason } = toNetworkError("Cannot resolve broker.example", cause);
+  const { message, reason, remedy } = toNetworkError("Cannot resolve broker.example", cause);
   assertEquals(message, "Cannot resolve broker.example: no name server answered");
-  assertEquals(reason, "timed-out");
+  assertEquals([reason, remedy], ["timed-out", NAME_SERVER_REMEDY]);
+});
+
+Deno.test("a lookup that no name server answers is not blamed on the address", async () => {
+  const program = `
+    const { systemNetwork } = await import("${import.meta.resolve("../../lib/net/system.ts")}");
+    (await import("node:dns")).default.lookup = () => {};
+    await systemNetwork.resolve("silent.example", 4).catch(({ message, reason, remedy }) => {
+      console.log([message, reason, remedy].join("\\n"));
+    });
+  `;
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["eval", program] }).output();
+  assertEquals(new TextDecoder().decode(stdout).trim().split("\n"), [
+    "Cannot resolve silent.example to an IPv4 address: no name server answers",
+    "timed-out",
+    NAME_SERVER_REMEDY,
+  ]);
 });

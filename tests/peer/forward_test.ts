@@ -48,6 +48,33 @@ Deno.test("what is not offered is refused with a code, and never dialled", async
   });
 });
 
+Deno.test("a connection of Deno's is forwarded, and may be closed by whoever else has it", async () => {
+  await withForwarding({}, async ({ connection, ports }) => {
+    const { near, far } = await denoPair();
+    const forwarding = forward(connection, near);
+    await far.write(HELLO);
+    await far.closeWrite();
+    assertEquals(await new Response(far.readable).text(), `${ports[0]} hello`);
+    await forwarding;
+
+    const refused = await denoPair();
+    const error = await assertRejects(
+      () => forward(connection, refused.near, { target: "1" }),
+      RefusedError,
+    );
+    assertEquals(error.code, FORWARD_CODES.notOffered);
+    assertEquals(await refused.far.read(new Uint8Array(1)), null);
+    refused.far.close();
+
+    const closed = await denoPair();
+    const broken = forward(connection, closed.near);
+    await settled();
+    closed.near.close();
+    await assertRejects(() => broken, NetworkError, "the connection of this side broke");
+    closed.far.close();
+  });
+});
+
 Deno.test("the side that offers learns why a name that it allows is refused", async () => {
   const allow = ["private.example:80", "*:80"];
   await withForwarding({ allow }, async ({ visit, failures }) => {
@@ -299,7 +326,17 @@ function settled(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
+/** Both ends of a connection of Deno's. */
+async function denoPair(): Promise<{ near: Deno.TcpConn; far: Deno.TcpConn }> {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  const [near, far] = await Promise.all([listener.accept(), Deno.connect({ port })]);
+  return { near, far };
+}
+
 interface Forwarding {
+  /** The connection to the side that offers. */
+  readonly connection: StreamSession;
   readonly ports: readonly number[];
   /** The addresses that were dialled for the other side. */
   readonly dialled: string[];
@@ -349,6 +386,7 @@ async function withForwarding(
   };
   try {
     await job({
+      connection: one,
       ports,
       dialled,
       failures,

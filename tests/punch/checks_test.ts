@@ -4,6 +4,7 @@ import type { TransportAddress } from "../../lib/net/address.ts";
 import type { TcpConnection } from "../../lib/net/network.ts";
 import { DialBudget } from "../../lib/punch/limits.ts";
 import { ConnectivityChecks } from "../../lib/punch/checks.ts";
+import { DIRECT_PATH_KINDS } from "../../lib/punch/path_kinds.ts";
 import type { NominationOutcome } from "../../lib/punch/nomination.ts";
 import type { CheckListEntry, PunchPlan } from "../../lib/punch/plan_types.ts";
 import type { Host, HostOptions } from "../simnet/host.ts";
@@ -117,6 +118,19 @@ Deno.test("ConnectivityChecks goes on after a dial whose local port is taken", (
     ]);
   }));
 
+Deno.test("ConnectivityChecks abandons a dial that the peer's own one came before, from the same address", () =>
+  dial({}, async ({ here, there, run, records }) => {
+    const local = { ip: THERE, port: 80 };
+    const [ip] = here.addresses;
+    const dialling = there.network.connectTcp({ ip: ip!, port: 40_000 }, { local });
+    await run([group({ targets: [local], startMs: 15, timeoutMs: 100 })], { listens: true });
+    assertEquals(records(), [
+      "abandoned, 1 try, 0 resets, from -",
+      "connected, 0 tries, 0 resets, from :40000",
+    ]);
+    (await dialling).reset();
+  }));
+
 for (const fault of [undefined, "silent", "host-unreachable"] as const) {
   for (const atMs of [0, 5, 50, 310]) {
     Deno.test(`ConnectivityChecks ends at once when it is stopped after ${atMs} ms, with a host that is ${fault ?? "reachable"}`, () =>
@@ -137,7 +151,7 @@ interface PeerScene {
   readonly there: Host;
   run(
     dials: readonly CheckListEntry[],
-    options?: { outcome?: () => NominationOutcome; signal?: AbortSignal },
+    options?: { outcome?: () => NominationOutcome; signal?: AbortSignal; listens?: boolean },
   ): Promise<void>;
   /** A line for each attempt. */
   records(): string[];
@@ -163,15 +177,15 @@ async function dial(there: HostOptions, test: (place: PeerScene) => Promise<void
     await test({
       here,
       there: host,
-      run: async (dials, { outcome = nominated, signal = NEVER } = {}) => {
-        checks = new ConnectivityChecks(plan(dials), {
+      run: async (dials, { outcome = nominated, signal = NEVER, listens = false } = {}) => {
+        checks = new ConnectivityChecks({ ...plan(dials), listens }, {
           network: here.network,
           punchPort: 40_000,
-          canListenBeside: false,
+          canListenBeside: listens,
           listenMs: 0,
           context: { local: SIDE, remote: SIDE, method: "simultaneous-open" },
           budget: new EndlessBudget(),
-          pathKinds: new Set(),
+          pathKinds: new Set(DIRECT_PATH_KINDS),
           hasRoom: () => Promise.resolve(true),
           onExhausted: () => {},
           onConnection: async (connection) => {

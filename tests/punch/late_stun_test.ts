@@ -1,13 +1,24 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Network } from "../../lib/net/network.ts";
 import { UnreachableError } from "../../lib/base/errors.ts";
-import { NAT_BEHAVIORS } from "../../lab/model/nat_behavior.ts";
+import { NAT_BEHAVIORS, natBehavior } from "../../lab/model/nat_behavior.ts";
 import { STUN_SERVERS } from "../scenes/homes.ts";
 import { type StunFault, withStunAlone, withStunFault } from "../scenes/stun_faults.ts";
 import { playUdp, type UdpScene, type UdpSide } from "../scenes/udp_scene.ts";
 import { simulate } from "../simnet/simulate.ts";
 
 const { portRestricted, symmetric } = NAT_BEHAVIORS;
+
+/** No punch by TCP succeeds, which is not known before. */
+const dropping = natBehavior({ crossedSyn: "drop" });
+
+/** Symmetric for UDP alone. */
+const halfSymmetric = natBehavior({
+  crossedSyn: "drop",
+  mapping: "address-and-port-dependent",
+  allocation: { kind: "random" },
+  tcp: { mapping: "endpoint-independent", allocation: { kind: "preserving" } },
+});
 
 /** Each with what it may cost, beyond a punch without it, in milliseconds. */
 const FAULTS: readonly (readonly [string, StunFault, number])[] = [
@@ -50,6 +61,22 @@ Deno.test("late answers cost no spray against random ports", async () => {
     if (a.path !== undefined && b.path !== undefined) connected++;
   }
   assert(connected >= 6, `${connected} of 8`);
+});
+
+Deno.test("a spray by UDP that joins late waits for the relays, too", async () => {
+  const waited = new Set<string>();
+  const scene: UdpScene = {
+    a: dropping,
+    b: halfSymmetric,
+    pathKinds: new Set(["punch-tcp", "punch-udp"] as const),
+    network: faulty("both", { lateMs: 600 }),
+    beforeSpray: (name) => {
+      waited.add(name);
+      return Promise.resolve();
+    },
+  };
+  await playTo(scene);
+  assertEquals([...waited].sort(), ["a", "b"]);
 });
 
 Deno.test("a base socket that was ready before the call, but for late answers, has them in the first offer", async () => {

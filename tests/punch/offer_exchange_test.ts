@@ -191,6 +191,31 @@ for (const who of ["side 0", "side 1", "both sides"] as const) {
     }));
 }
 
+Deno.test("OfferExchange waits for its own description for UDP if TCP loses its way after the first offer", () =>
+  virtually({ delayMs: 25 }, async ({ side }) => {
+    const noWay = udpSource(NO_ADDRESS, 600);
+    const source: OfferSource = {
+      ...udpSource(NO_ADDRESS, 600),
+      get description() {
+        const isKnown = performance.now() < learnedAtMs;
+        return isKnown ? { ...punchSide("192.0.2.1"), udpFollows: true } : noWay.description;
+      },
+      get udp() {
+        return noWay.udp;
+      },
+    };
+    const learnedAtMs = performance.now() + 100;
+    const a = side(0, "controlling", { source });
+    await delay(150);
+    const b = side(1, "controlled", { source: udpSource(punchSide("192.0.2.2"), 0) });
+    await delay(400);
+    assertEquals(a.received, []);
+    await delay(1000);
+    assertEquals(a.received.map(({ udp }) => udp), [UDP_SIDE]);
+    assertEquals(a.exchange.localOffer.udp, UDP_SIDE);
+    assertEquals([...b.received, ...b.late].at(-1)!.udp, UDP_SIDE);
+  }));
+
 Deno.test("OfferExchange does without the description for UDP that is blocked, but not at once", () =>
   virtually({ delayMs: 25 }, async ({ side }) => {
     const a = side(0, "controlling", { source: udpSource(NO_ADDRESS, 400, null) });

@@ -45,6 +45,8 @@ export interface UdpScene {
   readonly onBase?: (base: BaseSocket, name: "a" | "b") => Promise<void>;
   /** Called with each path. */
   readonly onPath?: (path: FoundUdpPath, name: "a" | "b") => unknown;
+  /** What each side waits for before many sockets take the NAT's sessions. */
+  readonly beforeSpray?: (name: "a" | "b") => Promise<void>;
   /** Changes the network of each side. */
   readonly network?: (network: Network, name: "a" | "b") => Network;
   /** When both sides give up. Default: 20 s. */
@@ -127,6 +129,8 @@ export async function playUdp(
       udp: race,
       udpPunching: punching,
       onPlan: () => knownAtMs ??= performance.now(),
+      beforeSpray: scene.beforeSpray &&
+        (() => scene.beforeSpray!(options.role === "controlling" ? "a" : "b")),
       until: over.signal,
     }).catch((error: Error) => error);
     // TCP alone may be impossible: UDP goes on until both sides know, or it is too late.

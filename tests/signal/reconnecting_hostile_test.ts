@@ -159,8 +159,8 @@ Deno.test("what happens to a connection is logged", () =>
     transport.signaling.lose();
     await delay(800);
     assertEquals(logged, [
-      "warn scripted:: connection lost: NetworkError: Cannot use the connection: it was cut",
-      "debug scripted:: cannot reconnect: NetworkError: Cannot connect: refused",
+      "warn scripted:: connection lost: Cannot use the connection: it was cut",
+      "debug scripted:: cannot reconnect: Cannot connect: refused",
     ]);
   }));
 

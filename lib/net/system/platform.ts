@@ -50,9 +50,15 @@ export function toNetworkError(action: string, cause: unknown): NetworkError {
   if (cause instanceof NetworkError) return cause;
   const reason = reasonOf(cause);
   const isUnnamed = reason === "other" && cause instanceof Error;
-  const detail = TEXT_OF_CODE[codeOf(cause)] ?? (isUnnamed ? cause.message : TEXT[reason]);
-  return new NetworkError(`${action}: ${detail}`, reason, { cause });
+  const code = codeOf(cause);
+  const detail = TEXT_OF_CODE[code] ?? (isUnnamed ? cause.message : TEXT[reason]);
+  const remedy = code === "EAI_AGAIN" ? NAME_SERVER_REMEDY : undefined;
+  return new NetworkError(`${action}: ${detail}`, reason, { cause, remedy });
 }
+
+/** What to do if no name server answers, which says nothing about the server that was named. */
+export const NAME_SERVER_REMEDY =
+  "Set a name server that works in this machine's network settings, or sign in to the network";
 
 /**
  * Whether a certificate comes from an authority that this machine does not trust: what Deno says for its own TLS, and Node's
