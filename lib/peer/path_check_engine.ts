@@ -85,6 +85,9 @@ export function stepPathCheck(
       return { ...state, verdict: isSilent ? "hole" : "lost" };
     }
     case "time": {
+      if (hasPadding(state) && nowMs >= state.startedAtMs + MAX_CHECK_MS) {
+        return { ...state, verdict: "carries" }; // otherwise the other side would have given up
+      }
       const lateMs = nowMs - pathCheckEndsAtMs(state);
       if (lateMs > LATE_MS) return { ...state, silentSinceMs: nowMs - state.patienceMs + GRACE_MS };
       return lateMs >= 0 ? { ...state, verdict: "hole" } : state;
@@ -93,13 +96,17 @@ export function stepPathCheck(
 }
 
 /** When to send the next `time` event. */
-export function pathCheckEndsAtMs({ silentSinceMs, patienceMs }: PathCheckState): number {
-  return silentSinceMs + patienceMs;
+export function pathCheckEndsAtMs(state: PathCheckState): number {
+  const endsAtMs = state.silentSinceMs + state.patienceMs;
+  return hasPadding(state) ? Math.min(endsAtMs, state.startedAtMs + MAX_CHECK_MS) : endsAtMs;
 }
 
 function judged(state: PathCheckState): PathCheckState {
-  const isDone = state.isAnswered && state.receivedBytes >= PADDING_BYTES;
-  return isDone ? { ...state, verdict: "carries" } : state;
+  return state.isAnswered && hasPadding(state) ? { ...state, verdict: "carries" } : state;
+}
+
+function hasPadding({ receivedBytes }: PathCheckState): boolean {
+  return receivedBytes >= PADDING_BYTES;
 }
 
 /** Chosen by us: six packets of the usual length, which a new connection may send at once (RFC 6928). */
@@ -119,6 +126,9 @@ const LATE_MS = 100;
 
 /** Chosen by us: for reading that. */
 const GRACE_MS = 250;
+
+/** How long a side that sends, but answers nothing, keeps the check going. Chosen by us: far longer than answers wait. */
+const MAX_CHECK_MS = 30_000;
 
 /** Chosen by us: less than the session waits for the other side. */
 const MAX_PATIENCE_MS = 8000;

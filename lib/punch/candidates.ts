@@ -46,7 +46,10 @@ export interface PunchDescription {
   readonly canListenBeside: boolean;
   /** Whether it has a relay opened before many sockets take the NAT's sessions; if both sides do, both wait for it. */
   readonly relaysFirst?: boolean;
-  /** Whether it is about to learn what SYNs from outside get; another description follows, without this. */
+  /**
+   * Whether it is about to learn what SYNs from outside get, or what `udpFollows` says; another description follows, without
+   * this.
+   */
   readonly isLearning?: boolean;
   /** Whether servers have not answered over UDP yet, and may still do; a description for UDP follows then. */
   readonly udpFollows?: boolean;

@@ -106,7 +106,7 @@ export function mustAwait(side: PunchDescription, other: PunchDescription): bool
 }
 
 /** Whether a description for UDP of `side` follows, and TCP has no way, so that nothing is lost by the wait. */
-export function mustAwaitUdp(side: PunchDescription, other: PunchDescription): boolean {
+function mustAwaitUdp(side: PunchDescription, other: PunchDescription): boolean {
   return side.udpFollows === true && !claimsSameHost(side, other) &&
     planPunch(side, other, { role: "controlling" }).method === "impossible";
 }

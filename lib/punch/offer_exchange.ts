@@ -22,7 +22,6 @@ import {
   isStale,
   keyFromSeed,
   mustAwait,
-  mustAwaitUdp,
   type PunchOffer,
   type PunchRole,
   SEED_BYTES,
@@ -61,7 +60,7 @@ export interface OfferExchangeOptions {
    * offer as it is then; once for each plan at most.
    */
   readonly onUdpOffer?: (offer: PunchOffer) => void;
-  /** Called if the plan waits for a description for UDP of either side, as there is no way by TCP. */
+  /** Called if the plan waits for a description for UDP of either side, see {@linkcode mustAwait}. */
   readonly onUdpAwaited?: () => void;
   /** Called once the other side is known to have this side's offer. */
   readonly onConfirmed: () => void;
@@ -190,7 +189,8 @@ export class OfferExchange {
 
   #mustAwaitUdp({ side }: PunchOffer): boolean {
     const { description } = this.#options.source;
-    return mustAwaitUdp(side, description) || mustAwaitUdp(description, side);
+    const pairs = [[side, description], [description, side]] as const;
+    return pairs.some(([one, other]) => one.udpFollows === true && mustAwait(one, other));
   }
 
   /** The next message; `undefined` when the offer is due again. */

@@ -184,7 +184,7 @@ export async function punchWithin(
     readonly udp?: UdpRival;
     /** What prepares base sockets for it. */
     readonly udpPunching?: UdpPunching;
-    /** Called if there is no way by TCP, and both sides wait for what servers answer over UDP. */
+    /** Called if both sides wait for what servers answer over UDP, because TCP has no way or ports cannot be known. */
     readonly onUdpAwaited?: () => void;
   },
 ): Promise<PunchedConn> {

@@ -290,7 +290,8 @@ function sourceOf({ base, pathKinds, channel, udp, beforeSpray }: RoundOptions):
   const relays = beforeSpray && !channel.isManual ? { relaysFirst: true } : {};
   return {
     get description() {
-      const pending = hasUdp && base.isUdpPending ? { udpFollows: true } : {};
+      // Where ports cannot be known, a spray waits for it as for what SYNs get: two at once would share the budget.
+      const pending = hasUdp && base.isUdpPending ? { udpFollows: true, isLearning: true } : {};
       return lasting({ ...withPathKinds(base.description, pathKinds), ...relays, ...pending });
     },
     get udp() {

@@ -8,6 +8,7 @@ import {
   stepPathCheck,
 } from "../../lib/peer/path_check_engine.ts";
 import { PathCheck } from "../../lib/peer/path_check.ts";
+import type { TcpConnection } from "../../lib/net/network.ts";
 import { systemNetwork } from "../../lib/net/system.ts";
 import type { PeerProgress } from "../../lib/peer/options.ts";
 import { serveRendezvous } from "../../lib/signal/rendezvous/server.ts";
@@ -16,6 +17,7 @@ import { linkOfRoundTrip } from "../scenes/homes.ts";
 import { type Ends, inPeerScene, nextOf, type PeerScene } from "../scenes/peer_scene.ts";
 import { readText, toBytes } from "../simnet/fixtures.ts";
 import { lengthOf, type Packet } from "../simnet/packet.ts";
+import { VirtualTime } from "../simnet/virtual_time.ts";
 
 const { portRestricted, fullCone } = NAT_BEHAVIORS;
 
@@ -25,6 +27,11 @@ const HEARD: PathCheckEvent = { kind: "heard" };
 const CLOSED: PathCheckEvent = { kind: "closed" };
 const ENDED: PathCheckEvent = { kind: "ended" };
 const TIME: PathCheckEvent = { kind: "time" };
+
+/** Something each second. */
+function trickle(untilMs: number): [number, PathCheckEvent][] {
+  return Array.from({ length: untilMs / 1000 }, (_, index) => [1000 * (index + 1), HEARD]);
+}
 
 for (
   const [what, events, verdict] of [
@@ -61,6 +68,17 @@ for (
     [
       "that the other side gives up, after data",
       [[80, received(PADDING_BYTES)], [700, HEARD], [1200, ENDED]],
+      "hole",
+    ],
+    ["data, but no answer", [[80, received(PADDING_BYTES)], ...trickle(29_000)], "open"],
+    [
+      "data, but no answer for half a minute",
+      [[80, received(PADDING_BYTES)], ...trickle(29_000), [30_000, TIME]],
+      "carries",
+    ],
+    [
+      "that it was held up for a minute, and no padding",
+      [[60_000, TIME], [60_249, TIME], [60_250, TIME]],
       "hole",
     ],
     ["that this side needs it no more", [[80, received(PADDING_BYTES)], [1200, CLOSED]], "lost"],
@@ -160,6 +178,38 @@ Deno.test("within a host, the patience of a path check is the longest", async ()
   assertEquals(await Promise.race([passed.catch(() => "judged"), delay(1500)]), undefined);
   check.connection.reset();
   assertEquals(await passed.catch(({ message }) => /MTU hole/.test(message)), false);
+});
+
+Deno.test("a peer that sends a little again and again, but answers nothing, does not keep a path check going", async () => {
+  using time = new VirtualTime();
+  await time.run(async () => {
+    let bytes = PADDING_BYTES;
+    const raw: TcpConnection = {
+      local: { ip: "192.0.2.1", port: 1 },
+      remote: { ip: "192.0.2.2", port: 2 },
+      read: async (buffer) => {
+        if (bytes === 0) await delay(1000);
+        const count = Math.min(buffer.length, bytes || 1);
+        bytes = Math.max(0, bytes - count);
+        return count;
+      },
+      write: (data) => Promise.resolve(data.length),
+      closeWrite: () => Promise.resolve(),
+      close: () => {},
+      reset: () => {},
+      [Symbol.dispose]: () => {},
+    };
+    const check = new PathCheck(raw, 80, { rttMs: undefined });
+    let isOver = false;
+    const reading = (async () => {
+      while (!isOver) await check.connection.read(new Uint8Array(100));
+    })();
+    await check.passed(Promise.resolve(), "controlled", { rttMs: undefined });
+    assertEquals(Math.round(performance.now() / 1000), 30);
+    isOver = true;
+    await reading;
+  });
+  assertEquals(time.pendingTimers, 0);
 });
 
 Deno.test("an MTU hole where UDP is blocked: the relay carries the connection", () =>

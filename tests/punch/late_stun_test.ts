@@ -87,7 +87,7 @@ Deno.test("a base socket that was ready before the call, but for late answers, h
   assert(a.foundAtMs! - a.knownAtMs! <= 200, `${a.foundAtMs! - a.knownAtMs!} ms`);
 });
 
-Deno.test("a side without UDP holds up the other one for 1.3 s at most, and only if TCP has no way", async () => {
+Deno.test("a side without UDP holds up the other one for 1.3 s at most, and not if TCP has a way without a spray", async () => {
   const scene = { a: portRestricted, b: portRestricted };
   const network = faulty("a", { lostRequests: Infinity });
   const { a, b } = await playTo({ ...scene, network });
@@ -102,6 +102,18 @@ Deno.test("a side without UDP holds up the other one for 1.3 s at most, and only
   for (const { tcp, knownAtMs } of [beside.a, beside.b]) {
     assert(!(tcp instanceof Error));
     assert(knownAtMs! <= 600, `${knownAtMs} ms`);
+  }
+});
+
+Deno.test("where a port cannot be known, a side without UDP holds up a spray by TCP for 1.3 s at most", async () => {
+  const pathKinds = new Set(["punch-tcp", "punch-udp"] as const);
+  const scene = { a: portRestricted, b: symmetric, pathKinds };
+  for (const who of ["a", "b", "both"] as const) {
+    const { a, b } = await playTo({ ...scene, network: faulty(who, { lostRequests: Infinity }) });
+    for (const { tcp, knownAtMs } of [a, b]) {
+      assert(!(tcp instanceof Error), `${tcp}`);
+      assert(knownAtMs! <= 1300, `${who}: ${knownAtMs} ms`);
+    }
   }
 });
 

@@ -106,7 +106,7 @@ export interface PeerScene {
   readonly b: Host;
   readonly nats: { readonly a: Nat; readonly b: Nat };
   readonly routers: { readonly a: Router; readonly b: Router };
-  open(host: Host, options?: PeerOptions): Promise<Peer>;
+  open(host: Pick<Host, "network">, options?: PeerOptions): Promise<Peer>;
   /** Both ends of a connection from a to b. */
   connect(options?: PeerOptions): Promise<Ends>;
 }
