@@ -4,8 +4,8 @@
  * processes in the same run, and against a bare pipe of Deno: from stdin over TCP to stdout, and nothing else. Loopback,
  * without a file or a terminal.
  *
- * A pipe costs what the other two cost together, less the TCP that both have. Each of them keeps two processors busy: where
- * there are no more, and both are as fast, a pipe has some 0.6 of either at best.
+ * A pipe takes the processor time of the other two together. Where there are two processors, which each of the others keeps
+ * busy, and both are as fast, it has less than 0.6 of either. docs/session.md says more.
  *
  *     deno run -A bench/pipe_bench.ts
  *
