@@ -6,6 +6,7 @@
 
 import { NetworkError } from "../../base/errors.ts";
 import { parseIp, type TransportAddress } from "../address.ts";
+import { closeStream } from "../deno_conn.ts";
 import type { ConnectTlsOptions, TcpConnection } from "../network.ts";
 import {
   action,
@@ -25,7 +26,7 @@ export async function connectTls(
   requireNet(action("connect to", remote), hostname, remote.port);
   signal?.throwIfAborted();
   let conn: Deno.Conn | undefined;
-  const onAbort = () => conn && closeQuietly(conn);
+  const onAbort = () => conn && closeStream(conn);
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
     // Deno.connect takes no signal: an abort takes effect when it returns.
@@ -37,7 +38,7 @@ export async function connectTls(
     await tls.handshake();
     return new TlsConnection(tls, remote);
   } catch (error) {
-    if (conn) closeQuietly(conn);
+    if (conn) closeStream(conn);
     signal?.throwIfAborted();
     if (!isUnknownIssuer(error)) throw toNetworkError(action("connect to", remote), error);
     const message = `${
@@ -85,7 +86,7 @@ class TlsConnection implements TcpConnection {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeQuietly(this.#conn);
+    closeStream(this.#conn);
   }
 
   reset(): void {
@@ -109,13 +110,4 @@ class TlsConnection implements TcpConnection {
 function refer(conn: Deno.Conn, how: "ref" | "unref"): void {
   const { [how]: apply } = conn as Partial<Pick<Deno.TcpConn, "ref" | "unref">>;
   apply?.call(conn);
-}
-
-/** Deno throws BadResource if the connection has already been closed. */
-function closeQuietly(conn: Deno.Conn): void {
-  try {
-    conn.close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.BadResource)) throw error;
-  }
 }
