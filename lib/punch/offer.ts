@@ -46,6 +46,16 @@ export interface PunchOffer {
   readonly udp?: PunchDescription;
 }
 
+/** What an attempt starts from. */
+export interface BothOffers {
+  /** This side's offer. */
+  readonly local: PunchOffer;
+  /** The peer's offer. */
+  readonly remote: PunchOffer;
+  /** How much earlier than the peer this side knows both, in milliseconds. */
+  readonly headStartMs: number;
+}
+
 /** A key that follows from 16 random bytes, which are shorter for people to copy; as hexadecimal digits. */
 export function keyFromSeed(seed: Uint8Array): string {
   const rest = hash("sha256", concat(utf8("punchline key "), seed)).subarray(0, SEED_BYTES);

@@ -12,14 +12,14 @@ import { ipFamily } from "../net/address.ts";
 import { isOwnAddress } from "../net/local_address.ts";
 import type { Network } from "../net/network.ts";
 import type { SignalChannel } from "../signal/channel.ts";
-import { claimsSameHost, type DialFacts, hostIps, type PunchDescription } from "./candidates.ts";
+import { type DialFacts, hostIps, type PunchDescription } from "./candidates.ts";
 import { planPunch } from "./check_list.ts";
 import { ConnectivityChecks, type ConnectivityChecksOptions } from "./checks.ts";
 import type { BaseSocket } from "./base_socket.ts";
 import { type DialBudget, PUNCH_LIMITS } from "./limits.ts";
 import { manualLimits, withoutPredictions } from "./manual.ts";
 import { type NominatedConnection, Nomination, punchSecret } from "./nomination.ts";
-import type { PunchOffer, PunchRole } from "./offer.ts";
+import type { BothOffers, PunchOffer, PunchRole } from "./offer.ts";
 import { OfferExchange, type OfferSource } from "./offer_exchange.ts";
 import {
   asTcpKinds,
@@ -38,7 +38,7 @@ import {
   type RoundState,
   stepRound,
 } from "./round_engine.ts";
-import { isOnSameHost } from "./same_host.ts";
+import { isPeerOnSameHost } from "./same_host.ts";
 import { abortable } from "@std/async/abortable";
 
 /** What a round needs. */
@@ -272,17 +272,6 @@ function ipsOf({ candidates, profile: { externalIp } }: PunchDescription): strin
   return externalIp === null ? offered : [externalIp, ...offered];
 }
 
-/** Whether the peer claims to be on this host, and proves it. */
-async function isPeerOnSameHost(
-  { network, role, sharedSecret }: RoundOptions,
-  { local, remote }: BothOffers,
-  wait: { readonly timeoutMs?: number; readonly signal: AbortSignal },
-): Promise<boolean> {
-  if (!claimsSameHost(local.side, remote.side)) return false;
-  const secret = punchSecret(local, remote, sharedSecret);
-  return await isOnSameHost({ network, role, secret, ...wait });
-}
-
 /** What this side offers of its base socket. */
 function sourceOf({ base, pathKinds, channel, udp, beforeSpray }: RoundOptions): OfferSource {
   const hasUdp = udp !== undefined;
@@ -355,16 +344,6 @@ export interface UdpRival {
   ): PunchPlan;
   /** A dial over TCP has connected. */
   onTcpConnected(): void;
-}
-
-/** What an attempt starts from. */
-export interface BothOffers {
-  /** This side's offer. */
-  readonly local: PunchOffer;
-  /** The peer's offer. */
-  readonly remote: PunchOffer;
-  /** How much earlier than the peer this side knows both, in milliseconds. */
-  readonly headStartMs: number;
 }
 
 /** How an attempt ended. */

@@ -20,8 +20,9 @@ import { TaskGroup } from "../base/tasks.ts";
 import { Deadline, idleDelay } from "../base/timers.ts";
 import { ipScope } from "../net/address.ts";
 import type { Network, UdpSocket } from "../net/network.ts";
-import { spell } from "./nomination.ts";
-import type { PunchRole } from "./offer.ts";
+import { claimsSameHost } from "./candidates.ts";
+import { punchSecret, spell } from "./nomination.ts";
+import type { BothOffers, PunchRole } from "./offer.ts";
 import { delay } from "@std/async/delay";
 
 /** What the proof needs. */
@@ -33,6 +34,24 @@ export interface SameHostOptions {
   /** How long to wait for the other side, in milliseconds. Default: a second. */
   readonly timeoutMs?: number;
   readonly signal: AbortSignal;
+}
+
+/**
+ * Whether the peer claims to be on this host, and proves it.
+ *
+ * @param options.sharedSecret as in {@linkcode punchSecret}
+ * @throws the signal's reason on abort
+ */
+export async function isPeerOnSameHost(
+  { network, role, sharedSecret }: Pick<SameHostOptions, "network" | "role"> & {
+    readonly sharedSecret: Uint8Array;
+  },
+  { local, remote }: BothOffers,
+  wait: Pick<SameHostOptions, "timeoutMs" | "signal">,
+): Promise<boolean> {
+  if (!claimsSameHost(local.side, remote.side)) return false;
+  const secret = punchSecret(local, remote, sharedSecret);
+  return await isOnSameHost({ network, role, secret, ...wait });
 }
 
 /**

@@ -17,7 +17,7 @@ import type { BaseSocket } from "./base_socket.ts";
 import { type DialBudget, UDP_LIMITS } from "./limits.ts";
 import { carryingMs, manualLimits } from "./manual.ts";
 import { punchSecret } from "./nomination.ts";
-import type { PunchRole } from "./offer.ts";
+import type { BothOffers, PunchRole } from "./offer.ts";
 import {
   asTcpKinds,
   type DirectPathKind,
@@ -26,7 +26,7 @@ import {
   planWithPathKinds,
 } from "./path_kinds.ts";
 import type { PunchPlan } from "./plan_types.ts";
-import type { BothOffers, UdpRival } from "./round.ts";
+import type { UdpRival } from "./round.ts";
 import { UdpBaseSocket } from "./udp_base_socket.ts";
 import { UdpChecks, type UdpPath } from "./udp_checks.ts";
 
